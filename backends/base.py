@@ -1,0 +1,137 @@
+"""What a target is: it lowers a network, emits a program, validates it, and nothing else. Third parties register theirs as an entry
+point in the group ``neurocompile.targets``, exactly as ours do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping as MappingABC
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from neurocompile.ir import Network
+from neurocompile.ir.errors import Diagnostic, SdkMissingError, UnsupportedError
+from neurocompile.ir.realise import Connections
+from neurocompile.machine import Machine
+from neurocompile.mapping.problem import MappingProblem
+from neurocompile.mapping.types import Mapping
+
+Artifacts = dict[str, bytes]
+"""Relative path inside the build folder -> content. Nothing is written by a backend."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approximation:
+    """One deviation of the target from the description.
+
+    code : str
+        Error code (NC3xx) under which it is refused without ``--allow-approximation``.
+    what, instead : str
+        What the description says and what the target does instead; ``effect``: what that changes, with numbers where known.
+    """
+
+    code: str
+    where: str
+    what: str
+    instead: str
+    effect: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """Options of a build that backends see. ``extra``: target-specific ``--set key=value`` pairs."""
+
+    allow_approximation: bool = False
+    extra: MappingABC[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TargetNetwork:
+    """A network in a target's terms; each backend adds its own fields in a subclass.
+
+    network : the description; connections : projection name -> realised synapses (weights may come from training);
+    problem : what the mapper sees, None for targets without cores (NEST);
+    approximations : accepted deviations, for the report; summary : numbers for the report (JSON-ready).
+    """
+
+    network: Network
+    connections: MappingABC[str, Connections]
+    problem: MappingProblem | None
+    approximations: tuple[Approximation, ...] = ()
+    summary: MappingABC[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One comparison of ``validate``: name, whether it holds, and the numbers compared (one line)."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@runtime_checkable
+class Target(Protocol):
+    """A hardware or simulator target."""
+
+    name: str
+    title: str
+    extra: str
+    """pip extra that brings the SDK, '' if none"""
+    default_machine: str | None
+    machine_families: tuple[str, ...]
+
+    def lower(
+        self, network: Network, connections: MappingABC[str, Connections], machine: Machine | None, options: BuildOptions
+    ) -> TargetNetwork:
+        """Express the network in the target's terms. Raises UnsupportedError (NC3xx) with all findings."""
+
+    def emit(self, lowered: TargetNetwork, mapping: Mapping | None, options: BuildOptions) -> Artifacts:
+        """Return the files of ``program/`` (paths start with ``program/``)."""
+
+    def validate(self, build: Path, network: Network, connections: MappingABC[str, Connections], *, steps: int) -> list[Check]:
+        """Run the emitted program in the public emulator and compare it with the twin or the reference engine."""
+
+    def sdk_versions(self) -> dict[str, str | None]:
+        """Distribution name -> installed version or None."""
+
+    def capabilities(self) -> dict[str, str]:
+        """What the target supports, row by row, for ``targets NAME`` (feature -> yes / no / how)."""
+
+
+def sdk_version(distribution: str) -> str | None:
+    """Return the version of an installed distribution, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def require_sdk(target: str, extra: str, distribution: str) -> None:
+    """Raise SdkMissingError NC501 unless the distribution is installed."""
+    if sdk_version(distribution) is None:
+        raise SdkMissingError.of(
+            "NC501", f"target '{target}' needs {distribution}, which is not installed", help=f"pip install 'neurocompile[{extra}]'"
+        )
+
+
+def accept(approximations: list[Approximation], options: BuildOptions) -> tuple[Approximation, ...]:
+    """Return the approximations if they are allowed; else raise UnsupportedError with one diagnostic each."""
+    if approximations and not options.allow_approximation:
+        raise UnsupportedError(
+            Diagnostic(
+                code=a.code,
+                message=f"{a.where}: {a.what}",
+                help=f"nearest thing that works: {a.instead} (accept it with --allow-approximation)",
+            )
+            for a in approximations
+        )
+    return tuple(approximations)
+
+
+def load_targets() -> dict[str, Target]:
+    """Return all registered targets by name (entry points ``neurocompile.targets``)."""
+    found: dict[str, Target] = {}
+    for entry in sorted(importlib.metadata.entry_points(group="neurocompile.targets"), key=lambda e: e.name):
+        found[entry.name] = entry.load()
+    return found

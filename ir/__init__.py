@@ -1,0 +1,73 @@
+"""What a network is: populations, neuron models, projections, connectivity, learning rules, tasks. Knows no hardware."""
+
+from neurocompile.ir.connectivity import (
+    AllToAll,
+    DistanceDependent,
+    Explicit,
+    FixedInDegree,
+    FixedOutDegree,
+    FixedProbability,
+    OneToOne,
+)
+from neurocompile.ir.learning import (
+    RSTDP,
+    STDP,
+    Adam,
+    EProp,
+    ExplicitFeedback,
+    GradientDescent,
+    PerEvent,
+    PerInterval,
+    ProjectionFeedback,
+    RandomFeedback,
+    Regularization,
+    Surrogate,
+    SurrogateKind,
+    SymmetricFeedback,
+)
+from neurocompile.ir.network import Network, Population, Projection
+from neurocompile.ir.neurons import ALIF, LIF, CubaLIF, Integration, LeakyReadout, Reset, SpikeSource
+from neurocompile.ir.task import DataSet, Loss, Task
+from neurocompile.ir.values import Constant, LogNormal, Normal, Uniform, Values
+
+__all__ = [
+    "ALIF",
+    "LIF",
+    "RSTDP",
+    "STDP",
+    "Adam",
+    "AllToAll",
+    "Constant",
+    "CubaLIF",
+    "DataSet",
+    "DistanceDependent",
+    "EProp",
+    "Explicit",
+    "ExplicitFeedback",
+    "FixedInDegree",
+    "FixedOutDegree",
+    "FixedProbability",
+    "GradientDescent",
+    "Integration",
+    "LeakyReadout",
+    "LogNormal",
+    "Loss",
+    "Network",
+    "Normal",
+    "OneToOne",
+    "PerEvent",
+    "PerInterval",
+    "Population",
+    "Projection",
+    "ProjectionFeedback",
+    "RandomFeedback",
+    "Regularization",
+    "Reset",
+    "SpikeSource",
+    "Surrogate",
+    "SurrogateKind",
+    "SymmetricFeedback",
+    "Task",
+    "Uniform",
+    "Values",
+]

@@ -1,0 +1,462 @@
+"""A network as a user means it: populations, projections, learning rules and a task; floats, SI units, no hardware."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from neurocompile.ir._types import FloatArray, frozen_array
+from neurocompile.ir.connectivity import (
+    MAX_DELAY_STEPS,
+    Connect,
+    DistanceDependent,
+    Explicit,
+    FixedInDegree,
+    FixedOutDegree,
+    OneToOne,
+)
+from neurocompile.ir.errors import Diagnostic, InputError, did_you_mean
+from neurocompile.ir.learning import (
+    RSTDP,
+    EProp,
+    ExplicitFeedback,
+    LearningRule,
+    ProjectionFeedback,
+)
+from neurocompile.ir.neurons import ALIF, LIF, CubaLIF, LeakyReadout, NeuronModel, SpikeSource
+from neurocompile.ir.task import Task
+from neurocompile.ir.values import Constant, Uniform, ValueSpec, Values
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_. ]{0,99}")
+_PROJECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_. >-]{0,219}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Population:
+    """A group of neurons of one model.
+
+    Attributes
+    ----------
+    name : str
+        Letters, digits, ``_``, ``.`` and spaces; starts with a letter or ``_``.
+    size : int
+        Number of neurons n, >= 1.
+    model : NeuronModel
+        Per-neuron parameters have shape (n,).
+    positions : float64 array, shape (n, 1 | 2 | 3), optional
+        For ``distance_dependent`` connectivity.
+    """
+
+    name: str
+    size: int
+    model: NeuronModel
+    positions: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        found: list[Diagnostic] = []
+        if not _NAME.fullmatch(self.name):
+            found.append(
+                Diagnostic(
+                    code="NC208",
+                    message=f"population name {self.name!r} is not allowed",
+                    help="use letters, digits, '_', '.' and spaces, starting with a letter or '_'",
+                    field=("name",),
+                )
+            )
+        if self.size < 1:
+            found.append(Diagnostic(code="NC205", message=f"population '{self.name}' has size {self.size}, needs at least 1", field=("size",)))
+        else:
+            for parameter, length in self.model.array_lengths().items():
+                if length != self.size:
+                    found.append(
+                        Diagnostic(
+                            code="NC202",
+                            message=f"population '{self.name}' has {self.size} neurons, but {parameter} has {length} values",
+                            field=("params", parameter),
+                        )
+                    )
+            if self.positions is not None:
+                positions = frozen_array(self.positions, np.float64)
+                if positions.ndim != 2 or positions.shape[0] != self.size or not 1 <= positions.shape[1] <= 3:
+                    found.append(
+                        Diagnostic(
+                            code="NC202",
+                            message=f"population '{self.name}': positions have shape {positions.shape}, expected ({self.size}, 1..3)",
+                            field=("positions",),
+                        )
+                    )
+                elif not np.isfinite(positions).all():
+                    found.append(Diagnostic(code="NC203", message=f"population '{self.name}': positions are not finite", field=("positions",)))
+                object.__setattr__(self, "positions", positions)
+        if found:
+            raise InputError(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Projection:
+    """Synapses from one population to another.
+
+    Attributes
+    ----------
+    pre, post : str
+        Names of populations.
+    connect : Connect
+    weight : ValueSpec
+        Membrane units; unused where ``connect`` brings its own weights.
+    delay : ValueSpec
+        Steps, 1 .. 255; unused where ``connect`` brings its own delays.
+    learning : str, optional
+        Name of a learning rule; None: static.
+    name : str
+        ``pre->post`` unless given; names are unique.
+    """
+
+    pre: str
+    post: str
+    connect: Connect
+    weight: ValueSpec = Constant(value=1.0)
+    delay: ValueSpec = Constant(value=1.0)
+    learning: str | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", f"{self.pre}->{self.post}")
+        if not _PROJECTION_NAME.fullmatch(self.name):
+            raise InputError.of(
+                "NC208",
+                f"projection name {self.name!r} is not allowed",
+                help="use letters, digits, '_', '.', '->' and spaces, starting with a letter or '_'",
+                field=("name",),
+            )
+        low, high = _delay_range(self.delay)
+        if low < 1 or high > MAX_DELAY_STEPS or low != int(low) or high != int(high):
+            raise InputError.of(
+                "NC209",
+                f"projection '{self.name}': delay of {low:g} to {high:g} steps, must be whole steps in 1 .. {MAX_DELAY_STEPS}",
+                help="split a longer path with a relay population, or choose a larger dt",
+                field=("delay",),
+            )
+
+
+def _delay_range(delay: ValueSpec) -> tuple[float, float]:
+    if isinstance(delay, Constant):
+        return delay.value, delay.value
+    if isinstance(delay, Uniform):
+        return delay.low, delay.high
+    if isinstance(delay, Values):
+        return (float(delay.values.min()), float(delay.values.max())) if delay.values.size else (1.0, 1.0)
+    return 1.0, 1.0  # normal and lognormal delays are rounded and clipped to 1 .. 255 when realised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Network:
+    """A whole network, verified on construction (all findings in one :class:`InputError`).
+
+    Attributes
+    ----------
+    name : str
+    dt : float
+        Step, s, > 0.
+    seed : int
+        Of everything random that the description leaves open, 0 .. 2^63-1.
+    populations, projections, rules : tuples
+        In the order of the description; populations' neurons are numbered through in this order (``offsets``).
+    task : Task, optional
+    source : str
+        File it came from, for messages.
+    notes : tuple of str
+        What the reader decided for the user and says (for example "undelayed NIR edges became delay 1").
+    """
+
+    name: str
+    dt: float
+    populations: tuple[Population, ...]
+    projections: tuple[Projection, ...] = ()
+    rules: tuple[LearningRule, ...] = ()
+    task: Task | None = None
+    seed: int = 1
+    source: str = "python"
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        found = list(_verify(self))
+        if found:
+            raise InputError(found)
+
+    def population(self, name: str) -> Population:
+        """Return the population of that name (KeyError if there is none)."""
+        return {p.name: p for p in self.populations}[name]
+
+    def projection(self, name: str) -> Projection:
+        """Return the projection of that name (KeyError if there is none)."""
+        return {p.name: p for p in self.projections}[name]
+
+    def rule(self, name: str) -> LearningRule:
+        """Return the learning rule of that name (KeyError if there is none)."""
+        return {r.name: r for r in self.rules}[name]
+
+    @property
+    def offsets(self) -> dict[str, int]:
+        """Number of the first neuron of each population when all neurons are numbered through."""
+        starts = np.cumsum([0] + [p.size for p in self.populations])
+        return {p.name: int(start) for p, start in zip(self.populations, starts, strict=False)}
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of neurons, spike sources and readouts included."""
+        return sum(p.size for p in self.populations)
+
+    @property
+    def spike_sources(self) -> tuple[Population, ...]:
+        return tuple(p for p in self.populations if isinstance(p.model, SpikeSource))
+
+    @property
+    def readouts(self) -> tuple[Population, ...]:
+        return tuple(p for p in self.populations if isinstance(p.model, LeakyReadout))
+
+    @property
+    def feedback_projections(self) -> frozenset[str]:
+        """Names of the projections that only serve as feedback weights of a rule and carry no spikes."""
+        rules = (r.feedback for r in self.rules if isinstance(r, EProp))
+        return frozenset(f.projection for f in rules if isinstance(f, ProjectionFeedback))
+
+    @property
+    def synaptic_projections(self) -> tuple[Projection, ...]:
+        """Projections that carry spikes, in order."""
+        return tuple(p for p in self.projections if p.name not in self.feedback_projections)
+
+    def with_seed(self, seed: int) -> Network:
+        """Return the same network with another seed."""
+        return replace(self, seed=seed)
+
+
+def _duplicates(kind: str, names: list[str]) -> Iterator[Diagnostic]:
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name in seen:
+            yield Diagnostic(
+                code="NC206", message=f"{kind} name '{name}' is used twice", help="give one of them another 'name'", field=(kind + "s", index)
+            )
+        seen.add(name)
+
+
+def _verify(network: Network) -> Iterator[Diagnostic]:
+    if not (np.isfinite(network.dt) and network.dt > 0):
+        yield Diagnostic(code="NC201", message=f"dt is {network.dt:g} s, must be > 0", field=("dt",))
+        return
+    if not 0 <= network.seed < 2**63:
+        yield Diagnostic(code="NC201", message=f"seed is {network.seed}, must lie in 0 .. 2^63-1", field=("seed",))
+    if not network.populations:
+        yield Diagnostic(code="NC205", message="the network has no population", field=("populations",))
+    populations = {p.name: p for p in network.populations}
+    rules = {r.name: r for r in network.rules}
+    yield from _duplicates("population", [p.name for p in network.populations])
+    yield from _duplicates("projection", [p.name for p in network.projections])
+    yield from _duplicates("rule", [r.name for r in network.rules])
+    feedback = network.feedback_projections
+    for index, projection in enumerate(network.projections):
+        known = True
+        for end in ("pre", "post"):
+            name = getattr(projection, end)
+            if name not in populations:
+                known = False
+                yield Diagnostic(
+                    code="NC207",
+                    message=f"projection '{projection.name}': population '{name}' does not exist",
+                    help=did_you_mean(name, populations),
+                    field=("projections", index, end),
+                )
+        if projection.learning is not None and projection.learning not in rules:
+            known = False
+            yield Diagnostic(
+                code="NC207",
+                message=f"projection '{projection.name}': learning rule '{projection.learning}' does not exist",
+                help=did_you_mean(projection.learning, rules),
+                field=("projections", index, "learning"),
+            )
+        if known:
+            rule = rules[projection.learning] if projection.learning is not None else None
+            yield from _verify_projection(
+                network, index, projection, populations[projection.pre], populations[projection.post], rule, projection.name in feedback
+            )
+    yield from _verify_rules(network, populations)
+    yield from _verify_task(network, populations)
+
+
+def _verify_projection(
+    network: Network, index: int, projection: Projection, pre: Population, post: Population, rule: LearningRule | None, is_feedback: bool
+) -> Iterator[Diagnostic]:
+    place = ("projections", index)
+    name, connect = projection.name, projection.connect
+    if not is_feedback:
+        if not pre.model.spikes:
+            yield Diagnostic(
+                code="NC211", message=f"projection '{name}': '{pre.name}' is a {pre.model.kind} and sends no spikes", field=(*place, "pre")
+            )
+        if not post.model.receives:
+            yield Diagnostic(
+                code="NC211", message=f"projection '{name}': '{post.name}' is a {post.model.kind} and receives nothing", field=(*place, "post")
+            )
+    if isinstance(connect, OneToOne) and pre.size != post.size:
+        yield Diagnostic(
+            code="NC202",
+            message=f"projection '{name}': one_to_one needs equal sizes, '{pre.name}' has {pre.size}, '{post.name}' has {post.size}",
+            field=(*place, "connect"),
+        )
+    itself = pre.name == post.name
+    limits = {FixedInDegree: pre.size, FixedOutDegree: post.size}
+    if isinstance(connect, FixedInDegree | FixedOutDegree):
+        limit = limits[type(connect)] - (1 if itself and not connect.allow_autapses else 0)
+        if connect.degree > limit:
+            yield Diagnostic(
+                code="NC201",
+                message=f"projection '{name}': degree {connect.degree} exceeds the {limit} different partners there are",
+                field=(*place, "connect"),
+            )
+    if isinstance(connect, DistanceDependent):
+        dimensions = {None if p.positions is None else p.positions.shape[1] for p in (pre, post)}
+        if None in dimensions:
+            yield Diagnostic(
+                code="NC202",
+                message=f"projection '{name}': distance_dependent needs positions in '{pre.name}' and '{post.name}'",
+                help="add `positions: {grid: [rows, columns]}` or `positions: {file: ...}` to the population",
+                field=(*place, "connect"),
+            )
+        elif len(dimensions) > 1 or (connect.periodic is not None and len(connect.periodic) not in dimensions):
+            yield Diagnostic(
+                code="NC202", message=f"projection '{name}': positions (and 'periodic') differ in their dimensions", field=(*place, "connect")
+            )
+    if isinstance(connect, Explicit):
+        for end, population in (("pre", pre), ("post", post)):
+            ids = getattr(connect, end)
+            if ids.size and ids.max() >= population.size:
+                bad = int(np.argmax(ids >= population.size))
+                yield Diagnostic(
+                    code="NC204",
+                    message=f"projection '{name}': {connect.source}: {end}[{bad}] is {ids[bad]}, but '{population.name}' has {population.size} neurons",
+                    help=f"indices count from 0 to {population.size - 1}",
+                    field=(*place, "connect"),
+                )
+    if rule is not None and not is_feedback:
+        yield from _verify_plastic(network, place, projection, post, rule)
+
+
+def _verify_plastic(
+    network: Network, place: tuple[str | int, ...], projection: Projection, post: Population, rule: LearningRule
+) -> Iterator[Diagnostic]:
+    name = projection.name
+    if isinstance(rule, EProp):
+        if not isinstance(post.model, LIF | ALIF | LeakyReadout) or isinstance(post.model, CubaLIF) or getattr(post.model, "tau_syn", 0.0) != 0.0:
+            yield Diagnostic(
+                code="NC210",
+                message=f"projection '{name}': e-prop has no eligibility trace for a {post.model.kind} target with a synaptic current"
+                if isinstance(post.model, CubaLIF | LeakyReadout)
+                else f"projection '{name}': e-prop does not apply to a {post.model.kind} target",
+                help="use lif, alif, or a leaky_readout without tau_syn",
+                field=(*place, "learning"),
+            )
+        delay, explicit = projection.delay, projection.connect.delay if isinstance(projection.connect, Explicit) else None
+        if explicit is not None:
+            single = bool(np.all(explicit == 1))
+        else:
+            single = isinstance(delay, Constant | Uniform | Values) and _delay_range(delay) == (1.0, 1.0)
+        if not single:
+            yield Diagnostic(
+                code="NC209",
+                message=f"projection '{name}': plastic e-prop synapses have a delay of one step ({network.dt * 1e3:g} ms)",
+                help="set delay to dt, or leave out 'learning'",
+                field=(*place, "delay"),
+            )
+        if network.task is None:
+            yield Diagnostic(
+                code="NC210",
+                message=f"projection '{name}': e-prop needs a task that names the readout",
+                help="add `task: {readout: NAME, loss: mean_squared_error}`",
+                field=(*place, "learning"),
+            )
+    elif not isinstance(post.model, LIF):
+        yield Diagnostic(
+            code="NC210", message=f"projection '{name}': STDP needs a target that spikes, not a {post.model.kind}", field=(*place, "learning")
+        )
+
+
+def _verify_rules(network: Network, populations: dict[str, Population]) -> Iterator[Diagnostic]:
+    for rule in network.rules:
+        place = ("rules", rule.name)
+        if isinstance(rule, RSTDP) and rule.reward not in populations:
+            yield Diagnostic(
+                code="NC207",
+                message=f"rule '{rule.name}': reward population '{rule.reward}' does not exist",
+                help=did_you_mean(rule.reward, populations),
+                field=(*place, "reward"),
+            )
+        if not isinstance(rule, EProp) or network.task is None or network.task.readout not in populations:
+            continue
+        readout = populations[network.task.readout]
+        hidden = {p.post for p in network.projections if p.learning == rule.name and p.post in populations} - {readout.name}
+        if isinstance(rule.feedback, ProjectionFeedback):
+            match = [p for p in network.projections if p.name == rule.feedback.projection]
+            if not match:
+                yield Diagnostic(
+                    code="NC207",
+                    message=f"rule '{rule.name}': feedback projection '{rule.feedback.projection}' does not exist",
+                    help=did_you_mean(rule.feedback.projection, [p.name for p in network.projections]),
+                    field=(*place, "feedback"),
+                )
+            elif match[0].pre != readout.name or match[0].post not in hidden:
+                yield Diagnostic(
+                    code="NC210",
+                    message=f"rule '{rule.name}': feedback projection '{match[0].name}' must lead from the readout '{readout.name}' to a "
+                    "population that learns by this rule",
+                    field=(*place, "feedback"),
+                )
+        if isinstance(rule.feedback, ExplicitFeedback):
+            if len(hidden) > 1:
+                yield Diagnostic(
+                    code="NC210",
+                    message=f"rule '{rule.name}': a feedback file serves one population, but {len(hidden)} learn by this rule "
+                    f"({', '.join(sorted(hidden))})",
+                    help="define one rule per population",
+                    field=(*place, "feedback"),
+                )
+            ends = [("pre", readout), *(("post", populations[h]) for h in sorted(hidden)[:1])]
+            for end, population in ends:
+                ids = getattr(rule.feedback.connections, end)
+                if ids.size and ids.max() >= population.size:
+                    bad = int(np.argmax(ids >= population.size))
+                    yield Diagnostic(
+                        code="NC204",
+                        message=f"rule '{rule.name}': {rule.feedback.connections.source}: {end}[{bad}] is {ids[bad]}, but "
+                        f"'{population.name}' has {population.size} neurons",
+                        field=(*place, "feedback"),
+                    )
+
+
+def _verify_task(network: Network, populations: dict[str, Population]) -> Iterator[Diagnostic]:
+    task = network.task
+    if task is None:
+        return
+    if task.readout not in populations:
+        yield Diagnostic(
+            code="NC207", message=f"task: readout '{task.readout}' does not exist", help=did_you_mean(task.readout, populations), field=("task", "readout")
+        )
+    elif not isinstance(populations[task.readout].model, LeakyReadout):
+        yield Diagnostic(
+            code="NC210",
+            message=f"task: readout '{task.readout}' is a {populations[task.readout].model.kind}, must be a leaky_readout",
+            field=("task", "readout"),
+        )
+    if task.input is not None:
+        if task.input not in populations:
+            yield Diagnostic(
+                code="NC207", message=f"task: input '{task.input}' does not exist", help=did_you_mean(task.input, populations), field=("task", "input")
+            )
+        elif not isinstance(populations[task.input].model, SpikeSource):
+            yield Diagnostic(code="NC210", message=f"task: input '{task.input}' must be a spike_source", field=("task", "input"))
+
+
+__all__ = ["Network", "Population", "Projection"]

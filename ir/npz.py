@@ -1,0 +1,70 @@
+"""NumPy archives, safely: no pickle in, the same bytes out for the same arrays, files appear whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.ir.errors import InputError
+
+AnyArray = npt.NDArray[np.generic]
+
+
+def load_npz(path: str | Path) -> dict[str, AnyArray]:
+    """Read all arrays of an .npz file; InputError NC106 if it cannot be read or holds Python objects."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array, not an .npz archive")
+            return {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise InputError.of("NC105", "file does not exist", file=str(path)) from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise InputError.of("NC106", f"cannot be read as .npz: {error}", file=str(path)) from None
+
+
+def npz_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:
+    """Return an .npz archive as bytes: same arrays, same bytes (keys in order, fixed time stamps, deflated)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, values in arrays.items():
+            entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            with archive.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all (temporary file in the same folder, flushed, renamed)."""
+    path = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise InputError.of("NC701", f"cannot be written: {error.strerror}", file=str(path), help="choose a folder that you can write to") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(path)
+    except OSError as error:
+        raise InputError.of("NC701", f"cannot be written: {error.strerror}", file=str(path), help="choose a folder that you can write to") from None
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def save_npz(path: str | Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
+    """Write an .npz file atomically, deterministically (see :func:`npz_bytes`)."""
+    write_atomically(path, npz_bytes(arrays))

@@ -135,9 +135,7 @@ class Explicit:
         for name in ("post", "weight", "delay"):
             values = getattr(self, name)
             if values is not None and np.shape(values) != (n,):
-                raise InputError.of(
-                    "NC202", f"{self.source}: '{name}' has shape {np.shape(values)}, 'pre' has ({n},)", field=(name,)
-                )
+                raise InputError.of("NC202", f"{self.source}: '{name}' has shape {np.shape(values)}, 'pre' has ({n},)", field=(name,))
         if self.weight is not None:
             weight = frozen_array(self.weight, np.float64)
             if not np.isfinite(weight).all():

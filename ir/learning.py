@@ -182,7 +182,9 @@ class EProp:
         _range("eprop", "kappa", self.kappa, 0.0, 1.0, open_high=True)
         _range("eprop", "kappa_reg", self.kappa_reg, 0.0, 1.0, open_high=True)
         if not self.weight_bounds[0] <= self.weight_bounds[1]:
-            raise InputError.of("NC201", f"eprop.weight_bounds are {list(self.weight_bounds)}, low must not exceed high", field=("weight_bounds",))
+            raise InputError.of(
+                "NC201", f"eprop.weight_bounds are {list(self.weight_bounds)}, low must not exceed high", field=("weight_bounds",)
+            )
         for name in ("trace_cutoff_steps", "learning_window_steps"):
             value = getattr(self, name)
             if value is not None:
@@ -212,7 +214,9 @@ class STDP:
         for field in ("a_plus", "a_minus"):
             _range(type(self).__name__, field, getattr(self, field), 0.0, np.inf, open_high=True)
         if not self.weight_bounds[0] <= self.weight_bounds[1]:
-            raise InputError.of("NC201", f"weight_bounds are {list(self.weight_bounds)}, low must not exceed high", field=("weight_bounds",))
+            raise InputError.of(
+                "NC201", f"weight_bounds are {list(self.weight_bounds)}, low must not exceed high", field=("weight_bounds",)
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

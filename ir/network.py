@@ -28,7 +28,7 @@ from neurocompile.ir.learning import (
 )
 from neurocompile.ir.neurons import ALIF, LIF, CubaLIF, LeakyReadout, NeuronModel, SpikeSource
 from neurocompile.ir.task import Task
-from neurocompile.ir.values import Constant, Uniform, ValueSpec, Values
+from neurocompile.ir.values import Constant, Uniform, Values, ValueSpec
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_. ]{0,99}")
 _PROJECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_. >-]{0,219}")
@@ -67,7 +67,9 @@ class Population:
                 )
             )
         if self.size < 1:
-            found.append(Diagnostic(code="NC205", message=f"population '{self.name}' has size {self.size}, needs at least 1", field=("size",)))
+            found.append(
+                Diagnostic(code="NC205", message=f"population '{self.name}' has size {self.size}, needs at least 1", field=("size",))
+            )
         else:
             for parameter, length in self.model.array_lengths().items():
                 if length != self.size:
@@ -89,7 +91,9 @@ class Population:
                         )
                     )
                 elif not np.isfinite(positions).all():
-                    found.append(Diagnostic(code="NC203", message=f"population '{self.name}': positions are not finite", field=("positions",)))
+                    found.append(
+                        Diagnostic(code="NC203", message=f"population '{self.name}': positions are not finite", field=("positions",))
+                    )
                 object.__setattr__(self, "positions", positions)
         if found:
             raise InputError(found)
@@ -239,7 +243,10 @@ def _duplicates(kind: str, names: list[str]) -> Iterator[Diagnostic]:
     for index, name in enumerate(names):
         if name in seen:
             yield Diagnostic(
-                code="NC206", message=f"{kind} name '{name}' is used twice", help="give one of them another 'name'", field=(kind + "s", index)
+                code="NC206",
+                message=f"{kind} name '{name}' is used twice",
+                help="give one of them another 'name'",
+                field=(kind + "s", index),
             )
         seen.add(name)
 
@@ -299,7 +306,9 @@ def _verify_projection(
             )
         if not post.model.receives:
             yield Diagnostic(
-                code="NC211", message=f"projection '{name}': '{post.name}' is a {post.model.kind} and receives nothing", field=(*place, "post")
+                code="NC211",
+                message=f"projection '{name}': '{post.name}' is a {post.model.kind} and receives nothing",
+                field=(*place, "post"),
             )
     if isinstance(connect, OneToOne) and pre.size != post.size:
         yield Diagnostic(
@@ -328,7 +337,9 @@ def _verify_projection(
             )
         elif len(dimensions) > 1 or (connect.periodic is not None and len(connect.periodic) not in dimensions):
             yield Diagnostic(
-                code="NC202", message=f"projection '{name}': positions (and 'periodic') differ in their dimensions", field=(*place, "connect")
+                code="NC202",
+                message=f"projection '{name}': positions (and 'periodic') differ in their dimensions",
+                field=(*place, "connect"),
             )
     if isinstance(connect, Explicit):
         for end, population in (("pre", pre), ("post", post)):
@@ -350,7 +361,11 @@ def _verify_plastic(
 ) -> Iterator[Diagnostic]:
     name = projection.name
     if isinstance(rule, EProp):
-        if not isinstance(post.model, LIF | ALIF | LeakyReadout) or isinstance(post.model, CubaLIF) or getattr(post.model, "tau_syn", 0.0) != 0.0:
+        if (
+            not isinstance(post.model, LIF | ALIF | LeakyReadout)
+            or isinstance(post.model, CubaLIF)
+            or getattr(post.model, "tau_syn", 0.0) != 0.0
+        ):
             yield Diagnostic(
                 code="NC210",
                 message=f"projection '{name}': e-prop has no eligibility trace for a {post.model.kind} target with a synaptic current"
@@ -380,7 +395,9 @@ def _verify_plastic(
             )
     elif not isinstance(post.model, LIF):
         yield Diagnostic(
-            code="NC210", message=f"projection '{name}': STDP needs a target that spikes, not a {post.model.kind}", field=(*place, "learning")
+            code="NC210",
+            message=f"projection '{name}': STDP needs a target that spikes, not a {post.model.kind}",
+            field=(*place, "learning"),
         )
 
 
@@ -442,7 +459,10 @@ def _verify_task(network: Network, populations: dict[str, Population]) -> Iterat
         return
     if task.readout not in populations:
         yield Diagnostic(
-            code="NC207", message=f"task: readout '{task.readout}' does not exist", help=did_you_mean(task.readout, populations), field=("task", "readout")
+            code="NC207",
+            message=f"task: readout '{task.readout}' does not exist",
+            help=did_you_mean(task.readout, populations),
+            field=("task", "readout"),
         )
     elif not isinstance(populations[task.readout].model, LeakyReadout):
         yield Diagnostic(
@@ -453,7 +473,10 @@ def _verify_task(network: Network, populations: dict[str, Population]) -> Iterat
     if task.input is not None:
         if task.input not in populations:
             yield Diagnostic(
-                code="NC207", message=f"task: input '{task.input}' does not exist", help=did_you_mean(task.input, populations), field=("task", "input")
+                code="NC207",
+                message=f"task: input '{task.input}' does not exist",
+                help=did_you_mean(task.input, populations),
+                field=("task", "input"),
             )
         elif not isinstance(populations[task.input].model, SpikeSource):
             yield Diagnostic(code="NC210", message=f"task: input '{task.input}' must be a spike_source", field=("task", "input"))

@@ -49,7 +49,9 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        raise InputError.of("NC701", f"cannot be written: {error.strerror}", file=str(path), help="choose a folder that you can write to") from None
+        raise InputError.of(
+            "NC701", f"cannot be written: {error.strerror}", file=str(path), help="choose a folder that you can write to"
+        ) from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -60,7 +62,9 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         Path(name).chmod(0o666 & ~umask)
         Path(name).replace(path)
     except OSError as error:
-        raise InputError.of("NC701", f"cannot be written: {error.strerror}", file=str(path), help="choose a folder that you can write to") from None
+        raise InputError.of(
+            "NC701", f"cannot be written: {error.strerror}", file=str(path), help="choose a folder that you can write to"
+        ) from None
     finally:
         Path(name).unlink(missing_ok=True)
 

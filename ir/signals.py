@@ -26,7 +26,9 @@ class Spikes:
     def __post_init__(self) -> None:
         neuron, step = np.asarray(self.neuron), np.asarray(self.step)
         if neuron.ndim != 1 or neuron.shape != step.shape:
-            raise InputError.of("NC202", f"spikes: 'neuron' has shape {neuron.shape}, 'step' has {step.shape}; both are 1-D of equal length")
+            raise InputError.of(
+                "NC202", f"spikes: 'neuron' has shape {neuron.shape}, 'step' has {step.shape}; both are 1-D of equal length"
+            )
         for name, values in (("neuron", neuron), ("step", step)):
             if values.size and not np.issubdtype(values.dtype, np.integer):
                 raise InputError.of("NC202", f"spikes: '{name}' holds {values.dtype}, must hold integers")
@@ -46,7 +48,9 @@ class Spikes:
             raise _in_file(error, path) from None
         if spikes.neuron.size and int(spikes.neuron.max()) >= size:
             raise InputError.of(
-                "NC204", f"neuron {int(spikes.neuron.max())} spikes, but the population has {size} neurons", file=str(path),
+                "NC204",
+                f"neuron {int(spikes.neuron.max())} spikes, but the population has {size} neurons",
+                file=str(path),
                 help=f"indices count from 0 to {size - 1}",
             )
         return spikes
@@ -67,7 +71,8 @@ class Signal:
         target, window = frozen_array(self.target, np.float64), frozen_array(self.window, np.bool_)
         if target.ndim != 2 or window.shape != target.shape[:1]:
             raise InputError.of(
-                "NC202", f"signal: 'target' has shape {target.shape}, 'window' has {window.shape}; expected (n_steps, n_readout) and (n_steps,)"
+                "NC202",
+                f"signal: 'target' has shape {target.shape}, 'window' has {window.shape}; expected (n_steps, n_readout) and (n_steps,)",
             )
         if not np.isfinite(target).all():
             row = int(np.argwhere(~np.isfinite(target))[0, 0])

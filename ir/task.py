@@ -69,4 +69,6 @@ class Task:
                 raise InputError.of("NC201", f"task.{name} is {getattr(self, name)}, must be >= 1", field=(name,))
         window = self.learning_window_steps
         if window is not None and not 1 <= window <= self.sample_steps:
-            raise InputError.of("NC201", f"task.learning_window is {window} steps, must lie in 1 .. {self.sample_steps}", field=("learning_window",))
+            raise InputError.of(
+                "NC201", f"task.learning_window is {window} steps, must lie in 1 .. {self.sample_steps}", field=("learning_window",)
+            )

@@ -49,7 +49,8 @@ CODES: dict[str, CodeInfo] = {
     "NC207": CodeInfo("unknown name", "A projection, task or rule refers to something that the description does not define."),
     "NC208": CodeInfo(
         "name not allowed",
-        "Names start with a letter or underscore and hold letters, digits, underscores, dots, spaces and '->' only, at most 100 characters: they become parts of "
+        "Names start with a letter or underscore and hold letters, digits, underscores, dots, spaces and '->' only, "
+        "at most 100 characters: they become parts of "
         "file names, keys and generated programs.",
     ),
     "NC209": CodeInfo(

@@ -87,7 +87,7 @@ class ExplicitFeedback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionFeedback:
-    """B_jk = the initial weights of the named projection from the readout to the hidden population (the projection carries nothing else)."""
+    """B_jk = the initial weights of a projection from the readout to the hidden population (which carries nothing else)."""
 
     projection: str
 

@@ -348,7 +348,8 @@ def _verify_projection(
                 bad = int(np.argmax(ids >= population.size))
                 yield Diagnostic(
                     code="NC204",
-                    message=f"projection '{name}': {connect.source}: {end}[{bad}] is {ids[bad]}, but '{population.name}' has {population.size} neurons",
+                    message=f"projection '{name}': {connect.source}: {end}[{bad}] is {ids[bad]}, "
+                    f"but '{population.name}' has {population.size} neurons",
                     help=f"indices count from 0 to {population.size - 1}",
                     field=(*place, "connect"),
                 )

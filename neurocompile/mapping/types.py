@@ -52,7 +52,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Routes:
-    """All routes. ``exact``: every neuron's packets reach exactly the parts that hold its targets; False: those of its part's neighbours too."""
+    """All routes. ``exact``: every neuron's packets reach exactly the parts that hold its targets; False: also those that only
+    other neurons of its part have targets on."""
 
     routes: tuple[Route, ...]
     exact: bool

@@ -21,7 +21,18 @@ class CodeInfo:
 
 
 CODES: dict[str, CodeInfo] = {
+    "NC001": CodeInfo("usage", "The command line is not understood; `neurocompile COMMAND --help` shows its options.", ExitCode.USAGE),
     # --- NC1xx: how a file is written -------------------------------------------------------------------------------------
+    "NC160": CodeInfo(
+        "option not understood",
+        "An option such as --input, --signal, --set or --record has another form than NAME=FILE, KEY=VALUE or KIND:NAME, or has no effect "
+        "together with the others. The message shows the option.",
+    ),
+    "NC161": CodeInfo(
+        "stored network damaged",
+        "network.json or network.npz of a build folder cannot be read, or were written by another version. Build it again.",
+    ),
+    "NC162": CodeInfo("unknown error code", "`neurocompile explain` without a code lists them all."),
     # --- NC2xx: what a description says -----------------------------------------------------------------------------------
     "NC201": CodeInfo(
         "parameter out of range",
@@ -66,7 +77,21 @@ CODES: dict[str, CodeInfo] = {
         "projection into the wrong model",
         "A spike source receives no input; a leaky readout sends no spikes.",
     ),
+    "NC230": CodeInfo(
+        "too many synapses for this machine's memory",
+        "Realising the connectivity would need more memory than the machine has. Lower the probability or degree, or build the network "
+        "in parts (`realise_targets`, `iter_chunks` in the Python API).",
+    ),
+    "NC231": CodeInfo(
+        "no such part of a projection",
+        "A part is a range of target neurons 0 <= start <= stop <= size, or chunks of at least one synapse.",
+    ),
     # --- NC3xx: what a target cannot express ------------------------------------------------------------------------------
+    "NC301": CodeInfo("unknown target", "`neurocompile targets` lists the targets, those of installed plugins included."),
+    "NC302": CodeInfo(
+        "machine does not belong to the target",
+        "Each target builds for machines of certain families; `neurocompile targets` lists them. A target without cores (nest) takes none.",
+    ),
     # --- NC4xx: does not fit ----------------------------------------------------------------------------------------------
     # --- NC5xx: SDK or hardware missing -----------------------------------------------------------------------------------
     "NC501": CodeInfo(
@@ -76,7 +101,28 @@ CODES: dict[str, CodeInfo] = {
         ExitCode.SDK_MISSING,
     ),
     # --- NC6xx: verification ----------------------------------------------------------------------------------------------
+    "NC650": CodeInfo(
+        "validation found a difference",
+        "The emitted program, run in the target's public emulator, does not do what the twin or the reference engine does. The message has "
+        "the compared numbers. Please report it with the description.",
+        ExitCode.MISMATCH,
+    ),
     # --- NC7xx: files and folders of a run --------------------------------------------------------------------------------
+    "NC701": CodeInfo(
+        "cannot be written",
+        "The file or folder cannot be created: no permission, a read-only or full disk, or a file where a folder is needed. Nothing was "
+        "changed: outputs appear whole or not at all.",
+    ),
+    "NC702": CodeInfo(
+        "output exists",
+        "The output folder exists and is not a build of neurocompile; only an older build or an empty folder is replaced.",
+    ),
+    "NC703": CodeInfo("not a build folder", "The command needs a folder made by `neurocompile build`, with manifest.json and report.json."),
+    "NC704": CodeInfo(
+        "build folder changed or option refused",
+        "A file of the build is missing or differs from its digest in manifest.json, so results could not be traced to their inputs; or an "
+        "option contradicts what the build has fixed. Build again from the description.",
+    ),
     # --- NC9xx: internal --------------------------------------------------------------------------------------------------
     "NC901": CodeInfo(
         "internal error",

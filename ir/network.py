@@ -174,6 +174,8 @@ class Network:
         File it came from, for messages.
     notes : tuple of str
         What the reader decided for the user and says (for example "undelayed NIR edges became delay 1").
+    files : tuple of str
+        Paths of the other files that the description names (for the digests of a build).
     """
 
     name: str
@@ -185,6 +187,7 @@ class Network:
     seed: int = 1
     source: str = "python"
     notes: tuple[str, ...] = field(default=())
+    files: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         found = list(_verify(self))

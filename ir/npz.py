@@ -20,7 +20,7 @@ AnyArray = npt.NDArray[np.generic]
 def load_npz(path: str | Path) -> dict[str, AnyArray]:
     """Read all arrays of an .npz file; InputError NC106 if it cannot be read or holds Python objects."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it holds a single array, not an .npz archive")
             return {key: archive[key] for key in archive.files}

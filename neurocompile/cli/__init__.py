@@ -1,0 +1,83 @@
+"""The command line: one file a verb. Results on stdout, progress and logs on stderr; exit codes in README.md."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from neurocompile.build_folder import versions
+from neurocompile.cli.build import build, plan
+from neurocompile.cli.check import check
+from neurocompile.cli.common import close_stdout_quietly, report_error
+from neurocompile.cli.explain import explain
+from neurocompile.cli.report import report
+from neurocompile.cli.schema import schema
+from neurocompile.cli.simulate import simulate
+from neurocompile.cli.targets import targets
+from neurocompile.cli.train import evaluate, train
+from neurocompile.cli.validate import validate
+from neurocompile.ir.errors import Diagnostic, ExitCode, NeurocompileError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells use it."""
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        for name, version in versions().items():
+            click.echo(f"{name} {version or '(not installed)'}")
+        ctx.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the versions of neurocompile and SDKs.")
+def cli() -> None:
+    """Compile learning spiking networks (event-driven e-prop) for neuromorphic hardware.
+
+    NET is a description (.yaml, .nir) or a build folder. Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad input, 4 does not fit,
+    5 SDK or hardware missing, 6 verification mismatch.
+    """
+
+
+for _command in (build, plan, check, simulate, train, evaluate, validate, report, targets, explain, schema):
+    cli.add_command(_command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code; never raises."""
+    as_json = any(a == "--format=json" or (a == "--format" and b == "json") for a, b in zip(arguments, [*arguments[1:], ""], strict=True))
+    try:
+        result: Any = cli.main(args=list(arguments), prog_name="neurocompile", standalone_mode=False)
+        return result if isinstance(result, int) else int(ExitCode.OK)
+    except NeurocompileError as error:
+        return report_error(error, as_json=as_json)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return int(ExitCode.USAGE)
+    except click.ClickException as error:
+        if as_json:
+            usage = NeurocompileError(Diagnostic(code="NC001", message=error.format_message()))
+            report_error(usage, as_json=True)
+        else:
+            error.show()
+        return int(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: nothing half-written is left behind", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        close_stdout_quietly()
+        return int(ExitCode.OK)
+    except Exception as error:
+        if any(a in {"-v", "--verbose", "-vv"} for a in arguments):
+            traceback.print_exc()
+        fault = NeurocompileError.of("NC901", f"{type(error).__name__}: {error}", help="run again with -v and report it with the text it prints")
+        return report_error(fault, as_json=as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))

@@ -1,0 +1,210 @@
+"""The build folder: written whole or not at all, read back with its digests checked.
+
+``manifest.json`` versions, seed, options, digests of every file (no time stamps: same input and seed, same bytes);
+``report.json`` / ``report.html`` what is used, what was approximated; ``network.json`` + ``network.npz`` the description;
+``weights.npz`` only when trained weights were given; ``mapping.npz`` where each neuron went; ``program/`` what runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import neurocompile
+from neurocompile.backends.base import sdk_version
+from neurocompile.ir import Network
+from neurocompile.ir.errors import InputError
+from neurocompile.ir.npz import AnyArray, load_npz, npz_bytes
+from neurocompile.ir.realise import Connections
+from neurocompile.ir.serialise import pack_network, unpack_network
+from neurocompile.mapping.export import mapping_arrays
+from neurocompile.pipeline import Compiled, CompileOptions, load_connections
+from neurocompile.report import build_report, render_html
+
+FORMAT_VERSION = "1.0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BuildFolder:
+    """A build that was read back: ``path``, ``manifest`` and ``report`` (parsed JSON), the network and its connections."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    report: Mapping[str, Any]
+    network: Network
+    connections: Mapping[str, Connections]
+
+    @property
+    def target(self) -> str:
+        """Name of the target."""
+        return str(self.manifest["target"])
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions that a result depends on."""
+    names = ("numpy", "scipy", "numba", "lava-nc", "spynnaker", "nest-simulator", "nir")
+    return {"neurocompile": neurocompile.__version__, "python": platform.python_version(), **{n: sdk_version(n) for n in names}}
+
+
+def assemble(compiled: Compiled, options: CompileOptions, inputs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return all files of the build folder, path -> content.
+
+    Parameters
+    ----------
+    inputs
+        Name -> content of the user's files (digests go into the manifest).
+    """
+    text, arrays = pack_network(compiled.network)
+    report = build_report(compiled)
+    files: dict[str, bytes] = dict(compiled.artifacts)
+    files["network.json"] = text.encode()
+    files["network.npz"] = npz_bytes(arrays)
+    if compiled.trained:
+        files["weights.npz"] = npz_bytes(_weight_arrays(compiled.connections))
+    if compiled.mapping is not None:
+        files["mapping.npz"] = npz_bytes(mapping_arrays(compiled.mapping))
+    else:
+        offsets = np.cumsum([0] + [p.size for p in compiled.network.populations])
+        files["mapping.npz"] = npz_bytes({"population_offset": offsets, "part": np.zeros(compiled.network.n_neurons, np.int32)})
+    files["report.json"] = _json(report)
+    files["report.html"] = render_html(report).encode()
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "name": compiled.network.name,
+        "target": options.target,
+        "machine": compiled.machine.name if compiled.machine else None,
+        "seed": compiled.network.seed,
+        "options": {
+            "allow_approximation": options.allow_approximation,
+            "overrides": dict(options.overrides),
+            "extra": dict(options.extra),
+        },
+        "versions": versions(),
+        "inputs": {name: _digest(content) for name, content in sorted(inputs.items())},
+        "files": {name: _digest(content) for name, content in sorted(files.items())},
+    }
+    files["manifest.json"] = _json(manifest)
+    return files
+
+
+def _weight_arrays(connections: Mapping[str, Connections]) -> dict[str, AnyArray]:
+    return {f"weight:{name}": c.weight for name, c in connections.items()}
+
+
+def write_build(files: Mapping[str, bytes], destination: Path) -> None:
+    """Write a build folder: into a hidden folder beside it, then renamed. An older build at the same place is replaced, anything else
+    is refused (InputError NC702); a folder that cannot be written is InputError NC701."""
+    destination = Path(os.path.abspath(destination))
+    if destination.exists() and not _replaceable(destination):
+        raise InputError.of(
+            "NC702",
+            "exists and is not a build of neurocompile: nothing was written",
+            file=str(destination),
+            help="choose another folder with -o, or remove this one",
+        )
+    parent = destination.parent
+    staging: Path | None = None
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _clean_leftovers(parent, destination.name)
+        staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.{os.getpid()}.", dir=parent))
+        for name, content in files.items():
+            path = staging / "new" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if destination.exists():
+            destination.rename(staging / "old")
+        try:
+            (staging / "new").rename(destination)
+        except BaseException:
+            if (staging / "old").exists():
+                (staging / "old").rename(destination)
+            raise
+    except OSError as error:
+        raise InputError.of(
+            "NC701",
+            f"cannot be written: {error.strerror or error}: nothing was changed",
+            file=str(destination),
+            help="choose a folder that you can write to with -o",
+        ) from None
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _replaceable(destination: Path) -> bool:
+    if not destination.is_dir() or destination.is_symlink():
+        return False
+    if not any(destination.iterdir()):
+        return True
+    try:
+        return "target" in json.loads((destination / "manifest.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+
+
+def _clean_leftovers(parent: Path, name: str) -> None:
+    """Remove hidden folders that a killed build of the same destination left; bring back an older build it had moved aside."""
+    for leftover in parent.glob(f".{name}.*"):
+        pid = leftover.name[len(name) + 2 :].partition(".")[0]
+        if not leftover.is_dir() or not pid.isdigit() or _alive(int(pid)):
+            continue
+        if (leftover / "old").is_dir() and not (parent / name).exists():
+            (leftover / "old").rename(parent / name)
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def read_build(path: Path) -> BuildFolder:
+    """Read a build folder and check the digest of every file (InputError NC703 if it is no build, NC704 if a file was changed)."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_bytes())
+        files = dict(manifest["files"])
+        report = json.loads((path / "report.json").read_bytes())
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError.of(
+            "NC703", f"is not a build folder: {error}", file=str(path), help="make one with `neurocompile build NET --target T -o DIR`"
+        ) from None
+    for name, digest in files.items():
+        try:
+            content = (path / name).read_bytes()
+        except OSError as error:
+            raise InputError.of("NC704", f"'{name}' is missing from the build: {error.strerror}", file=str(path), help="build it again") from None
+        if _digest(content) != digest:
+            raise InputError.of(
+                "NC704", f"'{name}' was changed after the build (its digest differs from the manifest's)", file=str(path), help="build it again"
+            )
+    network = unpack_network((path / "network.json").read_text("utf-8"), load_npz(path / "network.npz"), file=str(path / "network.json"))
+    weights = path / "weights.npz"
+    connections = load_connections(network, weights if weights.exists() else None)
+    return BuildFolder(path=path, manifest=manifest, report=report, network=network, connections=connections)

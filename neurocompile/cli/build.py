@@ -1,0 +1,108 @@
+"""``build`` and ``plan``: compile a network, with and without writing the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from neurocompile.build_folder import assemble, write_build
+from neurocompile.cli.common import Output, common_options, connect, key_values, network_argument, network_options, open_network
+from neurocompile.ir.errors import InputError
+from neurocompile.pipeline import Compiled, CompileOptions, compile_network
+from neurocompile.report import build_report, render_text
+
+
+def _compile_options(command: Any) -> Any:
+    for option in (
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override machine.QUANTITY, or set a target option."),
+        click.option("--weights", type=click.Path(path_type=Path), help="Trained weights (weights.npz of `train`)."),
+        click.option("--allow-approximation", is_flag=True, help="Accept what the target can only approximate; the report lists it."),
+        click.option("--machine", "-m", metavar="NAME|FILE", help="Machine (see `targets`); default: the target's smallest."),
+        click.option("--target", "-t", required=True, metavar="NAME", help="loihi2, spinnaker, nest, or one that a plugin brings."),
+    ):
+        command = option(command)
+    return command
+
+
+def _options(target: str, machine: str | None, allow_approximation: bool, settings: tuple[str, ...]) -> CompileOptions:
+    overrides: dict[str, float] = {}
+    extra: dict[str, str] = {}
+    for key, value in key_values(settings, "--set").items():
+        if key.startswith("machine."):
+            try:
+                overrides[key.removeprefix("machine.")] = float(value)
+            except ValueError:
+                raise InputError.of("NC160", f"--set {key}={value}: the value of a machine quantity is a number") from None
+        else:
+            extra[key] = value
+    return CompileOptions(target=target, machine=machine, allow_approximation=allow_approximation, overrides=overrides, extra=extra)
+
+
+def _compile(
+    net: Path, options: CompileOptions, *, dt: str | None, seed: int | None, weights: Path | None, output: Output
+) -> tuple[Compiled, dict[str, bytes]]:
+    opened = open_network(net, dt=dt, seed=seed, output=output)
+    given = None if weights is None and opened.connections is None else connect(opened, weights)
+    compiled = compile_network(opened.network, options, connections=given, progress=output.progress)
+    inputs = dict(opened.inputs)
+    if weights is not None:
+        inputs[weights.name] = weights.read_bytes()
+    return compiled, assemble(compiled, options, inputs)
+
+
+@click.command()
+@network_argument
+@_compile_options
+@network_options
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Build folder; default: build/NAME-TARGET.")
+@common_options
+def build(
+    net: Path,
+    target: str,
+    machine: str | None,
+    allow_approximation: bool,
+    weights: Path | None,
+    settings: tuple[str, ...],
+    dt: str | None,
+    seed: int | None,
+    out: Path | None,
+    output: Output,
+) -> None:
+    """Compile NET for a target and write a build folder (whole or not at all)."""
+    options = _options(target, machine, allow_approximation, settings)
+    compiled, files = _compile(net, options, dt=dt, seed=seed, weights=weights, output=output)
+    destination = out if out is not None else Path("build") / f"{compiled.network.name.replace(' ', '_')}-{target}"
+    write_build(files, destination)
+    summary = build_report(compiled)
+    size = sum(len(content) for content in files.values())
+    output.result(
+        "build",
+        {"build": str(destination), "files": sorted(files), "bytes": size, "report": summary},
+        *render_text(summary),
+        f"wrote {destination} ({len(files)} files, {size / 1024:.0f} KiB)",
+    )
+
+
+@click.command()
+@network_argument
+@_compile_options
+@network_options
+@common_options
+def plan(
+    net: Path,
+    target: str,
+    machine: str | None,
+    allow_approximation: bool,
+    weights: Path | None,
+    settings: tuple[str, ...],
+    dt: str | None,
+    seed: int | None,
+    output: Output,
+) -> None:
+    """Compile NET for a target and show the report; write nothing."""
+    options = _options(target, machine, allow_approximation, settings)
+    compiled, _files = _compile(net, options, dt=dt, seed=seed, weights=weights, output=output)
+    summary = build_report(compiled)
+    output.result("plan", {"report": summary}, *render_text(summary))

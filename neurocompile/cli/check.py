@@ -1,0 +1,55 @@
+"""``check``: read a description and say what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from neurocompile.cli.common import Output, common_options, connect, network_argument, network_options, open_network, table
+from neurocompile.ir import Network
+from neurocompile.ir.realise import Connections
+
+
+def network_numbers(network: Network, connections: dict[str, Connections]) -> dict[str, int]:
+    """Return n_neurons, n_synapses and n_plastic_synapses."""
+    plastic = {p.name for p in network.synaptic_projections if p.learning is not None}
+    sizes = {name: len(c.pre) for name, c in connections.items()}
+    return {
+        "n_neurons": network.n_neurons,
+        "n_synapses": sum(sizes.values()),
+        "n_plastic_synapses": sum(size for name, size in sizes.items() if name in plastic),
+    }
+
+
+@click.command()
+@network_argument
+@network_options
+@common_options
+def check(net: Path, dt: str | None, seed: int | None, output: Output) -> None:
+    """Read and verify NET; show its populations and projections."""
+    opened = open_network(net, dt=dt, seed=seed, output=output)
+    network = opened.network
+    connections = dict(connect(opened, None))
+    populations = table(f"{network.name}: dt {network.dt * 1e3:g} ms, seed {network.seed}", "population", "model", "neurons")
+    for p in network.populations:
+        populations.add_row(p.name, p.model.kind, str(p.size))
+    projections = table("", "projection", "synapses", "delay", "learning")
+    rows = []
+    for q in network.synaptic_projections:
+        c = connections[q.name]
+        delays = (int(c.delay.min()), int(c.delay.max())) if len(c.delay) else (1, 1)
+        rows.append({"name": q.name, "pre": q.pre, "post": q.post, "n_synapses": len(c.pre), "delay_steps": list(delays), "learning": q.learning})
+        projections.add_row(q.name, str(len(c.pre)), "..".join(str(d) for d in sorted(set(delays))), q.learning or "-")
+    numbers = network_numbers(network, connections)
+    payload = {
+        "name": network.name,
+        "dt": network.dt,
+        "seed": network.seed,
+        "populations": [{"name": p.name, "model": p.model.kind, "size": p.size} for p in network.populations],
+        "projections": rows,
+        "notes": list(network.notes),
+        **numbers,
+    }
+    summary = f"ok: {numbers['n_neurons']} neurons, {numbers['n_synapses']} synapses, {numbers['n_plastic_synapses']} of them plastic"
+    output.result("check", payload, populations, projections, summary)

@@ -1,0 +1,40 @@
+"""``validate``: run a build's program in the target's public emulator and compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from neurocompile.build_folder import read_build
+from neurocompile.cli.common import Output, common_options, table
+from neurocompile.ir.errors import Diagnostic, MismatchError
+from neurocompile.pipeline import find_target
+
+
+@click.command()
+@click.argument("build", type=click.Path(path_type=Path))
+@click.option("--steps", type=click.IntRange(1), default=200, show_default=True, help="Steps to run.")
+@common_options
+def validate(build: Path, steps: int, output: Output) -> None:
+    """Run the program of a BUILD folder in the target's emulator and compare it with the twin or the reference engine.
+
+    Exit 6 if a comparison fails.
+    """
+    folder = read_build(build)
+    checks = find_target(folder.target).validate(folder.path, folder.network, folder.connections, steps=steps)
+    rows = table(f"{folder.target}: {folder.network.name}, {steps} steps", "check", "result", "compared")
+    rows.columns[2].justify = "left"
+    for c in checks:
+        rows.add_row(c.name, "ok" if c.ok else "DIFFERS", c.detail)
+    failed = [c for c in checks if not c.ok]
+    payload = {
+        "build": str(build),
+        "target": folder.target,
+        "steps": steps,
+        "ok": not failed,
+        "checks": [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in checks],
+    }
+    output.result("validate", payload, rows)
+    if failed:
+        raise MismatchError(Diagnostic(code="NC650", message=f"{c.name}: {c.detail}", file=str(build)) for c in failed)

@@ -1,16 +1,60 @@
-"""Connectivity rules -> synapses (see docs/connectivity.md). Skeleton: the interface other rooms rely on."""
+"""Connectivity rules -> synapses, whole or in parts, the same whatever the parts (docs/connectivity.md defines the streams)."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
-from neurocompile.ir._types import Int32Array
+from neurocompile.ir._types import FloatArray, Int32Array, IntArray
+from neurocompile.ir.connectivity import (
+    MAX_DELAY_STEPS,
+    AllToAll,
+    DistanceDependent,
+    Explicit,
+    FixedInDegree,
+    FixedOutDegree,
+    FixedProbability,
+    OneToOne,
+)
+from neurocompile.ir.counter_rng import stream_key, uniform_rows
+from neurocompile.ir.errors import InputError
+from neurocompile.ir.learning import EProp, ExplicitFeedback, RandomFeedback, SymmetricFeedback
 from neurocompile.ir.network import Network, Projection
+from neurocompile.ir.sampling import (
+    cell_lists,
+    counting_sort,
+    distance_rows,
+    fixed_indegree_rows,
+    fixed_outdegree_counts,
+    fixed_outdegree_rows,
+    fixed_probability_rows,
+)
+from neurocompile.ir.values import Constant, LogNormal, Normal, Uniform, Values, ValueSpec
 
 Weights = npt.NDArray[np.float64] | npt.NDArray[np.float32]
+WeightType = type[np.float64] | type[np.float32]
+
+_NO_LIMIT = 2**62
+_CHUNK = 4_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CSR:
+    """Synapses grouped by one end: those of neuron i are entries indptr[i] .. indptr[i+1]-1.
+
+    indptr : int64 (n+1,); indices : int32 (m,), the neuron at the other end; synapse : int64 (m,), its number in canonical order,
+    rising within a neuron.
+    """
+
+    indptr: IntArray
+    indices: Int32Array
+    synapse: IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,12 +69,385 @@ class Connections:
     weight: Weights
     delay: npt.NDArray[np.uint8]
 
+    def __post_init__(self) -> None:
+        for name in ("pre", "post", "weight", "delay"):
+            getattr(self, name).setflags(write=False)
 
-def realise(network: Network, projection: Projection) -> Connections:
-    """Return the synapses of a projection."""
-    raise NotImplementedError
+    def __len__(self) -> int:
+        """Number of synapses."""
+        return len(self.pre)
+
+    def csr_by_pre(self, n_pre: int) -> CSR:
+        """Return the synapses grouped by source (indices: targets); O(synapses)."""
+        return _csr(self.pre, self.post, n_pre)
+
+    def csr_by_post(self, n_post: int) -> CSR:
+        """Return the synapses grouped by target (indices: sources); O(synapses)."""
+        return _csr(self.post, self.pre, n_post)
 
 
-def realise_all(network: Network) -> dict[str, Connections]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Chunk:
+    """A consecutive part of the canonical order.
+
+    Attributes
+    ----------
+    first_synapse : int
+        Number of its first synapse in the whole projection.
+    start, stop : int
+        It holds all synapses of the targets start .. stop-1; for Explicit, whose order is free, some synapses of all targets.
+    indptr : int64 array, shape (stop - start + 1,), optional
+        Synapses of target start + i: indptr[i] .. indptr[i+1]-1 of this chunk; None for Explicit.
+    connections : Connections
+    """
+
+    first_synapse: int
+    start: int
+    stop: int
+    indptr: IntArray | None
+    connections: Connections
+
+
+def _csr(keys: Int32Array, values: Int32Array, n: int) -> CSR:
+    indptr, indices, synapse = counting_sort(keys, values, n)
+    for array in (indptr, indices, synapse):
+        array.setflags(write=False)
+    return CSR(indptr=indptr, indices=indices, synapse=synapse)
+
+
+def realise(network: Network, projection: Projection, *, dtype: WeightType = np.float64) -> Connections:
+    """Return the synapses of a projection.
+
+    Parameters
+    ----------
+    dtype : float64 or float32
+        Of the weights; float32 weights are the float64 ones, rounded.
+
+    Raises
+    ------
+    InputError
+        NC202: an array of weights or delays has not one value per synapse. NC230: more synapses than the machine's memory holds.
+    """
+    expected = expected_synapses(network, projection)
+    needed = expected * (np.dtype(dtype).itemsize + 9 + 8)  # pre, post, delay; float64 draws on the way
+    memory = _physical_memory()
+    if needed > memory:
+        raise _too_many(projection, expected, needed, memory)
+    try:
+        return _realise_range(network, projection, 0, network.population(projection.post).size, dtype)
+    except MemoryError:
+        raise _too_many(projection, expected, needed, memory) from None
+
+
+def realise_all(network: Network, *, dtype: WeightType = np.float64) -> dict[str, Connections]:
     """Return the synapses of every synaptic projection, by name."""
-    return {p.name: realise(network, p) for p in network.synaptic_projections}
+    return {p.name: realise(network, p, dtype=dtype) for p in network.synaptic_projections}
+
+
+def realise_targets(network: Network, projection: Projection, start: int, stop: int, *, dtype: WeightType = np.float64) -> Connections:
+    """Return the synapses of the target neurons start .. stop-1 alone: a slice of :func:`realise`'s (for Explicit: a selection, in order).
+
+    Costs as much as the part, with two exceptions: ``fixed_outdegree`` is drawn source by source, so every part draws
+    n_pre * degree numbers (its memory is still the part's); ``Values`` weights or delays need all synapses to be counted.
+    """
+    n_post = network.population(projection.post).size
+    if not 0 <= start <= stop <= n_post:
+        raise InputError.of("NC231", f"projection '{projection.name}': targets {start} .. {stop} of a population of {n_post}")
+    return _realise_range(network, projection, start, stop, dtype)
+
+
+def iter_chunks(network: Network, projection: Projection, *, max_synapses: int = _CHUNK, dtype: WeightType = np.float64) -> Iterator[Chunk]:
+    """Yield the projection in parts of at most ``max_synapses`` (>= 1) synapses, in canonical order; see :class:`Chunk`.
+
+    A target with more synapses than that is a chunk of its own. Joined, the chunks equal :func:`realise`'s result bit for bit.
+    """
+    if max_synapses < 1:
+        raise InputError.of("NC231", f"projection '{projection.name}': max_synapses is {max_synapses}, must be >= 1")
+    n_post = network.population(projection.post).size
+    connect = projection.connect
+    if isinstance(connect, Explicit):
+        for low in range(0, len(connect.pre), max_synapses):
+            chosen = np.arange(low, min(low + max_synapses, len(connect.pre)))
+            part = _realise_explicit(network, projection, connect, chosen, dtype)
+            yield Chunk(first_synapse=low, start=0, stop=n_post, indptr=None, connections=part)
+        return
+    total = _count(network, projection, 0, n_post) if _has_values(projection) else None
+    start = first = 0
+    while start < n_post:
+        sources, counts = _rows(network, projection, start, n_post, max_synapses)
+        stop = start + len(counts)
+        part = _complete(network, projection, start, sources, counts, first, total, dtype)
+        indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+        yield Chunk(first_synapse=first, start=start, stop=stop, indptr=indptr, connections=part)
+        first += len(sources)
+        start = stop
+
+
+def expected_synapses(network: Network, projection: Projection) -> float:
+    """Return the (expected) number of synapses without realising them; distance_dependent: 0, as it depends on the positions."""
+    n_pre, n_post = network.population(projection.pre).size, network.population(projection.post).size
+    connect = projection.connect
+    if isinstance(connect, AllToAll | FixedProbability):
+        pairs = float(n_pre) * n_post - (min(n_pre, n_post) if _no_self(projection) else 0)
+        return pairs * (connect.probability if isinstance(connect, FixedProbability) else 1.0)
+    if isinstance(connect, FixedInDegree | FixedOutDegree):
+        return float(connect.degree) * (n_post if isinstance(connect, FixedInDegree) else n_pre)
+    if isinstance(connect, Explicit):
+        return float(len(connect.pre))
+    return float(n_post) if isinstance(connect, OneToOne) else 0.0
+
+
+def realise_feedback(network: Network, rule: EProp, hidden_name: str) -> FloatArray | None:
+    """Return the feedback weights B of a rule for one hidden population, float64 (n_readout, n_hidden); None: symmetric (the engine's).
+
+    Repeated pairs of a list or projection add up. Random weights are drawn from the stream (seed, rule, hidden population): row = hidden
+    neuron, draw = readout neuron.
+
+    Raises
+    ------
+    InputError
+        NC207: no task, so no readout; NC210: the feedback leads to another population; NC202: wrong number of values.
+    """
+    if isinstance(rule.feedback, SymmetricFeedback):
+        return None
+    if network.task is None:
+        raise InputError.of("NC207", f"rule '{rule.name}': feedback needs a task that names the readout")
+    n_readout, n_hidden = network.population(network.task.readout).size, network.population(hidden_name).size
+    if isinstance(rule.feedback, RandomFeedback):
+        counts = np.full(n_hidden, n_readout, dtype=np.int64)
+        key = stream_key(network.seed, "feedback", rule.name, hidden_name)
+        values = _draw(rule.feedback.weight, key, 0, counts, 0, n_readout * n_hidden, f"feedback of rule '{rule.name}'")
+        result = np.ascontiguousarray(values.reshape(n_hidden, n_readout).T)
+    else:
+        weight: Any
+        if isinstance(rule.feedback, ExplicitFeedback):
+            pre, post, weight = rule.feedback.connections.pre, rule.feedback.connections.post, rule.feedback.connections.weight
+        else:
+            projection = network.projection(rule.feedback.projection)
+            if projection.post != hidden_name:
+                raise InputError.of(
+                    "NC210",
+                    f"rule '{rule.name}': feedback projection '{projection.name}' leads to '{projection.post}', not to '{hidden_name}'",
+                    help="define one rule per hidden population",
+                )
+            synapses = realise(network, projection)
+            pre, post, weight = synapses.pre, synapses.post, synapses.weight.astype(np.float64)
+        result = np.zeros((n_readout, n_hidden))
+        np.add.at(result, (pre, post), weight)
+    result.setflags(write=False)
+    return result
+
+
+def _physical_memory() -> float:
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system: no check beforehand
+        return float("inf")
+
+
+def _too_many(projection: Projection, expected: float, needed: float, memory: float) -> InputError:
+    count = f"{expected:.3g} synapses need {needed / 2**30:.1f} GiB" if expected else "its synapses need more memory than there is"
+    diagnostic = InputError.of(
+        "NC230",
+        f"projection '{projection.name}': {count}; this machine has {memory / 2**30:.1f} GiB",
+        help="lower the probability or degree, or build it in parts (realise_targets, iter_chunks)",
+    )
+    return InputError(diagnostic.diagnostics)
+
+
+def _no_self(projection: Projection) -> bool:
+    return projection.pre == projection.post and not getattr(projection.connect, "allow_autapses", True)
+
+
+def _has_values(projection: Projection) -> bool:
+    return isinstance(projection.weight, Values) or isinstance(projection.delay, Values)
+
+
+def _realise_range(network: Network, projection: Projection, start: int, stop: int, dtype: WeightType) -> Connections:
+    connect = projection.connect
+    n_post = network.population(projection.post).size
+    if isinstance(connect, Explicit):
+        whole = start == 0 and stop == n_post
+        chosen = np.arange(len(connect.pre)) if whole else np.flatnonzero((connect.post >= start) & (connect.post < stop))
+        return _realise_explicit(network, projection, connect, chosen, dtype)
+    first, total = 0, None
+    if _has_values(projection) and (start > 0 or stop < n_post):
+        first = _count(network, projection, 0, start)
+        total = first + _count(network, projection, start, n_post)
+    sources, counts = _rows(network, projection, start, stop, _NO_LIMIT)
+    return _complete(network, projection, start, sources, counts, first, len(sources) if total is None else total, dtype)
+
+
+def _count(network: Network, projection: Projection, start: int, stop: int) -> int:
+    total = 0
+    while start < stop:
+        sources, counts = _rows(network, projection, start, stop, _CHUNK)
+        total += len(sources)
+        start += len(counts)
+    return total
+
+
+def _rows(network: Network, projection: Projection, start: int, stop: int, limit: int) -> tuple[Int32Array, IntArray]:
+    """Return (sources, counts) of the targets from ``start`` on, until ``stop`` or ``limit`` synapses."""
+    pre, post = network.population(projection.pre), network.population(projection.post)
+    connect, no_self = projection.connect, _no_self(projection)
+    key = stream_key(network.seed, "connectivity", projection.name)
+    empty: tuple[Int32Array, IntArray] = np.empty(0, np.int32), np.zeros(stop - start, np.int64)
+    if start == stop:
+        return empty
+    if isinstance(connect, FixedProbability) and 0.0 < connect.probability < 1.0:
+        return fixed_probability_rows(key, start, stop, limit, pre.size, connect.probability, no_self)
+    if isinstance(connect, AllToAll) or (isinstance(connect, FixedProbability) and connect.probability > 0.0):
+        stop = min(stop, start + max(1, limit // pre.size))
+        rows = np.arange(start, stop)
+        sources = np.tile(np.arange(pre.size, dtype=np.int32), stop - start)
+        if not no_self:
+            return sources, np.full(stop - start, pre.size, dtype=np.int64)
+        return np.delete(sources, (rows - start) * pre.size + rows), np.full(stop - start, pre.size - 1, dtype=np.int64)
+    if isinstance(connect, OneToOne):
+        stop = min(stop, start + limit)
+        return np.arange(start, stop, dtype=np.int32), np.ones(stop - start, dtype=np.int64)
+    if isinstance(connect, FixedInDegree) and connect.degree:
+        stop = min(stop, start + max(1, limit // connect.degree))
+        sources = fixed_indegree_rows(key, start, stop, pre.size, connect.degree, no_self)
+        return sources, np.full(stop - start, connect.degree, dtype=np.int64)
+    if isinstance(connect, FixedOutDegree) and connect.degree:
+        counts = fixed_outdegree_counts(key, start, stop, pre.size, post.size, connect.degree, no_self)
+        kept = max(1, int(np.searchsorted(np.cumsum(counts), limit, side="right")))
+        counts = counts[:kept]
+        return fixed_outdegree_rows(key, start, counts, pre.size, post.size, connect.degree, no_self), counts
+    if isinstance(connect, DistanceDependent) and connect.probability > 0.0:
+        if pre.positions is None or post.positions is None:  # Network has verified this (NC202)
+            raise InputError.of("NC202", f"projection '{projection.name}': distance_dependent needs positions")
+        return _distance_rows(key, start, stop, limit, pre.positions, post.positions, connect, no_self)
+    return empty
+
+
+def _distance_rows(
+    key: npt.NDArray[np.uint64],
+    start: int,
+    stop: int,
+    limit: int,
+    pre: FloatArray,
+    post: FloatArray,
+    connect: DistanceDependent,
+    no_self: bool,
+) -> tuple[Int32Array, IntArray]:
+    """Sort the sources into cells at least one radius wide and draw the pairs of neighbouring cells."""
+    dimensions = pre.shape[1]
+    gaussian = connect.profile == "gaussian"
+    radius = connect.radius if connect.radius is not None else (4.0 if gaussian else 8.0) * connect.scale
+    period, origin, width = np.zeros(3), np.zeros(3), np.ones(3)
+    n_cells = np.ones(3, dtype=np.int64)
+    at, to = np.zeros((len(pre), 3)), np.zeros((len(post), 3))
+    at[:, :dimensions], to[:, :dimensions] = pre, post
+    most = int(np.ceil((4.0 * len(pre)) ** (1.0 / dimensions)))  # no more than about 4 cells a source, however small the radius
+    for d in range(dimensions):
+        if connect.periodic is not None:
+            period[d] = connect.periodic[d]
+            at[:, d] %= period[d]
+            to[:, d] %= period[d]
+            extent = period[d]
+        else:
+            origin[d] = at[:, d].min()
+            extent = at[:, d].max() - origin[d]
+        # 1e-9 wider than the radius, so that rounding never puts a pair within the radius two cells apart
+        n_cells[d] = int(min(float(most), max(1.0, np.floor(extent / (radius * (1.0 + 1e-9))))))
+        width[d] = extent / n_cells[d] if extent > 0.0 else 1.0
+        if n_cells[d] == 1:
+            width[d] = max(extent, radius) * (1.0 + 1e-9)
+    index = np.clip(np.floor((at - origin) / width).astype(np.int64), 0, n_cells - 1)
+    cell_of = (index[:, 0] * n_cells[1] + index[:, 1]) * n_cells[2] + index[:, 2]
+    pointers, members = cell_lists(cell_of, int(n_cells.prod()))
+    sources, counts = distance_rows(
+        key, start, stop, limit, at, to, period, origin, width, n_cells, pointers, members,
+        connect.probability, connect.scale, gaussian, radius, no_self,
+    )  # fmt: skip
+    return sources, counts
+
+
+def _complete(
+    network: Network,
+    projection: Projection,
+    start: int,
+    sources: Int32Array,
+    counts: IntArray,
+    first: int,
+    total: int | None,
+    dtype: WeightType,
+) -> Connections:
+    """Add targets, weights and delays to the drawn sources of targets ``start`` onwards."""
+    whole = first + len(sources) if total is None else total
+    weight = _rounded(_drawn(network, projection, "weight", start, counts, first, whole), dtype)
+    delay = _whole_steps(projection.delay, _drawn(network, projection, "delay", start, counts, first, whole))
+    post = np.repeat(np.arange(start, start + len(counts), dtype=np.int32), counts)
+    return Connections(pre=sources, post=post, weight=weight, delay=delay)
+
+
+def _realise_explicit(network: Network, projection: Projection, connect: Explicit, chosen: IntArray, dtype: WeightType) -> Connections:
+    """Synapses number ``chosen`` of a list; what the list leaves open is drawn in row 0, draw = number of the synapse."""
+    m = len(connect.pre)
+    every = np.array([m], dtype=np.int64)
+    weight: FloatArray = connect.weight if connect.weight is not None else _drawn(network, projection, "weight", 0, every, 0, m)
+    if connect.delay is not None:
+        delay = connect.delay[chosen].astype(np.uint8)
+    else:
+        delay = _whole_steps(projection.delay, _drawn(network, projection, "delay", 0, every, 0, m))[chosen]
+    return Connections(pre=connect.pre[chosen], post=connect.post[chosen], weight=_rounded(weight[chosen], dtype), delay=delay)
+
+
+def _rounded(values: FloatArray, dtype: WeightType) -> Weights:
+    return values.astype(np.float32) if np.dtype(dtype) == np.float32 else values
+
+
+def _drawn(network: Network, projection: Projection, purpose: str, start: int, counts: IntArray, first: int, total: int) -> FloatArray:
+    spec: ValueSpec = getattr(projection, purpose)
+    if purpose == "delay" and isinstance(spec, Uniform):  # both ends included, whole steps: see _whole_steps
+        spec = Uniform(low=spec.low, high=spec.high + 1.0)
+    key = stream_key(network.seed, purpose, projection.name)
+    return _draw(spec, key, start, counts, first, total, f"{purpose} of projection '{projection.name}'")
+
+
+def _draw(spec: ValueSpec, key: npt.NDArray[np.uint64], start: int, counts: IntArray, first: int, total: int, what: str) -> FloatArray:
+    """Return one value per synapse of the rows start .. (their synapses are number ``first`` onwards of ``total``)."""
+    n = int(counts.sum())
+    if isinstance(spec, Constant):
+        return np.full(n, spec.value)
+    if isinstance(spec, Values):
+        if len(spec.values) != total:
+            raise InputError.of(
+                "NC202",
+                f"{what}: {len(spec.values)} values for {total} synapses",
+                help="give one value per synapse, by target, then by source",
+            )
+        return spec.values[first : first + n]
+    uniform: FloatArray = uniform_rows(key, start, counts)
+    if isinstance(spec, Uniform):
+        values = spec.low + (spec.high - spec.low) * uniform
+        return values if spec.low == spec.high else np.minimum(values, np.nextafter(spec.high, spec.low))
+    normal: FloatArray = ndtri(uniform)
+    if isinstance(spec, Normal):
+        return spec.mean + spec.std * normal
+    logarithm: FloatArray = spec.mu + spec.sigma * normal
+    return np.exp(logarithm)
+
+
+def _whole_steps(spec: ValueSpec, values: FloatArray) -> npt.NDArray[np.uint8]:
+    """Return delays in steps: uniform draws are rounded down (their range was widened by one), (log)normal ones to the nearest, clipped."""
+    steps = np.floor(values) if isinstance(spec, Uniform) else np.rint(values)
+    if isinstance(spec, Normal | LogNormal):
+        steps = np.clip(steps, 1, MAX_DELAY_STEPS)
+    return steps.astype(np.uint8)
+
+
+__all__ = [
+    "CSR",
+    "Chunk",
+    "Connections",
+    "expected_synapses",
+    "iter_chunks",
+    "realise",
+    "realise_all",
+    "realise_feedback",
+    "realise_targets",
+]

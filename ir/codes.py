@@ -33,6 +33,33 @@ CODES: dict[str, CodeInfo] = {
         "network.json or network.npz of a build folder cannot be read, or were written by another version. Build it again.",
     ),
     "NC162": CodeInfo("unknown error code", "`neurocompile explain` without a code lists them all."),
+    "NC150": CodeInfo(
+        "machine file cannot be read",
+        "The file is missing, is not UTF-8 YAML, is too long, or holds YAML aliases (not allowed, since a few can stand for gigabytes).",
+    ),
+    "NC151": CodeInfo(
+        "unknown machine", "`neurocompile targets` lists the machines; a path ends in .yaml. docs/machines.md shows the format."
+    ),
+    "NC152": CodeInfo(
+        "unknown or missing key in a machine file", "docs/machines.md lists the keys; hw_configs/generic.yaml explains each."
+    ),
+    "NC153": CodeInfo("wrong value in a machine file", "A value has another type or range than the key allows. The message shows which."),
+    "NC154": CodeInfo(
+        "number without unit, source or confidence",
+        "Every number of a machine file says its unit, where it is known from, and how sure that is: measured, published, inferred or guess.",
+    ),
+    "NC155": CodeInfo(
+        "impossible topology",
+        "Chips outside the machine, boards on top of each other, more reserved cores than cores, an input chip that does not exist, no chip left.",
+    ),
+    "NC156": CodeInfo(
+        "machine does not state a quantity",
+        "The compiler needs a number that the machine file does not have. Add it, with unit, source and confidence (docs/machines.md).",
+    ),
+    "NC157": CodeInfo(
+        "machine quantity cannot be overridden",
+        "`--set machine.KEY=NUMBER` replaces a number that the machine file states; chips and cores are changed in a copy of the file.",
+    ),
     # --- NC2xx: what a description says -----------------------------------------------------------------------------------
     "NC201": CodeInfo(
         "parameter out of range",
@@ -86,6 +113,28 @@ CODES: dict[str, CodeInfo] = {
         "no such part of a projection",
         "A part is a range of target neurons 0 <= start <= stop <= size, or chunks of at least one synapse.",
     ),
+    "NC235": CodeInfo(
+        "connections or saved state of another network",
+        "The reference engine was given synapses that lack a projection, or a saved state whose arrays do not fit. Use the connections "
+        "and the state of the same description.",
+    ),
+    "NC236": CodeInfo(
+        "weight outside the rule's bounds",
+        "A plastic weight lies outside weight_bounds of its learning rule. Widen the bounds or change the weights.",
+    ),
+    "NC237": CodeInfo(
+        "two spikes of a neuron in one step",
+        "A neuron spikes at most once in a step. Merge the events of a step, or choose a smaller dt.",
+    ),
+    "NC238": CodeInfo(
+        "number of steps out of range",
+        "A run has 0 or more steps, and the reference engine counts fewer than 2^31 - 2^20 steps in all.",
+    ),
+    "NC239": CodeInfo(
+        "cannot be recorded",
+        "The recorder was asked for something that the population or projection does not have: traces, surrogates and learning signals "
+        "exist where e-prop learns.",
+    ),
     # --- NC3xx: what a target cannot express ------------------------------------------------------------------------------
     "NC301": CodeInfo("unknown target", "`neurocompile targets` lists the targets, those of installed plugins included."),
     "NC302": CodeInfo(
@@ -93,6 +142,37 @@ CODES: dict[str, CodeInfo] = {
         "Each target builds for machines of certain families; `neurocompile targets` lists them. A target without cores (nest) takes none.",
     ),
     # --- NC4xx: does not fit ----------------------------------------------------------------------------------------------
+    "NC401": CodeInfo(
+        "one neuron exceeds a core",
+        "A neuron with all its synapses needs more than one core has, so no partition exists. Lower its fan-in or fan-out, or take a machine "
+        "with larger cores.",
+        ExitCode.DOES_NOT_FIT,
+    ),
+    "NC402": CodeInfo(
+        "not enough cores",
+        "The network needs more cores than the machine has. The message names the smallest machine of the family that fits.",
+        ExitCode.DOES_NOT_FIT,
+    ),
+    "NC403": CodeInfo(
+        "a chip is too small",
+        "A part of a population needs several cores on one chip, or more of a chip's memory, than any chip has.",
+        ExitCode.DOES_NOT_FIT,
+    ),
+    "NC404": CodeInfo(
+        "routing table too small",
+        "After minimisation a chip still needs more routing entries than its router has, even with one tree per source core.",
+        ExitCode.DOES_NOT_FIT,
+    ),
+    "NC405": CodeInfo(
+        "no way between two chips",
+        "Dead chips and links cut the machine in pieces, and a connection of the network crosses the cut.",
+        ExitCode.DOES_NOT_FIT,
+    ),
+    "NC406": CodeInfo(
+        "keys exhausted",
+        "The neurons that send packets need more routing keys than the machine's packets can hold.",
+        ExitCode.DOES_NOT_FIT,
+    ),
     # --- NC5xx: SDK or hardware missing -----------------------------------------------------------------------------------
     "NC501": CodeInfo(
         "SDK missing",
@@ -105,6 +185,41 @@ CODES: dict[str, CodeInfo] = {
         "validation found a difference",
         "The emitted program, run in the target's public emulator, does not do what the twin or the reference engine does. The message has "
         "the compared numbers. Please report it with the description.",
+        ExitCode.MISMATCH,
+    ),
+    "NC601": CodeInfo(
+        "mapping: neuron without a legal place",
+        "The verifier found a neuron without a part, or a part on a chip or core that does not exist, is reserved, or is taken twice. A defect "
+        "of the mapper (or of a stored mapping that was edited): please report it.",
+        ExitCode.MISMATCH,
+    ),
+    "NC602": CodeInfo(
+        "mapping: a core is over a limit",
+        "Recounting what a core or chip holds gave more than the machine's limit. A defect of the mapper: please report it.",
+        ExitCode.MISMATCH,
+    ),
+    "NC603": CodeInfo(
+        "mapping: packets miss a target",
+        "Walking a neuron's packets through the routing tables did not reach a core that holds one of its targets.",
+        ExitCode.MISMATCH,
+    ),
+    "NC604": CodeInfo(
+        "mapping: packets reach a wrong core",
+        "Walking a neuron's packets through the routing tables reached a core where the mapping promises that they do not go.",
+        ExitCode.MISMATCH,
+    ),
+    "NC605": CodeInfo(
+        "mapping: packets lost or in a loop",
+        "A packet visits a chip twice, leaves the machine over a link that does not exist, or is dropped.",
+        ExitCode.MISMATCH,
+    ),
+    "NC606": CodeInfo(
+        "mapping: keys not unique", "Two neurons that send packets have the same key, or a neuron that sends has none.", ExitCode.MISMATCH
+    ),
+    "NC607": CodeInfo("mapping: routing table too long", "A chip's table has more entries than its router.", ExitCode.MISMATCH),
+    "NC608": CodeInfo(
+        "mapping: stored arrays damaged",
+        "mapping.npz lacks an array or its arrays do not belong together; build again.",
         ExitCode.MISMATCH,
     ),
     # --- NC7xx: files and folders of a run --------------------------------------------------------------------------------

@@ -1,0 +1,184 @@
+"""What the kernels work on: named tuples of arrays, so that one compiled signature serves every network.
+
+N = neurons of all populations, numbered through; P = populations; S = learning sites, one for each (neuron, e-prop rule) with a plastic
+synapse of that rule; R = e-prop rules; M_x = synapses of table x; H = history ring length (a power of two).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+F8 = npt.NDArray[np.float64]
+I8 = npt.NDArray[np.int64]
+I4 = npt.NDArray[np.int32]
+U1 = npt.NDArray[np.uint8]
+
+# kinds of population
+SOURCE, SUBTRACT, TO_VALUE, READOUT = 0, 1, 2, 3
+# how a source population gets its spikes in a run
+GIVEN, POISSON = 0, 1
+# slots of State.clock
+STEP, LEARNING_STEP, N_PENDING, LEARNED_LAST, N_EVENTS = 0, 1, 2, 3, 4
+NO_SPIKE = -1
+
+
+class Neurons(NamedTuple):
+    """Constants of the neurons. start, stop, kind, adaptive: per population (P,); the others per neuron (N,)."""
+
+    start: I8
+    stop: I8
+    kind: I8
+    adaptive: U1
+    decay: F8  # a
+    constant: F8  # (1-a) v_leak + bias
+    current_decay: F8  # s; 0 for delta input
+    threshold: F8
+    soft_reset: F8  # v_threshold - v_leak
+    v_reset: F8
+    v_min: F8
+    refractory: I4  # steps
+    adapt_beta: F8
+    adapt_decay: F8
+    probability: F8  # of a Poisson spike in a step
+
+
+class Rules(NamedTuple):
+    """E-prop rules, each field (R,)."""
+
+    kappa: F8
+    kappa_reg: F8
+    strength: F8
+    rate: F8  # f_target dt, spikes per ms times ms, as NEST has it
+    surrogate: I8
+    height: F8
+    width: F8
+    adam: U1
+    learning_rate: F8
+    beta_1: F8
+    beta_2: F8
+    epsilon: F8
+    each_step: U1
+    batch: I8
+    low: F8
+    high: F8
+    keep_sign: U1
+    cutoff: I8
+
+
+class Sites(NamedTuple):
+    """Learning sites: neuron, rule, is_readout (S,); alpha, rho, beta of the neuron (S,)."""
+
+    neuron: I4
+    rule: I4
+    is_readout: U1
+    alpha: F8
+    rho: F8
+    beta: F8
+
+
+class Feedback(NamedTuple):
+    """Who hears the error of the task's readout (neurons first .. first + n - 1).
+
+    dense: sites (D,) and their rows of B (D, n); symmetric: for each synapse hidden j -> readout k a site of j, k, and where its current
+    weight is (table 0 static, 1 e-prop, 2 STDP; index).
+    """
+
+    first: int
+    n: int
+    site: I4
+    matrix: F8
+    symmetric_site: I4
+    symmetric_readout: I4
+    symmetric_table: U1
+    symmetric_index: I8
+
+
+class Readouts(NamedTuple):
+    """Readout populations: start, stop (O,), cross_entropy (O,)."""
+
+    start: I8
+    stop: I8
+    cross_entropy: U1
+
+
+class Synapses(NamedTuple):
+    """Targets in CSR by source neuron. pointer (N+1,), target: neuron, or site in the e-prop table (M,), delay in steps (M,)."""
+
+    pointer: I8
+    target: I4
+    delay: U1
+
+
+class Constants(NamedTuple):
+    """Everything that does not change in a run."""
+
+    neurons: Neurons
+    rules: Rules
+    sites: Sites
+    feedback: Feedback
+    readouts: Readouts
+    static: Synapses
+    eprop: Synapses
+    sign: F8  # (M_eprop,) side of 0 on which a weight stays, +1 or -1
+    dt_ms: float
+    seed: int
+
+
+class State(NamedTuple):
+    """Everything that does; ``Simulator.state`` saves exactly these arrays."""
+
+    clock: I8  # step, learning step, pending spikes, whether the last step learned, synaptic events
+    v: F8
+    current: F8
+    adaptation: F8
+    spiked: U1
+    refractory: I4
+    distance: F8  # v - threshold before the reset, inf while refractory
+    error: F8
+    ring: F8  # (slots, N) input that is under way
+    pending: I4  # (N,) neurons that spiked in the last step
+    static_weight: F8
+    eprop_weight: F8
+    stdp_weight: F8
+    working_weight: F8  # runs ahead of eprop_weight for optimizers that step at every step
+    last_spike: I4  # (M_eprop,) learning step in which the last spike arrived
+    position: I4  # next history index to be read
+    arriving: U1  # the spike that enters zbar at that index
+    zbar: F8
+    ebar: F8
+    ebar_reg: F8
+    epsilon: F8
+    gradient: F8  # summed since the last spike
+    collected: F8  # handed to the optimizer, not yet used
+    optimized: I4  # NEST's optimization step counter
+    first_moment: F8
+    second_moment: F8
+    history: F8  # (S, H, 3): psi, L (readout: error), reg
+    rate: F8  # (S,) filtered firing rate, spikes per ms
+
+
+class Inputs(NamedTuple):
+    """What a run is given. Spikes in CSR by step; target (T, sum of readout sizes), window (T, O)."""
+
+    source_mode: U1  # (P,)
+    pointer: I8
+    neuron: I4
+    target: F8
+    window: F8
+
+
+class Probes(NamedTuple):
+    """What a run records: neurons or sites, and one row a step for each quantity (row 0 only if nothing is asked)."""
+
+    membrane_ids: I4
+    membrane: F8
+    adaptation_ids: I4
+    adaptation: F8
+    surrogate_ids: I4
+    surrogate: F8
+    signal_ids: I4
+    signal: F8
+    output: F8  # (T, sum of readout sizes)

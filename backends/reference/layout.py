@@ -1,0 +1,353 @@
+"""Network -> the arrays that the kernels work on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.backends.reference.kernels import tables as t
+from neurocompile.ir import (
+    ALIF,
+    LIF,
+    STDP,
+    Adam,
+    CubaLIF,
+    EProp,
+    LeakyReadout,
+    Loss,
+    Network,
+    PerInterval,
+    Population,
+    ProjectionFeedback,
+    Reset,
+    SpikeSource,
+    SurrogateKind,
+    SymmetricFeedback,
+)
+from neurocompile.ir._types import FloatArray, IntArray
+from neurocompile.ir.errors import InputError
+from neurocompile.ir.neurons import decay, expand
+from neurocompile.ir.realise import Connections, realise_feedback
+
+STATIC, EPROP, STDP_TABLE = 0, 1, 2
+_NO_CUTOFF = 2**40
+_SURROGATES = list(SurrogateKind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Placed:
+    """Where a projection's synapses are: table (0 static, 1 e-prop, 2 STDP) and index in the table, in canonical order."""
+
+    table: int
+    index: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layout:
+    """All that :class:`Simulator` needs of a network, as arrays.
+
+    site_of : (population, rule) -> first learning site; sites of a population are consecutive.
+    """
+
+    constants: t.Constants
+    placed: dict[str, Placed]
+    weights: tuple[FloatArray, FloatArray, FloatArray]
+    site_of: dict[tuple[str, str], int]
+    max_delay: int
+
+
+def lay_out(network: Network, connections: Mapping[str, Connections], feedback: Mapping[tuple[str, str], FloatArray] | None) -> Layout:
+    """Return the arrays of a network. ``connections``: one entry for each synaptic projection.
+
+    Raises
+    ------
+    InputError
+        NC235: connections missing or not of the network; NC236: an initial weight outside the rule's bounds; NC202: shape of feedback.
+    """
+    _check_connections(network, connections)
+    sites, site_of, rules = _sites(network)
+    tables: list[list[str]] = [[], [], []]
+    for projection in network.synaptic_projections:
+        rule = None if projection.learning is None else network.rule(projection.learning)
+        tables[STATIC if rule is None else EPROP if isinstance(rule, EProp) else STDP_TABLE].append(projection.name)
+    placed: dict[str, Placed] = {}
+    synapses, weights = [], []
+    for table, names in enumerate(tables):
+        csr, weight = _csr(network, connections, names, table, site_of, placed)
+        synapses.append(csr)
+        weights.append(weight)
+    sign = np.where(weights[EPROP] < 0.0, -1.0, 1.0)
+    constants = t.Constants(
+        neurons=_neurons(network),
+        rules=_rules(network, rules),
+        sites=sites,
+        feedback=_feedback(network, connections, placed, site_of, feedback),
+        readouts=_readouts(network),
+        static=synapses[STATIC],
+        eprop=synapses[EPROP],
+        sign=sign,
+        dt_ms=network.dt * 1e3,
+        seed=network.seed,
+    )
+    check_weights(network, placed, constants, EPROP, weights[EPROP])
+    delays = [int(c.delay.max()) for c in connections.values() if len(c.delay)]
+    return Layout(
+        constants=constants, placed=placed, weights=(weights[0], weights[1], weights[2]), site_of=site_of, max_delay=max(delays, default=1)
+    )
+
+
+def _check_connections(network: Network, connections: Mapping[str, Connections]) -> None:
+    for projection in network.synaptic_projections:
+        given = connections.get(projection.name)
+        if given is None:
+            raise InputError.of("NC235", f"projection '{projection.name}' has no connections")
+        for end in ("pre", "post"):
+            size = network.population(getattr(projection, end)).size
+            ids = getattr(given, end)
+            if len(ids) and (ids.min() < 0 or ids.max() >= size):
+                raise InputError.of(
+                    "NC204", f"projection '{projection.name}': {end} index {ids.max()}, '{getattr(projection, end)}' has {size}"
+                )
+        if len(given.delay) and given.delay.min() < 1:
+            raise InputError.of("NC209", f"projection '{projection.name}': delay {given.delay.min()}, must be at least 1 step")
+        learns = projection.learning is not None and isinstance(network.rule(projection.learning), EProp)
+        if learns and len(given.delay) and given.delay.max() > 1:
+            raise InputError.of("NC209", f"projection '{projection.name}': plastic e-prop synapses have a delay of one step")
+
+
+def check_weights(network: Network, placed: Mapping[str, Placed], constants: t.Constants, table: int, weights: FloatArray) -> None:
+    """Raise InputError NC236 if a plastic weight is outside its rule's bounds."""
+    for projection in network.synaptic_projections:
+        where = placed[projection.name]
+        if where.table != table or projection.learning is None:
+            continue
+        low, high = network.rule(projection.learning).weight_bounds
+        values = weights[where.index]
+        bad = np.flatnonzero(~((values >= low) & (values <= high)))
+        if bad.size:
+            raise InputError.of(
+                "NC236",
+                f"projection '{projection.name}': weight {int(bad[0])} is {values[bad[0]]:g}, outside the bounds [{low:g}, {high:g}] of rule "
+                f"'{projection.learning}'",
+                help="widen weight_bounds or change the initial weights",
+            )
+
+
+def _neurons(network: Network) -> t.Neurons:
+    n, dt = network.n_neurons, network.dt
+    arrays = {name: np.zeros(n) for name in t.Neurons._fields[4:]}
+    arrays["v_min"][:] = -np.inf
+    refractory = np.zeros(n, np.int32)
+    kinds, adaptive = [], []
+    for population in network.populations:
+        start = network.offsets[population.name]
+        part, m, model = slice(start, start + population.size), population.size, population.model
+        kinds.append(_kind(population))
+        adaptive.append(isinstance(model, ALIF))
+        if isinstance(model, SpikeSource):
+            arrays["probability"][part] = np.minimum(expand(model.rate, m) * dt, 1.0)
+        if isinstance(model, LIF | LeakyReadout):
+            a = decay(model.tau_mem, dt, model.integration, m)
+            arrays["decay"][part] = a
+            arrays["constant"][part] = (1.0 - a) * expand(model.v_leak, m) + expand(model.bias, m)
+            arrays["v_min"][part] = expand(model.v_min, m)
+        if isinstance(model, CubaLIF | LeakyReadout):
+            arrays["current_decay"][part] = decay(model.tau_syn, dt, model.integration, m)
+        if isinstance(model, LIF):
+            arrays["threshold"][part] = expand(model.v_threshold, m)
+            arrays["soft_reset"][part] = expand(model.v_threshold, m) - expand(model.v_leak, m)
+            arrays["v_reset"][part] = expand(model.v_reset, m)
+            refractory[part] = np.rint(expand(model.t_ref, m) / dt)
+        if isinstance(model, ALIF):
+            arrays["adapt_beta"][part] = expand(model.adapt_beta, m)
+            arrays["adapt_decay"][part] = decay(model.adapt_tau, dt, model.integration, m)
+    arrays["refractory"] = refractory  # type: ignore[assignment]
+    starts = np.array([network.offsets[p.name] for p in network.populations], np.int64)
+    sizes = np.array([p.size for p in network.populations], np.int64)
+    return t.Neurons(
+        start=starts,
+        stop=starts + sizes,
+        kind=np.array(kinds, np.int64),
+        adaptive=np.array(adaptive, np.uint8),
+        **arrays,  # type: ignore[arg-type]
+    )
+
+
+def _kind(population: Population) -> int:
+    model = population.model
+    if isinstance(model, SpikeSource):
+        return t.SOURCE
+    if isinstance(model, LIF):
+        return t.SUBTRACT if model.reset is Reset.SUBTRACT else t.TO_VALUE
+    if isinstance(model, LeakyReadout):
+        return t.READOUT
+    raise InputError.of("NC235", f"population '{population.name}': the engine has no model '{model.kind}'")
+
+
+def resting(network: Network) -> FloatArray:
+    """Return the membranes at the start, (N,): every neuron at its v_leak."""
+    parts = [expand(getattr(p.model, "v_leak", 0.0), p.size) for p in network.populations]
+    return np.concatenate(parts)
+
+
+def _rules(network: Network, names: list[str]) -> t.Rules:
+    rows: list[dict[str, float]] = []
+    for name in names:
+        rule = network.rule(name)
+        if not isinstance(rule, EProp):
+            raise TypeError(name)
+        optimizer, reg, dt_ms = rule.optimizer, rule.regularization, network.dt * 1e3
+        adam = optimizer if isinstance(optimizer, Adam) else Adam()
+        rows.append(
+            {
+                "kappa": rule.kappa,
+                "kappa_reg": rule.kappa_reg,
+                "strength": 0.0 if reg is None else reg.strength,
+                "rate": 0.0 if reg is None else reg.rate / 1000.0 * dt_ms,
+                "surrogate": _SURROGATES.index(rule.surrogate.kind),
+                "height": rule.surrogate.height,
+                "width": rule.surrogate.width,
+                "adam": isinstance(optimizer, Adam),
+                "learning_rate": optimizer.learning_rate,
+                "beta_1": adam.beta_1,
+                "beta_2": adam.beta_2,
+                "epsilon": adam.epsilon,
+                "each_step": optimizer.each_step,
+                "batch": rule.update.steps if isinstance(rule.update, PerInterval) else 1,
+                "low": rule.weight_bounds[0],
+                "high": rule.weight_bounds[1],
+                "keep_sign": rule.sign_constraint,
+                "cutoff": _NO_CUTOFF if rule.trace_cutoff_steps is None else rule.trace_cutoff_steps,
+            }
+        )
+    dtypes = {"surrogate": np.int64, "batch": np.int64, "cutoff": np.int64, "adam": np.uint8, "each_step": np.uint8, "keep_sign": np.uint8}
+    return t.Rules(**{f: np.array([row[f] for row in rows], dtypes.get(f, np.float64)) for f in t.Rules._fields})  # type: ignore[arg-type]
+
+
+def _sites(network: Network) -> tuple[t.Sites, dict[tuple[str, str], int], list[str]]:
+    site_of: dict[tuple[str, str], int] = {}
+    rules: list[str] = []
+    fields: dict[str, list[npt.NDArray[np.generic]]] = {name: [] for name in t.Sites._fields}
+    count = 0
+    for projection in network.synaptic_projections:
+        name = projection.learning
+        if name is None or not isinstance(network.rule(name), EProp) or (projection.post, name) in site_of:
+            continue
+        if name not in rules:
+            rules.append(name)
+        population = network.population(projection.post)
+        model, size = population.model, population.size
+        if not isinstance(model, LIF | LeakyReadout):
+            raise InputError.of("NC210", f"projection '{projection.name}': e-prop does not apply to a {model.kind} target")
+        site_of[projection.post, name] = count
+        count += size
+        start = network.offsets[population.name]
+        adaptive = isinstance(model, ALIF)
+        fields["neuron"].append(np.arange(start, start + size, dtype=np.int32))
+        fields["rule"].append(np.full(size, rules.index(name), np.int32))
+        fields["is_readout"].append(np.full(size, isinstance(model, LeakyReadout), np.uint8))
+        fields["alpha"].append(decay(model.tau_mem, network.dt, model.integration, size))
+        fields["rho"].append(decay(model.adapt_tau, network.dt, model.integration, size) if isinstance(model, ALIF) else np.zeros(size))
+        fields["beta"].append(np.array(expand(model.adapt_beta, size)) if isinstance(model, ALIF) and adaptive else np.zeros(size))
+    empty = {"neuron": np.int32, "rule": np.int32, "is_readout": np.uint8}
+    arrays = {f: np.concatenate(v) if v else np.zeros(0, empty.get(f, np.float64)) for f, v in fields.items()}
+    return t.Sites(**arrays), site_of, rules  # type: ignore[arg-type]
+
+
+def _csr(
+    network: Network,
+    connections: Mapping[str, Connections],
+    names: list[str],
+    table: int,
+    site_of: Mapping[tuple[str, str], int],
+    placed: dict[str, Placed],
+) -> tuple[t.Synapses, FloatArray]:
+    """Sort the synapses of some projections by source; within a source they keep the projections' and the canonical order."""
+    pre, post, weight, delay = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0)], [np.zeros(0, np.uint8)]
+    for name in names:
+        projection, given = network.projection(name), connections[name]
+        rule = projection.learning
+        first = site_of[projection.post, rule] if table == EPROP and rule is not None else network.offsets[projection.post]
+        pre.append(given.pre.astype(np.int64) + network.offsets[projection.pre])
+        post.append((given.post.astype(np.int64) + first).astype(np.int32))
+        weight.append(given.weight.astype(np.float64))
+        delay.append(given.delay.astype(np.uint8))
+    source = np.concatenate(pre)
+    order = np.argsort(source, kind="stable")
+    position = np.empty(len(order), np.int64)
+    position[order] = np.arange(len(order))
+    taken = 0
+    for name in names:
+        m = len(connections[name].pre)
+        placed[name] = Placed(table=table, index=position[taken : taken + m])
+        taken += m
+    pointer = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=network.n_neurons))]).astype(np.int64)
+    csr = t.Synapses(pointer=pointer, target=np.concatenate(post)[order], delay=np.concatenate(delay)[order])
+    return csr, np.concatenate(weight)[order]
+
+
+def _readouts(network: Network) -> t.Readouts:
+    task = network.task
+    start = np.array([network.offsets[r.name] for r in network.readouts], np.int64)
+    return t.Readouts(
+        start=start,
+        stop=start + np.array([r.size for r in network.readouts], np.int64),
+        cross_entropy=np.array(
+            [task is not None and task.readout == r.name and task.loss is Loss.CROSS_ENTROPY for r in network.readouts], np.uint8
+        ),
+    )
+
+
+def _feedback(
+    network: Network,
+    connections: Mapping[str, Connections],
+    placed: Mapping[str, Placed],
+    site_of: Mapping[tuple[str, str], int],
+    given: Mapping[tuple[str, str], FloatArray] | None,
+) -> t.Feedback:
+    n_readout = 0 if network.task is None else network.population(network.task.readout).size
+    site, matrix = [np.zeros(0, np.int32)], [np.zeros((0, n_readout))]
+    symmetric: list[tuple[npt.NDArray[np.generic], ...]] = []
+    for (population, name), first in site_of.items():
+        rule = network.rule(name)
+        if network.task is None or not isinstance(rule, EProp) or isinstance(network.population(population).model, LeakyReadout):
+            continue
+        size = network.population(population).size
+        if given is not None and (name, population) in given:
+            b: FloatArray | None = np.asarray(given[name, population], np.float64)
+        elif isinstance(rule.feedback, SymmetricFeedback):
+            b = None
+        elif isinstance(rule.feedback, ProjectionFeedback) and network.projection(rule.feedback.projection).post != population:
+            continue
+        else:
+            b = realise_feedback(network, rule, population)
+        if b is not None:
+            if b.shape != (n_readout, size):
+                raise InputError.of(
+                    "NC202", f"feedback of rule '{name}' for '{population}' has shape {b.shape}, expected ({n_readout}, {size})"
+                )
+            site.append(np.arange(first, first + size, dtype=np.int32))
+            matrix.append(b.T)
+            continue
+        for projection in network.synaptic_projections:
+            if (projection.pre, projection.post) == (population, network.task.readout):
+                ends, where = connections[projection.name], placed[projection.name]
+                symmetric.append((ends.pre + np.int32(first), ends.post, np.full(len(ends.pre), where.table, np.uint8), where.index))
+    kinds = (np.int32, np.int32, np.uint8, np.int64)
+    columns = [np.concatenate([np.zeros(0, kind), *(row[i] for row in symmetric)]).astype(kind) for i, kind in enumerate(kinds)]
+    return t.Feedback(
+        0 if network.task is None else network.offsets[network.task.readout],
+        n_readout,
+        np.concatenate(site),
+        np.ascontiguousarray(np.concatenate(matrix)),
+        *columns,
+    )
+
+
+def stdp_rules(network: Network) -> tuple[STDP, ...]:
+    """Return the STDP and reward-modulated rules that a synaptic projection uses, in the network's order."""
+    used = {p.learning for p in network.synaptic_projections}
+    return tuple(r for r in network.rules if isinstance(r, STDP) and r.name in used)

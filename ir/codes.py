@@ -60,6 +60,37 @@ CODES: dict[str, CodeInfo] = {
         "machine quantity cannot be overridden",
         "`--set machine.KEY=NUMBER` replaces a number that the machine file states; chips and cores are changed in a copy of the file.",
     ),
+    "NC140": CodeInfo(
+        "NIR file cannot be read",
+        "The file is not HDF5, or the `nir` package refuses its content; the message has the reason. Export it again with a current version "
+        "of nir; nested graphs must name only nodes that they hold.",
+    ),
+    "NC141": CodeInfo(
+        "NIR node not supported",
+        "The importer reads Input, Output, Linear, Affine, Scale, Conv1d, Conv2d, SumPool2d, AvgPool2d, Flatten, Delay, Threshold, IF, LIF, "
+        "CubaLIF, LI, CubaLI and nested graphs of these. Replace the node that the message names before exporting.",
+    ),
+    "NC142": CodeInfo(
+        "time step of a NIR network",
+        "NIR describes dynamics in continuous time, so the step is yours to give (`--dt`), and forward Euler needs it to be no longer than "
+        "the shortest time constant. Networks trained with a step should be read with that step (the NIR paper's have 1e-4 s).",
+    ),
+    "NC143": CodeInfo(
+        "NIR shapes do not fit",
+        "A node's parameters do not fit the tensor that it gets, or each other. Shapes follow PyTorch without a batch dimension.",
+    ),
+    "NC144": CodeInfo(
+        "NIR graph is not well-formed",
+        "An edge names a missing node or occurs twice, a node has no incoming edge, or linear nodes form a loop without a neuron.",
+    ),
+    "NC146": CodeInfo(
+        "NIR layer too large",
+        "Convolutions become lists of synapses; this one would have more than 2^31.",
+    ),
+    "NC147": CodeInfo(
+        "graded values between NIR nodes",
+        "LI and CubaLI send their membrane, not spikes; they can only feed an Output node. Put a spiking node in between.",
+    ),
     # --- NC2xx: what a description says -----------------------------------------------------------------------------------
     "NC201": CodeInfo(
         "parameter out of range",

@@ -196,11 +196,18 @@ class CubaLIF(LIF):
     ----------
     tau_syn : Param
         Synaptic time constant, s, > 0.
+    i_init : Param
+        The current before step 0 (and after a reset of the network's state), membrane units.
     """
 
     kind: ClassVar[str] = "cuba_lif"
-    _limits: ClassVar[dict[str, tuple[float, bool, bool]]] = {**LIF._limits, "tau_syn": (0.0, True, True)}
+    _limits: ClassVar[dict[str, tuple[float, bool, bool]]] = {
+        **LIF._limits,
+        "tau_syn": (0.0, True, True),
+        "i_init": (_ANY, True, True),
+    }
     tau_syn: Param
+    i_init: Param = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -217,6 +224,8 @@ class LeakyReadout(NeuronModel):
         As in :class:`LIF`.
     tau_syn : Param
         s, >= 0; 0 means delta input.
+    i_init : Param
+        With tau_syn: the current before step 0, as in :class:`CubaLIF`.
     """
 
     kind: ClassVar[str] = "leaky_readout"
@@ -226,12 +235,14 @@ class LeakyReadout(NeuronModel):
         "bias": (_ANY, True, True),
         "v_min": (_ANY, False, False),
         "tau_syn": (0.0, False, True),
+        "i_init": (_ANY, True, True),
     }
     tau_mem: Param
     v_leak: Param = 0.0
     bias: Param = 0.0
     v_min: Param = -np.inf
     tau_syn: Param = 0.0
+    i_init: Param = 0.0
     integration: Integration = Integration.EXACT
 
     @property

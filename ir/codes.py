@@ -62,13 +62,13 @@ CODES: dict[str, CodeInfo] = {
     ),
     "NC140": CodeInfo(
         "NIR file cannot be read",
-        "The file is not HDF5, or the `nir` package refuses its content; the message has the reason. Export it again with a current version "
-        "of nir; nested graphs must name only nodes that they hold.",
+        "The file is not HDF5, or the `nir` package refuses its content; the message has the reason. Export it again with a current "
+        "version of nir; nested graphs must name only nodes that they hold.",
     ),
     "NC141": CodeInfo(
         "NIR node not supported",
-        "The importer reads Input, Output, Linear, Affine, Scale, Conv1d, Conv2d, SumPool2d, AvgPool2d, Flatten, Delay, Threshold, IF, LIF, "
-        "CubaLIF, LI, CubaLI and nested graphs of these. Replace the node that the message names before exporting.",
+        "The importer reads Input, Output, Linear, Affine, Scale, Conv1d, Conv2d, SumPool2d, AvgPool2d, Flatten, Delay, Threshold, IF, "
+        "LIF, CubaLIF, LI, CubaLI and nested graphs of these. Replace the node that the message names before exporting.",
     ),
     "NC142": CodeInfo(
         "time step of a NIR network",
@@ -172,6 +172,49 @@ CODES: dict[str, CodeInfo] = {
         "machine does not belong to the target",
         "Each target builds for machines of certain families; `neurocompile targets` lists them. A target without cores (nest) takes none.",
     ),
+    "NC320": CodeInfo(
+        "SpiNNaker: time step or option not accepted",
+        "sPyNNaker's time step is a whole number of microseconds, at least 100. Options (`--set`) of the target are eprop (r_stdp or static), "
+        "rate and source_rate (Hz).",
+    ),
+    "NC321": CodeInfo(
+        "SpiNNaker: neuron model has no sPyNNaker form",
+        "The population mixes neurons with and without synaptic current, resets to a value at or above its threshold, or is of a model that "
+        "sPyNNaker does not have.",
+    ),
+    "NC322": CodeInfo(
+        "SpiNNaker: reset by subtraction",
+        "sPyNNaker's neurons reset to a value. With --allow-approximation they reset to 0, and what the membrane exceeds the threshold by is lost.",
+    ),
+    "NC323": CodeInfo(
+        "SpiNNaker: no lower bound of the membrane", "sPyNNaker's LIF has no v_min. With --allow-approximation the bound is left out."
+    ),
+    "NC324": CodeInfo(
+        "SpiNNaker: no adaptive threshold",
+        "sPyNNaker has no model whose threshold rises. With --allow-approximation an adaptation current of the same steady effect stands in.",
+    ),
+    "NC325": CodeInfo(
+        "SpiNNaker: no e-prop",
+        "Released sPyNNaker has no e-prop synapse. With --allow-approximation, synapses into spiking populations learn by reward-modulated STDP "
+        "(which is not e-prop), those into readouts are static; `--set eprop=static` freezes all.",
+    ),
+    "NC326": CodeInfo(
+        "SpiNNaker: plastic synapses are not negative",
+        "Plastic weights are unsigned and cannot change their sign. With --allow-approximation negative plastic synapses are static.",
+    ),
+    "NC327": CodeInfo(
+        "SpiNNaker: one learning rule a population",
+        "All plastic projections into a population must obey one rule with one pair of weight bounds, and rewards must come from spikes.",
+    ),
+    "NC328": CodeInfo(
+        "SpiNNaker: number outside fixed point",
+        "Neuron parameters are s16.15 numbers (range 65536, resolution 3e-5), weights have 16 bits. The message names the number. Very long "
+        "time constants are shortened with --allow-approximation.",
+    ),
+    "NC329": CodeInfo(
+        "SpiNNaker 2: mapping only",
+        "sPyNNaker brings binaries for SpiNNaker 1 only. With --allow-approximation the program is written and maps on a virtual SpiNNaker 2 board.",
+    ),
     # --- NC4xx: does not fit ----------------------------------------------------------------------------------------------
     "NC401": CodeInfo(
         "one neuron exceeds a core",
@@ -252,6 +295,14 @@ CODES: dict[str, CodeInfo] = {
         "mapping: stored arrays damaged",
         "mapping.npz lacks an array or its arrays do not belong together; build again.",
         ExitCode.MISMATCH,
+    ),
+    "NC620": CodeInfo(
+        "sPyNNaker program failed",
+        "`program/run.py --virtual` ended with an error or did not end. Run it by hand to see all it prints.",
+        ExitCode.MISMATCH,
+    ),
+    "NC621": CodeInfo(
+        "sPyNNaker program without summary", "`program/run.py` did not print its JSON summary on stdout.", ExitCode.MISMATCH
     ),
     # --- NC7xx: files and folders of a run --------------------------------------------------------------------------------
     "NC701": CodeInfo(

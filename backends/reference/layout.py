@@ -92,7 +92,8 @@ def lay_out(network: Network, connections: Mapping[str, Connections], feedback: 
         dt_ms=network.dt * 1e3,
         seed=network.seed,
     )
-    check_weights(network, placed, constants, EPROP, weights[EPROP])
+    for table in (EPROP, STDP_TABLE):
+        check_weights(network, placed, table, weights[table])
     delays = [int(c.delay.max()) for c in connections.values() if len(c.delay)]
     return Layout(
         constants=constants, placed=placed, weights=(weights[0], weights[1], weights[2]), site_of=site_of, max_delay=max(delays, default=1)
@@ -118,7 +119,7 @@ def _check_connections(network: Network, connections: Mapping[str, Connections])
             raise InputError.of("NC209", f"projection '{projection.name}': plastic e-prop synapses have a delay of one step")
 
 
-def check_weights(network: Network, placed: Mapping[str, Placed], constants: t.Constants, table: int, weights: FloatArray) -> None:
+def check_weights(network: Network, placed: Mapping[str, Placed], table: int, weights: FloatArray) -> None:
     """Raise InputError NC236 if a plastic weight is outside its rule's bounds."""
     for projection in network.synaptic_projections:
         where = placed[projection.name]
@@ -130,8 +131,8 @@ def check_weights(network: Network, placed: Mapping[str, Placed], constants: t.C
         if bad.size:
             raise InputError.of(
                 "NC236",
-                f"projection '{projection.name}': weight {int(bad[0])} is {values[bad[0]]:g}, outside the bounds [{low:g}, {high:g}] of rule "
-                f"'{projection.learning}'",
+                f"projection '{projection.name}': weight {int(bad[0])} is {values[bad[0]]:g}, outside the bounds [{low:g}, {high:g}] of "
+                f"rule '{projection.learning}'",
                 help="widen weight_bounds or change the initial weights",
             )
 
@@ -190,6 +191,12 @@ def _kind(population: Population) -> int:
 def resting(network: Network) -> FloatArray:
     """Return the membranes at the start, (N,): every neuron at its v_leak."""
     parts = [expand(getattr(p.model, "v_leak", 0.0), p.size) for p in network.populations]
+    return np.concatenate(parts)
+
+
+def starting_current(network: Network) -> FloatArray:
+    """Return the synaptic currents before step 0, (N,): ``i_init`` of models that have one."""
+    parts = [expand(getattr(p.model, "i_init", 0.0), p.size) for p in network.populations]
     return np.concatenate(parts)
 
 

@@ -1,0 +1,140 @@
+"""What a network costs on SpiNNaker cores: neurons, local memory, synaptic events, and SDRAM a chip.
+
+A core holds neurons of one population. Neurons and synapses share a core, except where sPyNNaker has no combined binary (neuromodulated
+rules, multiplicative STDP on delta input, STDP on adaptive neurons): there each neuron core has N synapse cores on the same chip,
+N = ceil(synaptic events a second / capacity of a core).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from neurocompile.backends.spinnaker.learning import Learning
+from neurocompile.backends.spinnaker.neurons import Cell, FloatArray
+from neurocompile.ir import Network
+from neurocompile.ir.realise import Connections
+from neurocompile.machine import Machine
+from neurocompile.mapping.problem import MappingProblem, Resource, SetResource
+
+COMBINED_PLASTIC = frozenset({("IF_curr_delta", False), ("IF_curr_exp", False), ("IF_curr_exp", True)})
+"""(cell, multiplicative) with a combined spike-pair STDP binary in the sPyNNaker 1!7.4.1 wheel."""
+STATE_BYTES = 64.0
+"""A neuron's parameters and state in DTCM: 16 words (structs of neuron_model_lif_impl.h, synapse and input types); estimate."""
+HISTORY_BYTES = 94.0
+"""A plastic neuron's post-synaptic history (16 times and traces); with the rest this gives the 207 neurons of sPyNNaker issue 620."""
+PLASTIC_HEADER_WORDS = 2
+"""Time stamp and pre trace at the head of a plastic row (SynapseDynamicsSTDP)."""
+
+
+def mapping_problem(
+    network: Network,
+    connections: Mapping[str, Connections],
+    cells: list[Cell],
+    learning: Learning,
+    rates: Mapping[str, FloatArray],
+    machine: Machine,
+) -> tuple[MappingProblem, npt.NDArray[np.int32]]:
+    """Return the mapper's view and the number of synapse cores of each population (0: combined).
+
+    ``cells`` may hold populations that lowering added; their neurons are numbered after the network's.
+    """
+    sizes = [c.size for c in cells]
+    offset = dict(zip([c.name for c in cells], np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
+    number = {c.name: i for i, c in enumerate(cells)}
+    n = sum(sizes)
+    population = np.repeat(np.arange(len(cells), dtype=np.int32), sizes)
+    modulated = {m.post for m in learning.modulations}
+    rule_of = {rule.post: rule for rule in learning.rules}
+
+    events, sdram = np.zeros(n), np.zeros(n)
+    static_bytes, plastic_bytes = machine.value("core.synapse_bits") / 8, machine.value("core.plastic_synapse_bits") / 8
+    pairs: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+    for projection in network.synaptic_projections:
+        synapses = connections[projection.name]
+        post = synapses.post.astype(np.int64) + offset[projection.post]
+        pairs.append((synapses.pre.astype(np.int64) + offset[projection.pre], post))
+        np.add.at(events, post, rates[projection.pre][synapses.pre])
+        plastic = (synapses.weight >= 0) & (projection.name in learning.plastic)
+        np.add.at(sdram, post, np.where(plastic, plastic_bytes, static_bytes))
+    for m in learning.modulations:
+        n_pre, n_post = cells[number[m.pre]].size, cells[number[m.post]].size
+        pre, post = np.divmod(np.arange(n_pre * n_post, dtype=np.int64), n_post)
+        pairs.append((pre + offset[m.pre], post + offset[m.post]))
+        np.add.at(events, post + offset[m.post], rates[m.pre][pre])
+        np.add.at(sdram, post + offset[m.post], static_bytes)
+
+    dtcm = _dtcm(cells, rule_of, machine)
+    split = np.zeros(len(cells), np.int32)
+    load = np.zeros(n)
+    neurons = machine.value("core.neurons")
+    for i, cell in enumerate(cells):
+        if cell.cell == "source":
+            continue
+        rule = rule_of.get(cell.name)
+        mine = slice(offset[cell.name], offset[cell.name] + cell.size)
+        capacity = machine.value("core.plastic_events_per_second" if rule else "core.synaptic_events_per_second")
+        if rule is not None and (cell.name in modulated or (cell.cell, rule.multiplicative) not in COMBINED_PLASTIC):
+            per_core = min(neurons, cell.size, dtcm[1] // max(float(dtcm[0][mine].max()), 1.0))
+            most = int(machine.value("chip.cores") - machine.value("chip.reserved_cores")) - 2
+            split[i] = min(max(1, int(np.ceil(float(events[mine].mean()) * per_core / capacity))), max(most, 1))
+        load[mine] = events[mine] / (capacity * max(int(split[i]), 1))
+    # A single neuron may be asked more than a core can do in real time; it still gets its core, and the program runs slower or drops.
+    load = np.minimum(load, 1.0)
+
+    source = np.asarray([c.cell == "source" for c in cells])[population]
+    per_source = neurons / machine.value("core.neurons_source", neurons)
+    rows = machine.value("core.row_header_words") + (PLASTIC_HEADER_WORDS if rule_of else 0)
+    return (
+        MappingProblem(
+            n_neurons=n,
+            population=population,
+            population_names=tuple(c.name for c in cells),
+            external=np.zeros(n, np.bool_),
+            **_csr(pairs, n),
+            resources=(
+                Resource(
+                    name="neurons",
+                    unit="neuron",
+                    limit=neurons,
+                    per_neuron=np.where(source, per_source, 1.0),
+                    confidence=machine.quantity("core.neurons").confidence,
+                ),
+                Resource(name="local memory (estimate)", unit="byte", limit=dtcm[1], per_neuron=dtcm[0], confidence="guess"),
+                Resource(name="synaptic events", unit="share of a core", limit=1.0, per_neuron=load, confidence="guess"),
+            ),
+            set_resources=(SetResource(name="populations", limit=1, label=population.copy(), confidence="published"),),
+            core_width=(1 + split).astype(np.int32),
+            chip_resources=(
+                Resource(
+                    name="SDRAM",
+                    unit="byte",
+                    limit=machine.value("chip.sdram"),
+                    per_neuron=sdram,
+                    per_axon_in=4.0 * rows,
+                    confidence=machine.quantity("chip.sdram").confidence,
+                ),
+            ),
+        ),
+        split,
+    )
+
+
+def _dtcm(cells: list[Cell], rules: Mapping[str, object], machine: Machine) -> tuple[FloatArray, float]:
+    """Return bytes of local memory that each neuron takes, and what is left of it after the ring buffers and the spike buffer."""
+    per_cell = [0.0 if c.cell == "source" else STATE_BYTES + (HISTORY_BYTES if c.name in rules else 0.0) for c in cells]
+    fixed = 2.0 * 2.0 ** machine.value("core.ring_buffer_bits") + 4.0 * machine.value("core.incoming_spike_buffer")
+    return np.repeat(np.asarray(per_cell), [c.size for c in cells]), machine.value("core.dtcm") - fixed
+
+
+def _csr(pairs: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]], n: int) -> dict[str, npt.NDArray[np.generic]]:
+    """Return ``indptr`` and ``indices`` of the distinct targets of each source, sorted."""
+    pre = np.concatenate([p for p, _ in pairs]) if pairs else np.zeros(0, np.int64)
+    post = np.concatenate([q for _, q in pairs]) if pairs else np.zeros(0, np.int64)
+    matrix = scipy.sparse.coo_array((np.ones(len(pre), np.bool_), (pre, post)), shape=(n, n)).tocsr()
+    matrix.sum_duplicates()
+    matrix.sort_indices()
+    return {"indptr": matrix.indptr.astype(np.int64), "indices": matrix.indices.astype(np.int32)}

@@ -1,0 +1,146 @@
+"""The files of ``program/``: run.py is the same for every network; all that is particular stands in network.json and network.npz, so
+that names of populations are data and never code."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.backends.base import Artifacts
+from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
+from neurocompile.ir.npz import npz_bytes
+from neurocompile.mapping.types import Mapping
+
+FORMAT_VERSION = "1.0"
+
+
+def emit(lowered: SpinnakerNetwork, mapping: Mapping | None) -> Artifacts:
+    """Return run.py, network.json, network.npz and README.md (see docs/spinnaker.md for the keys)."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    document = {
+        "format_version": FORMAT_VERSION,
+        "name": lowered.network.name,
+        "dt_ms": lowered.network.dt * 1e3,
+        "seed": lowered.network.seed,
+        "steps": lowered.steps,
+        "machine_version": lowered.machine_version,
+        "n_boards": lowered.n_boards,
+        "mapping_only": lowered.mapping_only,
+        "populations": _populations(lowered, mapping, arrays),
+        "projections": _projections(lowered, arrays),
+        "rules": [
+            {
+                "tau_plus": r.tau_plus,
+                "tau_minus": r.tau_minus,
+                "a_plus": r.a_plus,
+                "a_minus": r.a_minus,
+                "w_min": r.w_min,
+                "w_max": r.w_max,
+                "multiplicative": r.multiplicative,
+            }
+            for r in lowered.learning.rules
+        ],
+        "modulations": [
+            {
+                "pre": m.pre,
+                "post": m.post,
+                "receptor": m.receptor,
+                "weight": m.weight,
+                "tau_c": m.tau_c,
+                "tau_d": m.tau_d,
+                "w_min": m.w_min,
+                "w_max": m.w_max,
+            }
+            for m in lowered.learning.modulations
+        ],
+    }
+    templates = resources.files("neurocompile.backends.spinnaker") / "templates"
+    return {
+        "program/run.py": (templates / "run.py").read_bytes(),
+        "program/network.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
+        "program/network.npz": npz_bytes(arrays),
+        "program/README.md": _readme(lowered, (templates / "README.md").read_text(encoding="utf-8")).encode(),
+    }
+
+
+def neurons_per_core(lowered: SpinnakerNetwork, mapping: Mapping | None) -> list[int | None]:
+    """Return the size of the largest part of each population; sPyNNaker cuts a population into pieces of this size."""
+    if mapping is None or lowered.problem is None:
+        return [None] * len(lowered.cells)
+    part, population = mapping.partition.part, lowered.problem.population
+    return [int(np.bincount(part[population == i]).max()) for i in range(len(lowered.cells))]
+
+
+def _populations(lowered: SpinnakerNetwork, mapping: Mapping | None, arrays: dict[str, npt.NDArray[Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for index, (cell, per_core) in enumerate(zip(lowered.cells, neurons_per_core(lowered, mapping), strict=True)):
+
+        def stored(name: str, value: float | npt.NDArray[np.float64], index: int = index) -> float | dict[str, str]:
+            if isinstance(value, float):
+                return value
+            arrays[f"param:{index}:{name}"] = value
+            return {"array": f"param:{index}:{name}"}
+
+        row: dict[str, Any] = {
+            "name": cell.name,
+            "size": cell.size,
+            "cell": cell.cell,
+            "params": {name: stored(name, value) for name, value in cell.params.items()},
+            "voltage_scale": cell.voltage_scale,
+            "weight_scale": stored("weight_scale", cell.weight_scale),
+            "record": cell.record,
+            "neurons_per_core": per_core,
+        }
+        if cell.cell == "source":
+            row["seed"] = (lowered.network.seed + index) % 2**31
+        else:
+            buffer = lowered.buffers[cell.name]
+            row["max_expected_summed_weight"] = list(buffer.expected)
+            row["weight_resolution"] = list(buffer.resolution)
+            row["n_synapse_cores"] = int(lowered.split[index])
+        rows.append(row)
+    return rows
+
+
+def _projections(lowered: SpinnakerNetwork, arrays: dict[str, npt.NDArray[Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for index, projection in enumerate(lowered.network.synaptic_projections):
+        synapses = lowered.connections[projection.name]
+        key = str(index)
+        arrays[f"pre:{key}"] = synapses.pre
+        arrays[f"post:{key}"] = synapses.post
+        arrays[f"weight:{key}"] = synapses.weight
+        arrays[f"delay:{key}"] = synapses.delay
+        rule = lowered.learning.plastic.get(projection.name)
+        rows.append(
+            {
+                "key": key,
+                "name": projection.name,
+                "pre": projection.pre,
+                "post": projection.post,
+                "rule": {} if rule is None else {"excitatory": rule},
+            }
+        )
+    return rows
+
+
+def _readme(lowered: SpinnakerNetwork, template: str) -> str:
+    changes = "\n".join(f"- {a.code}, {a.where}: {a.what}. Instead: {a.instead}. {a.effect}".rstrip(". ") + "." for a in lowered.approximations)
+    signals = ""
+    if lowered.learning.signals:
+        names = ", ".join(f"`{name}`" for name in lowered.learning.signals)
+        signals = (
+            "\nReward and punishment enter as spikes of the added sources " + names + ": give them with `--input`, e.g. "
+            f"`--input {lowered.learning.signals[0]}=reward.npz`. Without spikes there nothing is learned.\n"
+        )
+    only = f"\n**{lowered.mapping_only}.**\n" if lowered.mapping_only else ""
+    return (
+        template.replace("@NAME@", lowered.network.name.replace("\n", " "))
+        .replace("@CHANGES@", changes or "- none")
+        .replace("@SIGNALS@", signals + only)
+        .replace("@DT@", f"{lowered.network.dt * 1e3:g}")
+    )

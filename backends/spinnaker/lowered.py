@@ -1,0 +1,40 @@
+"""A network in sPyNNaker's terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.backends.base import TargetNetwork
+from neurocompile.backends.spinnaker.learning import Learning
+from neurocompile.backends.spinnaker.neurons import Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingBuffer:
+    """Number formats of a population's input, one value a receptor (excitatory, inhibitory).
+
+    expected : largest summed weight of a step that is planned for (PyNN weights, ``max_expected_summed_weight``);
+    resolution : smallest weight difference, PyNN weights.
+    """
+
+    expected: tuple[float, float]
+    resolution: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SpinnakerNetwork(TargetNetwork):
+    """``cells``: populations in order, the network's first, then added reward sources. ``buffers``: by population name (neurons only).
+    ``split``: (n_populations,) synapse cores of each neuron core, 0 where neurons and synapses share a core.
+    ``machine_version``: sPyNNaker's board version; ``n_boards``; ``mapping_only``: why it cannot run, '' if it can."""
+
+    cells: tuple[Cell, ...]
+    buffers: dict[str, RingBuffer]
+    learning: Learning
+    split: npt.NDArray[np.int32]
+    machine_version: int
+    n_boards: int
+    mapping_only: str
+    steps: int

@@ -1,0 +1,193 @@
+"""Network -> SpinnakerNetwork: cells, number formats of the inputs, learning, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from neurocompile.backends.base import BuildOptions, accept
+from neurocompile.backends.spinnaker import costs
+from neurocompile.backends.spinnaker.learning import Learning, lower_learning, rule_rows
+from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
+from neurocompile.backends.spinnaker.neurons import Cell, Findings, FloatArray, lower_population, summary_row
+from neurocompile.ir import Network, SpikeSource
+from neurocompile.ir.errors import InputError, UnsupportedError, did_you_mean
+from neurocompile.ir.neurons import expand
+from neurocompile.ir.realise import Connections
+from neurocompile.machine import Machine
+
+DEFAULT_RATE = 30.0
+"""Hz a neuron, sPyNNaker's own assumption (spynnaker.cfg: spikes_per_second)."""
+DEFAULT_SOURCE_RATE = 250.0
+"""Hz a spike source neuron without a rate of its own: event data is denser than a hidden layer."""
+SIGMAS = 5.0
+"""Standard deviations of a step's summed weight that are planned for (spynnaker.cfg: ring_buffer_sigma)."""
+MIN_STEP_US = 100
+"""sPyNNaker's shortest time step."""
+DEFAULT_STEPS = 100
+OPTIONS = ("eprop", "rate", "source_rate")
+
+
+def lower(network: Network, connections: Mapping[str, Connections], machine: Machine, options: BuildOptions) -> SpinnakerNetwork:
+    """Express a network in sPyNNaker's terms.
+
+    Options (``--set``): ``eprop`` = r_stdp | static, what stands in for e-prop; ``rate`` and ``source_rate``, Hz, assumed firing rates of
+    neurons and of sources without a rate, which set the resolution of weights and the number of synapse cores.
+
+    Raises
+    ------
+    UnsupportedError
+        NC320 .. NC328, all findings at once.
+    """
+    mode, rate, source_rate = _options(options)
+    findings = Findings()
+    step_us = network.dt * 1e6
+    if abs(step_us - round(step_us)) > 1e-6 * step_us or step_us < MIN_STEP_US:
+        findings.refuse(
+            "NC320",
+            f"dt is {network.dt * 1e3:g} ms; sPyNNaker's time step is a whole number of microseconds, at least {MIN_STEP_US}",
+            "choose another dt",
+        )
+    largest = {p.name: 0.0 for p in network.populations}
+    for projection in network.synaptic_projections:
+        weights = np.abs(connections[projection.name].weight)
+        largest[projection.post] = max(largest[projection.post], float(weights.max(initial=0.0)))
+    cells = [lower_population(p, network.dt, largest[p.name], findings) for p in network.populations]
+    by_name = {cell.name: cell for cell in cells}
+    learning = lower_learning(network, connections, by_name, mode, findings)
+    for modulation in learning.modulations:
+        sender = by_name.get(modulation.pre)
+        if sender is not None and sender.record == "v":
+            findings.refuse("NC327", f"reward population '{sender.name}' sends no spikes", "name a spike_source or a spiking population")
+    mapping_only = ""
+    if machine.family == "spinnaker2":
+        mapping_only = (
+            f"machine '{machine.name}' is SpiNNaker 2: sPyNNaker 1!7.4.1 brings binaries for SpiNNaker 1 only, the program maps (--virtual) "
+            "but cannot run"
+        )
+        findings.approximate(
+            "NC329", f"machine '{machine.name}'", mapping_only.partition(": ")[2], "mapping only", "run it on a SpiNNaker 1 machine (spin5)"
+        )
+    if findings.errors:
+        raise UnsupportedError(findings.errors)
+    approximations = accept(findings.approximations, options)
+    cells += [Cell(name=name, size=1, cell="source", params={"rate": 0.0}) for name in learning.signals]
+    rates = {
+        p.name: np.where(expand(p.model.rate, p.size) > 0, expand(p.model.rate, p.size), source_rate)
+        if isinstance(p.model, SpikeSource)
+        else np.full(p.size, rate)
+        for p in network.populations
+    } | {name: np.full(1, source_rate) for name in learning.signals}
+    buffers = {
+        cell.name: _ring_buffer(cell, network, connections, learning, rates, largest[cell.name])
+        for cell in cells
+        if cell.cell != "source"
+    }
+    problem, split = costs.mapping_problem(network, connections, cells, learning, rates, machine)
+    version, boards = _board(machine)
+    return SpinnakerNetwork(
+        network=network,
+        connections=connections,
+        problem=problem,
+        approximations=approximations,
+        summary=_summary(cells, buffers, learning, network, connections),
+        cells=tuple(cells),
+        buffers=buffers,
+        learning=learning,
+        split=split,
+        machine_version=version,
+        n_boards=boards,
+        mapping_only=mapping_only,
+        steps=network.task.sample_steps if network.task is not None else DEFAULT_STEPS,
+    )
+
+
+def _options(options: BuildOptions) -> tuple[str, float, float]:
+    numbers = {"rate": DEFAULT_RATE, "source_rate": DEFAULT_SOURCE_RATE}
+    for key, text in options.extra.items():
+        if key not in OPTIONS:
+            raise InputError.of("NC320", f"target 'spinnaker' has no option '{key}'", help=did_you_mean(key, OPTIONS))
+        if key in numbers:
+            try:
+                numbers[key] = float(text)
+            except ValueError:
+                numbers[key] = -1.0
+            if not 0.0 < numbers[key] < np.inf:
+                raise InputError.of("NC320", f"option {key}={text!r} must be a positive number", help="give a rate in Hz, e.g. rate=50")
+    return options.extra.get("eprop", "r_stdp"), numbers["rate"], numbers["source_rate"]
+
+
+def _board(machine: Machine) -> tuple[int, int]:
+    """Return sPyNNaker's version number of the board type, and how many boards there are (a triad has 3; see SpiNNMachine.version)."""
+    if machine.family == "spinnaker2":
+        return (201, 1) if machine.n_chips == 1 else (248, 1)
+    if machine.n_chips <= 4:
+        return 3, 1
+    return 5, -(-machine.n_chips // 48)
+
+
+def _ring_buffer(
+    cell: Cell, network: Network, connections: Mapping[str, Connections], learning: Learning, rates: Mapping[str, FloatArray], largest: float
+) -> RingBuffer:
+    """Plan for the summed weight of a step: mean + 5 sigma of independent spikes, at least the largest weight, at most all at once."""
+    mean, variance, total = np.zeros((2, cell.size)), np.zeros((2, cell.size)), np.zeros((2, cell.size))
+    top = np.zeros(2)
+    scale = np.broadcast_to(np.asarray(cell.weight_scale, np.float64), (cell.size,))
+    for projection in network.synaptic_projections:
+        if projection.post != cell.name:
+            continue
+        synapses = connections[projection.name]
+        post = synapses.post
+        weight = synapses.weight.astype(np.float64) * scale[post]
+        negative = (weight < 0).astype(np.intp)
+        weight = np.abs(weight)
+        rule = learning.plastic.get(projection.name)
+        if rule is not None:
+            weight = np.where(negative == 0, np.maximum(weight, learning.rules[rule].w_max), weight)
+        p = np.minimum(rates[projection.pre] * network.dt, 1.0)[synapses.pre]
+        np.add.at(mean, (negative, post), p * weight)
+        np.add.at(variance, (negative, post), p * (1.0 - p) * weight**2)
+        np.add.at(total, (negative, post), weight)
+        np.maximum.at(top, negative, weight)
+    expected = np.clip(mean + SIGMAS * np.sqrt(variance), top[:, None], np.maximum(total, top[:, None])).max(axis=1)
+    return RingBuffer(
+        expected=(float(expected[0]), float(expected[1])), resolution=(resolution(float(expected[0])), resolution(float(expected[1])))
+    )
+
+
+def resolution(expected: float) -> float:
+    """Return the smallest weight difference that sPyNNaker stores for an expected summed weight: 2^-(15 - s), where s is the smallest
+    whole number >= 0 with 2^s > expected (PopulationVertex.get_ring_buffer_shifts and get_weight_scales)."""
+    shift = 0
+    while 2.0**shift <= expected:
+        shift += 1
+    return float(2.0 ** (shift - 15))
+
+
+def _summary(
+    cells: list[Cell], buffers: Mapping[str, RingBuffer], learning: Learning, network: Network, connections: Mapping[str, Connections]
+) -> dict[str, Any]:
+    by_name = {c.name: c for c in cells}
+    rounding = {}
+    for projection in network.synaptic_projections:
+        cell, synapses = by_name[projection.post], connections[projection.name]
+        scale = np.broadcast_to(np.asarray(cell.weight_scale, np.float64), (cell.size,))[synapses.post]
+        weight = synapses.weight.astype(np.float64) * scale
+        step = np.where(weight < 0, buffers[cell.name].resolution[1], buffers[cell.name].resolution[0])
+        stored = np.rint(weight / step) * step
+        error = np.abs(stored - weight) / scale
+        rms = float(np.sqrt(np.mean(synapses.weight.astype(np.float64) ** 2))) if len(weight) else 0.0
+        rounding[projection.name] = {
+            "resolution": float(np.max(step / scale, initial=0.0)),
+            "max_error": float(np.max(error, initial=0.0)),
+            "relative_rms_error": float(np.sqrt(np.mean(error**2))) / rms if rms > 0 else 0.0,
+            "rounded_to_zero": int(np.count_nonzero((stored == 0) & (weight != 0))),
+        }
+    return {
+        "populations": {c.name: summary_row(c) for c in cells if c.cell != "source"},
+        "weight_rounding": rounding,
+        "learning": rule_rows(learning),
+        "added_sources": list(learning.signals),
+    }

@@ -183,7 +183,7 @@ class Simulator:
                 raise InputError.of("NC203", f"weights of '{name}': value {int(np.argmin(np.isfinite(array)))} is not finite")
             new[where.table][where.index] = array
         for table in (lay.EPROP, lay.STDP_TABLE):
-            lay.check_weights(self.network, self._layout.placed, self._constants, table, new[table])
+            lay.check_weights(self.network, self._layout.placed, table, new[table])
         changed = new[lay.EPROP] != self._state.eprop_weight
         self._state.working_weight[changed] = new[lay.EPROP][changed]
         for table, values in zip(self._tables(), new, strict=True):
@@ -192,9 +192,10 @@ class Simulator:
     def flush(self) -> None:
         """Apply the pending gradients of all plastic e-prop synapses, as if every source's spike arrived in the next step; nothing is
         delivered, no trace sees a spike. Optimizers that wait for the end of an interval go on waiting."""
-        from neurocompile.backends.reference.kernels.eprop import flush
+        from neurocompile.backends.reference.kernels import eprop
 
-        flush(self._constants, self._state)
+        state = self._state
+        eprop.visit(self._constants, state, 0, state.position.size, int(state.clock[t.LEARNING_STEP]), eprop.APPLY)
 
     def state(self) -> dict[str, AnyArray]:
         """Return a copy of everything that changes (plain numeric arrays, fit for an .npz file)."""
@@ -276,7 +277,7 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
     return t.State(
         clock=np.zeros(8, np.int64),
         v=lay.resting(network),
-        current=np.zeros(n),
+        current=lay.starting_current(network),
         adaptation=np.zeros(n),
         spiked=np.zeros(n, np.uint8),
         refractory=np.zeros(n, np.int32),

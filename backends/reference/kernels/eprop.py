@@ -2,7 +2,7 @@
 
 A synapse is touched when its source spikes. It then reads the target's history from where it stopped last time, accumulates its gradient,
 steps its optimizer, and the spike travels with the new weight. Between spikes it costs nothing, except that a synapse whose position is
-about to fall out of the history ring is advanced by :func:`sweep`, which changes no result (no weight, and the sums in the same order).
+about to fall out of the history ring is advanced (mode READ), which changes no result: no weight, and the sums in the same order.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neurocompile.backends.reference.kernels.tables import F8, NO_SPIKE, Constants, Inputs, Rules, State
+from neurocompile.backends.reference.kernels.tables import NO_SPIKE, Constants, Inputs, State
 
+ARRIVE, APPLY, READ = 0, 1, 2  # modes of visit
 PIECEWISE_LINEAR, EXPONENTIAL, FAST_SIGMOID_DERIVATIVE, ARCTAN_DERIVATIVE = 0, 1, 2, 3
 
 
@@ -30,9 +31,14 @@ def surrogate(kind: int, height: float, width: float, distance: float) -> float:
 
 @njit(cache=True, nogil=True)
 def optimize(
-    rules: Rules,
-    rule: int,
-    sign: float,
+    adam: bool,
+    rate: float,
+    beta_1: float,
+    beta_2: float,
+    small: float,
+    batch: int,
+    low: float,
+    high: float,
     index: int,
     gradient: float,
     weight: float,
@@ -46,197 +52,144 @@ def optimize(
     Returns (weight, collected gradient, steps done, first moment, second moment).
     """
     collected += gradient
-    due = 1 + index // rules.batch[rule]
+    due = 1 + index // batch if batch > 1 else 1 + index
     if done >= due:
         return weight, collected, done, first, second
-    collected /= rules.batch[rule]
-    rate = rules.learning_rate[rule]
-    if rules.adam[rule]:
-        beta_1, beta_2 = rules.beta_1[rule], rules.beta_2[rule]
+    collected /= batch
+    if adam:
         power_1, power_2 = beta_1 ** (done - 1), beta_2 ** (done - 1)
         for _ in range(done, due):  # idle steps are replayed; the gradient is consumed by the first of them
             power_1 *= beta_1
             power_2 *= beta_2
             first = beta_1 * first + (1.0 - beta_1) * collected
             second = beta_2 * second + (1.0 - beta_2) * collected * collected
-            weight -= rate * np.sqrt(1.0 - power_2) / (1.0 - power_1) * first / (np.sqrt(second) + rules.epsilon[rule])
+            weight -= rate * np.sqrt(1.0 - power_2) / (1.0 - power_1) * first / (np.sqrt(second) + small)
             collected = 0.0
     else:
         weight -= rate * collected
-    low, high = rules.low[rule], rules.high[rule]
-    if rules.keep_sign[rule]:
-        if sign > 0.0:
-            low = max(low, 0.0)
-        else:
-            high = min(high, 0.0)
     return min(max(weight, low), high), 0.0, due, first, second
 
 
 @njit(cache=True, nogil=True)
-def replay_hidden(
-    history: F8,
-    site: int,
-    t: int,
-    stop: int,
-    first: int,
-    arriving: float,
-    alpha: float,
-    rho: float,
-    beta: float,
-    kappa: float,
-    kappa_reg: float,
-    zbar: float,
-    epsilon: float,
-    ebar: float,
-    ebar_reg: float,
-) -> tuple[float, float, float, float, float, float]:
-    """Loop over the history of a hidden neuron; return (gradient, arriving, zbar, epsilon, ebar, ebar_reg)."""
+def visit(constants: Constants, state: State, begin: int, end: int, stamp: int, mode: int) -> None:
+    """Bring the synapses begin .. end-1 to learning step ``stamp``: read their targets' histories up to index stamp-2, within the cutoff.
+
+    mode ARRIVE: a spike arrives, weights change and the spike starts a new interval. APPLY: weights change, and nothing else (flush).
+    READ: neither; only synapses whose position would fall out of the history ring before the next sweep, half a ring later.
+    """
+    # Locals: reading a field of the named tuples inside the loop costs reference counting.
+    history, target = state.history, constants.eprop.target
+    site_rule, is_readout = constants.sites.rule, constants.sites.is_readout
+    site_alpha, site_rho, site_beta = constants.sites.alpha, constants.sites.rho, constants.sites.beta
+    last_spike, position, arrivals = state.last_spike, state.position, state.arriving
+    zbars, epsilons, ebars, ebars_reg, gradients = state.zbar, state.epsilon, state.ebar, state.ebar_reg, state.gradient
+    weights, working, signs, collecteds = state.eprop_weight, state.working_weight, constants.sign, state.collected
+    optimized, firsts, seconds = state.optimized, state.first_moment, state.second_moment
     mask = history.shape[1] - 1
-    gain_reg, gradient = 1.0 - kappa_reg, 0.0
-    for index in range(t, stop):
-        slot = index & mask
-        zbar = alpha * zbar + arriving
-        arriving = 1.0 if index == first else 0.0  # the spike itself enters zbar at the index after `first`
-        e = history[site, slot, 0] * (zbar - beta * epsilon)
-        epsilon = rho * epsilon + e
-        ebar = kappa * ebar + e
-        ebar_reg = kappa_reg * ebar_reg + gain_reg * e
-        gradient += history[site, slot, 1] * ebar + history[site, slot, 2] * ebar_reg
-    return gradient, arriving, zbar, epsilon, ebar, ebar_reg
-
-
-@njit(cache=True, nogil=True)
-def replay_readout(
-    history: F8, site: int, t: int, stop: int, first: int, arriving: float, alpha: float, zbar: float
-) -> tuple[float, float, float]:
-    """Loop over the history of a readout neuron; return (gradient, arriving, zbar)."""
-    mask = history.shape[1] - 1
-    gradient = 0.0
-    for index in range(t, stop):
-        zbar = alpha * zbar + arriving
-        arriving = 1.0 if index == first else 0.0
-        gradient += history[site, index & mask, 1] * zbar
-    return gradient, arriving, zbar
-
-
-@njit(inline="always")
-def _replay(constants: Constants, state: State, synapse: int, site: int, rule: int, t: int, stop: int) -> float:
-    """Advance a synapse's traces over history indices t .. stop-1 and return the gradient of that stretch."""
-    sites, rules = constants.sites, constants.rules
-    first = np.int64(state.last_spike[synapse]) - 1
-    if sites.is_readout[site]:
-        gradient, arriving, state.zbar[synapse] = replay_readout(
-            state.history, site, t, stop, first, float(state.arriving[synapse]), sites.alpha[site], state.zbar[synapse]
-        )
-    else:
-        gradient, arriving, state.zbar[synapse], state.epsilon[synapse], state.ebar[synapse], state.ebar_reg[synapse] = replay_hidden(
-            state.history,
-            site,
-            t,
-            stop,
-            first,
-            float(state.arriving[synapse]),
-            sites.alpha[site],
-            sites.rho[site],
-            sites.beta[site],
-            rules.kappa[rule],
-            rules.kappa_reg[rule],
-            state.zbar[synapse],
-            state.epsilon[synapse],
-            state.ebar[synapse],
-            state.ebar_reg[synapse],
-        )
-    state.arriving[synapse] = np.uint8(arriving)
-    return gradient
-
-
-@njit(inline="always")
-def _optimize(constants: Constants, state: State, synapse: int, rule: int, index: int, gradient: float) -> None:
-    weight, collected, done, first, second = optimize(
-        constants.rules,
-        rule,
-        constants.sign[synapse],
-        index,
-        gradient,
-        state.working_weight[synapse],
-        state.collected[synapse],
-        np.int64(state.optimized[synapse]),
-        state.first_moment[synapse],
-        state.second_moment[synapse],
-    )
-    state.working_weight[synapse] = weight
-    state.collected[synapse] = collected
-    state.optimized[synapse] = done
-    state.first_moment[synapse] = first
-    state.second_moment[synapse] = second
-
-
-@njit(inline="always")
-def _advance(constants: Constants, state: State, synapse: int, end: int) -> None:
-    """Read the history of a synapse's target from its position up to index ``end`` (excluded), within the cutoff."""
-    site = constants.eprop.target[synapse]
-    rule = constants.sites.rule[site]
-    t = np.int64(state.position[synapse])
-    stop = min(end, np.int64(state.last_spike[synapse]) - 1 + constants.rules.cutoff[rule])
-    if t < stop:
-        if constants.rules.each_step[rule]:
+    oldest = stamp - history.shape[1] // 2
+    known_rule = -1
+    kappa = kappa_reg = gain_reg = rate = beta_1 = beta_2 = small = rule_low = rule_high = 0.0
+    adam = each_step = keep_sign = False
+    batch = cutoff = 1
+    for synapse in range(begin, end):
+        last = np.int64(last_spike[synapse])
+        t = np.int64(position[synapse])
+        if last == NO_SPIKE or (mode == READ and t >= oldest):
+            if mode == ARRIVE:
+                last_spike[synapse] = stamp
+                position[synapse] = stamp - 1
+            continue
+        site = target[synapse]
+        rule = np.int64(site_rule[site])
+        if rule != known_rule:
+            rules = constants.rules
+            kappa, kappa_reg, cutoff = rules.kappa[rule], rules.kappa_reg[rule], rules.cutoff[rule]
+            gain_reg = 1.0 - kappa_reg
+            adam, rate, batch = rules.adam[rule] != 0, rules.learning_rate[rule], rules.batch[rule]
+            beta_1, beta_2, small = rules.beta_1[rule], rules.beta_2[rule], rules.epsilon[rule]
+            rule_low, rule_high = rules.low[rule], rules.high[rule]
+            each_step, keep_sign = rules.each_step[rule] != 0, rules.keep_sign[rule] != 0
+            known_rule = rule
+        low, high = rule_low, rule_high
+        if keep_sign:
+            if signs[synapse] > 0.0:
+                low = max(low, 0.0)
+            else:
+                high = min(high, 0.0)
+        first = last - 1
+        stop = min(stamp - 1, first + cutoff)
+        alpha = site_alpha[site]
+        rho, beta = site_rho[site], site_beta[site]
+        if t < stop:
+            zbar, epsilon, ebar, ebar_reg = zbars[synapse], epsilons[synapse], ebars[synapse], ebars_reg[synapse]
+            gradient, arriving = gradients[synapse], float(arrivals[synapse])
+            readout = is_readout[site] != 0
             for index in range(t, stop):
-                part = _replay(constants, state, synapse, site, rule, index, index + 1)
-                _optimize(constants, state, synapse, rule, index + 1, part)
-        else:
-            state.gradient[synapse] += _replay(constants, state, synapse, site, rule, t, stop)
-    if end > t:
-        state.position[synapse] = end
-
-
-@njit(inline="always")
-def _apply(constants: Constants, state: State, synapse: int, stamp: int) -> None:
-    """Bring a synapse to ``stamp`` and change its weight as a spike that arrives in learning step ``stamp`` does."""
-    _advance(constants, state, synapse, stamp - 1)
-    rule = constants.sites.rule[constants.eprop.target[synapse]]
-    if not constants.rules.each_step[rule]:
-        gradient = state.gradient[synapse]
-        state.gradient[synapse] = 0.0
-        _optimize(constants, state, synapse, rule, stamp - 1, gradient)
-    state.eprop_weight[synapse] = state.working_weight[synapse]
-
-
-@njit(cache=True, nogil=True)
-def arrive(constants: Constants, state: State, source: int, stamp: int) -> None:
-    """Let a spike of ``source`` arrive at its plastic synapses in learning step ``stamp``."""
-    sites, rules = constants.sites, constants.rules
-    for synapse in range(constants.eprop.pointer[source], constants.eprop.pointer[source + 1]):
-        last = state.last_spike[synapse]
-        if last != NO_SPIKE:
-            _apply(constants, state, synapse, stamp)
-            site = constants.eprop.target[synapse]
-            rule = sites.rule[site]
-            skipped = stamp - last - rules.cutoff[rule]
+                slot = index & mask
+                zbar = alpha * zbar + arriving
+                arriving = 1.0 if index == first else 0.0  # the spike itself enters zbar at the index after `first`
+                if readout:
+                    part = history[site, slot, 1] * zbar
+                else:
+                    e = history[site, slot, 0] * (zbar - beta * epsilon)
+                    epsilon = rho * epsilon + e
+                    ebar = kappa * ebar + e
+                    ebar_reg = kappa_reg * ebar_reg + gain_reg * e
+                    part = history[site, slot, 1] * ebar + history[site, slot, 2] * ebar_reg
+                if each_step:
+                    working[synapse], collecteds[synapse], optimized[synapse], firsts[synapse], seconds[synapse] = optimize(
+                        adam,
+                        rate,
+                        beta_1,
+                        beta_2,
+                        small,
+                        batch,
+                        low,
+                        high,
+                        index + 1,
+                        part,
+                        working[synapse],
+                        collecteds[synapse],
+                        np.int64(optimized[synapse]),
+                        firsts[synapse],
+                        seconds[synapse],
+                    )
+                else:
+                    gradient += part
+            zbars[synapse], epsilons[synapse], ebars[synapse], ebars_reg[synapse] = zbar, epsilon, ebar, ebar_reg
+            gradients[synapse], arrivals[synapse] = gradient, np.uint8(arriving)
+        position[synapse] = max(t, stamp - 1)
+        if mode == READ:
+            continue
+        if not each_step:
+            working[synapse], collecteds[synapse], optimized[synapse], firsts[synapse], seconds[synapse] = optimize(
+                adam,
+                rate,
+                beta_1,
+                beta_2,
+                small,
+                batch,
+                low,
+                high,
+                stamp - 1,
+                gradients[synapse],
+                working[synapse],
+                collecteds[synapse],
+                np.int64(optimized[synapse]),
+                firsts[synapse],
+                seconds[synapse],
+            )
+            gradients[synapse] = 0.0
+        weights[synapse] = working[synapse]
+        if mode == ARRIVE:
+            skipped = stamp - last - cutoff
             if skipped > 0:
-                state.zbar[synapse] *= sites.alpha[site] ** skipped
-                state.ebar[synapse] *= rules.kappa[rule] ** skipped
-                state.ebar_reg[synapse] *= rules.kappa_reg[rule] ** skipped
-                state.epsilon[synapse] *= sites.rho[site] ** skipped
-        state.last_spike[synapse] = stamp
-        state.position[synapse] = stamp - 1
-
-
-@njit(cache=True, nogil=True)
-def sweep(constants: Constants, state: State, now: int) -> None:
-    """Advance the synapses that would lose their place in the history ring before the next sweep, half a ring later."""
-    oldest = now - state.history.shape[1] // 2
-    for synapse in range(state.position.size):
-        if state.last_spike[synapse] != NO_SPIKE and state.position[synapse] < oldest:
-            _advance(constants, state, synapse, now - 1)
-
-
-@njit(cache=True, nogil=True)
-def flush(constants: Constants, state: State) -> None:
-    """Apply the pending gradients of all synapses, as if every source's spike arrived now; nothing is delivered."""
-    now = state.clock[1]
-    for synapse in range(state.position.size):
-        if state.last_spike[synapse] != NO_SPIKE and now > state.last_spike[synapse]:
-            _apply(constants, state, synapse, now)
+                zbars[synapse] *= alpha**skipped
+                ebars[synapse] *= kappa**skipped
+                ebars_reg[synapse] *= kappa_reg**skipped
+                epsilons[synapse] *= rho**skipped
+            last_spike[synapse] = stamp
+            position[synapse] = stamp - 1
 
 
 @njit(cache=True, nogil=True)

@@ -8,13 +8,13 @@ from numba import njit
 from neurocompile.backends.reference.kernels import eprop
 from neurocompile.backends.reference.kernels.neurons import update
 from neurocompile.backends.reference.kernels.tables import (
+    I4,
+    I8,
     LEARNED_LAST,
     LEARNING_STEP,
     N_EVENTS,
     N_PENDING,
     STEP,
-    I4,
-    I8,
     Constants,
     Inputs,
     Probes,
@@ -38,7 +38,7 @@ def _deliver(constants: Constants, state: State, learn: bool) -> None:
         events += last - first
         first, last = plastic.pointer[source], plastic.pointer[source + 1]
         if learn and last > first:
-            eprop.arrive(constants, state, source, stamp)
+            eprop.visit(constants, state, first, last, stamp, eprop.ARRIVE)
         for synapse in range(first, last):
             now[constants.sites.neuron[plastic.target[synapse]]] += state.eprop_weight[synapse]
         events += last - first
@@ -81,7 +81,7 @@ def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_st
     for row in range(n_steps):
         index = clock[LEARNING_STEP]
         if learn and index % (state.history.shape[1] // 2) == 0:
-            eprop.sweep(constants, state, index)
+            eprop.visit(constants, state, 0, state.position.size, index, eprop.READ)
         _deliver(constants, state, learn)
         if spikes.size < n_spikes + n_neurons:
             larger = np.empty(2 * (n_spikes + n_neurons), np.int32)

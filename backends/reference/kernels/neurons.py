@@ -6,11 +6,11 @@ import numpy as np
 from numba import njit, uint64
 
 from neurocompile.backends.reference.kernels.tables import (
+    I4,
     POISSON,
     READOUT,
     SOURCE,
     SUBTRACT,
-    I4,
     U1,
     Inputs,
     Neurons,

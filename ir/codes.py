@@ -23,6 +23,65 @@ class CodeInfo:
 CODES: dict[str, CodeInfo] = {
     "NC001": CodeInfo("usage", "The command line is not understood; `neurocompile COMMAND --help` shows its options.", ExitCode.USAGE),
     # --- NC1xx: how a file is written -------------------------------------------------------------------------------------
+    "NC101": CodeInfo(
+        "not valid YAML", "The text breaks YAML's syntax at the marked place: indentation (spaces only), brackets, quotes, colons."
+    ),
+    "NC102": CodeInfo("text not readable", "The file is not UTF-8, or holds control characters. Save it as UTF-8 text."),
+    "NC103": CodeInfo(
+        "description too big",
+        "A description is short: at most 16 MiB of text, 40 levels deep, 2 million values after expanding aliases. "
+        "Arrays belong into .npz files, referred to by `file:`.",
+    ),
+    "NC104": CodeInfo("no description", "The file is empty or is not a mapping. docs/yaml.md shows its shape."),
+    "NC105": CodeInfo("file does not exist", "Paths in a description are relative to its folder."),
+    "NC106": CodeInfo(
+        "not a readable .npz file",
+        "The file is no .npz archive, is damaged, or holds Python objects (pickle), which are never loaded because they can run code. "
+        "Save plain arrays with np.savez.",
+    ),
+    "NC107": CodeInfo(
+        "array missing", "The file lacks an array or column that is needed, or has one without meaning. The message lists what it has."
+    ),
+    "NC108": CodeInfo(
+        "unknown key", "The key has no meaning in this section: most often a typing error. `neurocompile schema` lists all keys."
+    ),
+    "NC109": CodeInfo("key missing", "The section needs a key that is not there."),
+    "NC110": CodeInfo(
+        "wrong type of value", "A number, text, list or mapping stands where another kind is needed. `yes`, `no`, `on`, `off` are texts."
+    ),
+    "NC111": CodeInfo("unknown choice", "The word is none of those that may stand here: a model, rule, loss, connect rule or the like."),
+    "NC112": CodeInfo("key stands twice", "A key may stand once in a section; YAML would silently keep one of the two."),
+    "NC113": CodeInfo(
+        "tag refused", "YAML tags such as !!python/object are never read: a description holds plain values and cannot run code."
+    ),
+    "NC114": CodeInfo(
+        "not a number", "A number is expected, written as in YAML 1.2: 10, 0.5, 1e-5, .inf; with a unit where it is a quantity: 20 ms."
+    ),
+    "NC115": CodeInfo(
+        "unit missing",
+        "Times and frequencies carry a unit (20 ms, 10 Hz), because a bare number means ms to some and s to others; only 0 and .inf do not.",
+    ),
+    "NC116": CodeInfo(
+        "wrong unit", "The unit is unknown, or belongs to another dimension than the key (a frequency where a time is needed)."
+    ),
+    "NC117": CodeInfo(
+        "membrane quantities with and without unit",
+        "Potentials and weights are plain numbers in a unit of your choice throughout a file, or carry V, mV, uV throughout (then they become "
+        "volts, `file:` weights need `unit:`, and defaults other than 0 must be stated).",
+    ),
+    "NC118": CodeInfo(
+        "not a whole number of steps", "Delays and durations are whole multiples of dt (within 1e-9): use another time or another dt."
+    ),
+    "NC119": CodeInfo(
+        "bad line in a CSV file",
+        "Rows are pre,post[,weight[,delay]]: whole numbers from 0, a weight, a delay in steps; a header is optional.",
+    ),
+    "NC121": CodeInfo("unknown file suffix", "The suffix says how a file is read; the message lists those that are known."),
+    "NC122": CodeInfo(
+        "dt given twice", "The time step of a YAML description stands in it; --dt is for formats that have none, such as .nir."
+    ),
+    "NC124": CodeInfo("file cannot be read", "The system refuses to read the file: a folder, or no permission."),
+    "NC125": CodeInfo("more errors", "Only the first hundred errors are listed."),
     "NC160": CodeInfo(
         "option not understood",
         "An option such as --input, --signal, --set or --record has another form than NAME=FILE, KEY=VALUE or KIND:NAME, or has no effect "
@@ -301,9 +360,7 @@ CODES: dict[str, CodeInfo] = {
         "`program/run.py --virtual` ended with an error or did not end. Run it by hand to see all it prints.",
         ExitCode.MISMATCH,
     ),
-    "NC621": CodeInfo(
-        "sPyNNaker program without summary", "`program/run.py` did not print its JSON summary on stdout.", ExitCode.MISMATCH
-    ),
+    "NC621": CodeInfo("sPyNNaker program without summary", "`program/run.py` did not print its JSON summary on stdout.", ExitCode.MISMATCH),
     # --- NC7xx: files and folders of a run --------------------------------------------------------------------------------
     "NC701": CodeInfo(
         "cannot be written",

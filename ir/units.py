@@ -24,6 +24,7 @@ class Dimension(Enum):
     FREQUENCY = "frequency"
     MEMBRANE = "membrane quantity"
     PER_MEMBRANE = "inverse membrane quantity"
+    NUMBER = "number without unit"
 
 
 UNITS: dict[Dimension, dict[str, int]] = {
@@ -31,6 +32,7 @@ UNITS: dict[Dimension, dict[str, int]] = {
     Dimension.FREQUENCY: {"Hz": 0, "kHz": 3, "MHz": 6, "mHz": -3},
     Dimension.MEMBRANE: {"V": 0, "mV": -3, "uV": -6, "µV": -6, "μV": -6},
     Dimension.PER_MEMBRANE: {"1/V": 0, "1/mV": 3, "1/uV": 6, "1/µV": 6, "1/μV": 6},
+    Dimension.NUMBER: {},
 }
 """Unit -> power of ten that leads to SI (s, Hz, V, 1/V)."""
 
@@ -39,11 +41,12 @@ EXAMPLES: dict[Dimension, str] = {
     Dimension.FREQUENCY: "10 Hz",
     Dimension.MEMBRANE: "15 mV",
     Dimension.PER_MEMBRANE: "0.3 1/mV",
+    Dimension.NUMBER: "0.5",
 }
 
 NUMBER = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _QUANTITY = re.compile(rf"\s*({NUMBER})\s*(\S.*?)?\s*", re.DOTALL)
-_PLAIN_ALLOWED = (Dimension.MEMBRANE, Dimension.PER_MEMBRANE)
+PLAIN_ALLOWED = (Dimension.MEMBRANE, Dimension.PER_MEMBRANE, Dimension.NUMBER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +108,7 @@ def parse_quantity(given: str | float, dimension: Dimension) -> Quantity:
             value = math.nan
         if math.isnan(value):
             raise InputError.of("NC114", f"expected a {dimension.value}, got {str(given)[:40]}", help=example)
-        if dimension not in _PLAIN_ALLOWED and value != 0.0 and not math.isinf(value):
+        if dimension not in PLAIN_ALLOWED and value != 0.0 and not math.isinf(value):
             raise InputError.of(
                 "NC115", f"{value:g} has no unit, expected a {dimension.value} in {_spelled(dimension)}", help=_with_units(value, dimension)
             )
@@ -119,7 +122,7 @@ def parse_quantity(given: str | float, dimension: Dimension) -> Quantity:
     if unit not in UNITS[dimension]:
         other = _dimension_of(unit)
         what = f"'{unit[:40]}' is a unit of {other.value}" if other else f"unknown unit '{unit[:40]}'"
-        fix = f"use {_spelled(dimension)}"
+        fix = f"use {_spelled(dimension)}" if UNITS[dimension] else "write the number alone"
         if other is None and (near := did_you_mean(unit[:40], UNITS[dimension])) and near.startswith("did"):
             fix = near
         raise InputError.of("NC116", f"{what}, expected a {dimension.value}", help=fix)
@@ -130,8 +133,8 @@ def parse_quantity(given: str | float, dimension: Dimension) -> Quantity:
 
 
 def _with_units(value: float, dimension: Dimension) -> str:
-    units = [u for u in UNITS[dimension] if u.isascii()]
-    return f"write '{value:g} {units[1 if dimension is Dimension.TIME else 0]}' or '{value:g} {units[0 if dimension is Dimension.TIME else 1]}'"
+    first, second = ("ms", "s") if dimension is Dimension.TIME else ("Hz", "kHz")
+    return f"write '{value:g} {first}' or '{value:g} {second}'"
 
 
 STEP_TOLERANCE = 1e-9

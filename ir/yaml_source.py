@@ -31,7 +31,7 @@ _OCTAL = re.compile(r"0o[0-7]+")
 _HEX = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INF = re.compile(r"[-+]?\.(inf|Inf|INF)")
-_WORDS: dict[str, None | bool | float] = {
+_WORDS: dict[str, bool | float | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -39,7 +39,7 @@ _WORDS: dict[str, None | bool | float] = {
 }
 _MAX_INT_DIGITS = 400  # more digits than the largest float64 has: such a number is no setting of anything
 
-Scalar = None | bool | int | float | str
+Scalar = bool | int | float | str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -250,7 +250,7 @@ class _Composer:
         return node, size, height
 
     def _scalar(self, event: Any, place: dict[str, int]) -> ScalarNode:
-        if event.style is not None:
+        if event.style:  # libyaml gives '' for plain scalars, the Python parser None
             return ScalarNode(text=event.value, value=event.value, **place)
         try:
             return ScalarNode(text=event.value, value=resolve_plain(event.value), **place)

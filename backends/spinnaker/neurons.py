@@ -142,6 +142,9 @@ def lower_population(population: Population, dt: float, largest_weight: float, f
     if exponential:
         cell = "IF_curr_exp"
         params["tau_syn_E"] = params["tau_syn_I"] = tau_syn * 1e3
+        # sPyNNaker decays a current after it acted, we decay it before.
+        first = expand(getattr(model, "i_init", 0.0), n) * np.exp(-dt / tau_syn) * scale
+        params["isyn_exc"], params["isyn_inh"] = np.maximum(first, 0.0), np.maximum(-first, 0.0)
         weight_scale = scale / (tau_syn / dt * -np.expm1(-dt / tau_syn))
     if isinstance(model, ALIF):
         cell = "IF_curr_delta_ca2_adaptive"

@@ -6,8 +6,10 @@ Needs numpy and spynnaker 1!7.4.1. All data is in network.json and network.npz b
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -96,6 +98,8 @@ def make_population(sim, entry, arrays, given, n_steps, dt_ms):
         if name in given or not np.any(np.asarray(params["rate"]) > 0):
             neuron, step = given.get(name, (np.zeros(0, np.int64), np.zeros(0, np.int64)))
             neuron, step = neuron[step < n_steps], step[step < n_steps]
+            if not neuron.size:  # sPyNNaker refuses a source without any spike: give it one that comes after the end
+                neuron, step = np.zeros(1, np.int64), np.full(1, n_steps + 10)
             cell = sim.SpikeSourceArray(spike_times=[(np.sort(step[neuron == i]) * dt_ms).tolist() for i in range(entry["size"])])
         else:
             cell = sim.SpikeSourcePoisson(rate=params["rate"])
@@ -161,7 +165,7 @@ def read_weights(entry, made, arrays, scale, dt_ms):
     steps = np.full(len(pre), -1, np.int64)
     total = 0
     for mask, projection in made:
-        got = np.asarray(projection.get(["weight", "delay"], format="list").tolist(), dtype=np.float64).reshape(-1, 4)
+        got = np.asarray([tuple(row) for row in projection.get(["weight", "delay"], format="list")], dtype=np.float64).reshape(-1, 4)
         total += len(got)
         ids = np.flatnonzero(mask)
         # A pair may be connected more than once: equal pairs are matched by delay, then by weight.
@@ -352,15 +356,13 @@ def main(argv=None):
     here = Path.cwd()
     try:
         if args.virtual:
-            with tempfile.TemporaryDirectory() as folder:
-                sandbox(Path(folder), network["machine_version"])
-                try:
-                    summary, results, mapping = execute(args, network, arrays, given, n_steps)
-                finally:
-                    os.chdir(here)
-        else:
-            summary, results, mapping = execute(args, network, arrays, given, n_steps)
+            folder = tempfile.mkdtemp(prefix="spynnaker-")
+            # sPyNNaker writes there once more at exit; what is registered first runs last.
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            sandbox(Path(folder), network["machine_version"])
+        summary, results, mapping = execute(args, network, arrays, given, n_steps)
     finally:
+        os.chdir(here)
         sys.stdout.flush()
         os.dup2(stdout, 1)
         os.close(stdout)

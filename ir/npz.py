@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,14 +23,26 @@ AnyArray = npt.NDArray[np.generic]
 def load_npz(path: str | Path) -> dict[str, AnyArray]:
     """Read all arrays of an .npz file; InputError NC106 if it cannot be read or holds Python objects."""
     try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+        with Path(path).open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):  # np.load gives the array itself for .npy
                 raise ValueError("it holds a single array, not an .npz archive")
-            return {key: archive[key] for key in archive.files}
+            with archive:
+                return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise InputError.of("NC105", "file does not exist", file=str(path)) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise InputError.of("NC106", f"cannot be read as .npz: {error}", file=str(path)) from None
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, OverflowError, SyntaxError) as error:
+        # RuntimeError: encrypted or unknown compression; MemoryError: a shape far beyond the content; SyntaxError: a damaged header
+        raise InputError.of("NC106", f"cannot be read as .npz: {_reason(error)}", file=str(path), help=_NPZ_HELP) from None
+    except (zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, TypeError) as error:
+        raise InputError.of("NC106", f"cannot be read as .npz: {_reason(error)}", file=str(path), help=_NPZ_HELP) from None
+
+
+_NPZ_HELP = "save plain arrays (no objects) with np.savez"
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def npz_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:

@@ -34,7 +34,14 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the versions of neurocompile and SDKs.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the versions of neurocompile and SDKs.",
+)
 def cli() -> None:
     """Compile learning spiking networks (event-driven e-prop) for neuromorphic hardware.
 
@@ -74,7 +81,9 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if any(a in {"-v", "--verbose", "-vv"} for a in arguments):
             traceback.print_exc()
-        fault = NeurocompileError.of("NC901", f"{type(error).__name__}: {error}", help="run again with -v and report it with the text it prints")
+        fault = NeurocompileError.of(
+            "NC901", f"{type(error).__name__}: {error}", help="run again with -v and report it with the text it prints"
+        )
         return report_error(fault, as_json=as_json)
 
 

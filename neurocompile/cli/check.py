@@ -39,7 +39,9 @@ def check(net: Path, dt: str | None, seed: int | None, output: Output) -> None:
     for q in network.synaptic_projections:
         c = connections[q.name]
         delays = (int(c.delay.min()), int(c.delay.max())) if len(c.delay) else (1, 1)
-        rows.append({"name": q.name, "pre": q.pre, "post": q.post, "n_synapses": len(c.pre), "delay_steps": list(delays), "learning": q.learning})
+        rows.append(
+            {"name": q.name, "pre": q.pre, "post": q.post, "n_synapses": len(c.pre), "delay_steps": list(delays), "learning": q.learning}
+        )
         projections.add_row(q.name, str(len(c.pre)), "..".join(str(d) for d in sorted(set(delays))), q.learning or "-")
     numbers = network_numbers(network, connections)
     payload = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from neurocompile.ir import Network
 from neurocompile.ir.errors import InputError, NeurocompileError, did_you_mean
 from neurocompile.ir.read import read_network
 from neurocompile.ir.realise import Connections, realise_all
+from neurocompile.ir.units import Dimension, parse_quantity
 from neurocompile.pipeline import load_connections
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,7 +58,9 @@ class Output:
 def common_options(command: F) -> F:
     """Add --format, -q and -v, and pass them on as ``output: Output``."""
 
-    @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the result on stdout.")
+    @click.option(
+        "--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the result on stdout."
+    )
     @click.option("-q", "--quiet", count=True, help="No progress and no notes on stderr.")
     @click.option("-v", "--verbose", count=True, help="More on stderr; a traceback with internal errors.")
     @functools.wraps(command)
@@ -98,7 +102,9 @@ def open_network(net: Path, *, dt: str | None, seed: int | None, output: Output)
     if net.is_dir():
         build = read_build(net)
         if dt is not None or seed is not None:
-            raise InputError.of("NC704", "a build folder has its time step and seed already", file=str(net), help="leave out --dt and --seed")
+            raise InputError.of(
+                "NC704", "a build folder has its time step and seed already", file=str(net), help="leave out --dt and --seed"
+            )
         return Opened(network=build.network, connections=build.connections, inputs={})
     network = read_network(net, dt=None if dt is None else parse_dt(dt), seed=seed)
     for note in network.notes:
@@ -115,10 +121,14 @@ def connect(opened: Opened, weights: Path | None) -> Mapping[str, Connections]:
 
 
 def parse_dt(text: str) -> float:
-    """Return a time step in seconds from '1 ms', '0.1ms' or plain seconds."""
-    from neurocompile.ir.units import parse_time
-
-    return parse_time(text)
+    """Return a time step in seconds from '1 ms', '0.1ms' or plain seconds; InputError NC160 unless it is > 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = parse_quantity(text, Dimension.TIME).value
+    if not (math.isfinite(value) and value > 0):
+        raise InputError.of("NC160", f"--dt {text!r} must be > 0", help="for example --dt '1 ms'")
+    return value
 
 
 def named_files(values: tuple[str, ...], option: str, known: Mapping[str, Any]) -> dict[str, Path]:

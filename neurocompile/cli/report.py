@@ -18,4 +18,6 @@ def report(build: Path, output: Output) -> None:
     """Show what a BUILD folder uses of its machine and what was approximated (digests are checked)."""
     folder = read_build(build)
     page = build / "report.html"
-    output.result("report", {"build": str(build), "report": folder.report, "html": str(page)}, *render_text(folder.report), f"as a page: {page}")
+    output.result(
+        "report", {"build": str(build), "report": folder.report, "html": str(page)}, *render_text(folder.report), f"as a page: {page}"
+    )

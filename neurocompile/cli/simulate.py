@@ -35,12 +35,15 @@ def result_arrays(recording: Recording, simulator: Simulator, connections: dict[
         recorded: dict[str, Any] = getattr(recording, kind)
         for name, values in recorded.items():
             for key, array in values.items() if isinstance(values, dict) else [("", values)]:
-                arrays[f"{kind}:{name}" + (f":{key}" if key else "")] = np.asarray(array)
+                # final weights have the plain key; snapshots of weights are a history
+                arrays[f"{'weights_history' if kind == 'weights' else kind}:{name}" + (f":{key}" if key else "")] = np.asarray(array)
+    if len(recording.snapshot_steps):
+        arrays["snapshot_step"] = recording.snapshot_steps
     return arrays
 
 
-def _record_options(values: tuple[str, ...], populations: set[str], projections: set[str]) -> RecordOptions:
-    asked: dict[str, list[str]] = {}
+def _record_options(values: tuple[str, ...], every: int, populations: set[str], projections: set[str]) -> RecordOptions:
+    asked: dict[str, dict[str, None]] = {}
     for value in values:
         kind, colon, name = value.partition(":")
         if not colon or kind not in RECORDABLE:
@@ -48,8 +51,9 @@ def _record_options(values: tuple[str, ...], populations: set[str], projections:
         known = projections if kind in {"traces", "weights"} else populations
         if name not in known:
             raise InputError.of("NC207", f"--record {value!r}: there is no '{name}'", help=f"known: {', '.join(sorted(known))}")
-        asked.setdefault(kind, []).append(name)
-    return RecordOptions(**{kind: tuple(names) for kind, names in asked.items()})
+        asked.setdefault(kind, {})[name] = None
+    chosen = {kind: tuple(names) if kind in {"traces", "weights"} else names for kind, names in asked.items()}
+    return RecordOptions(every=every, **chosen)  # type: ignore[arg-type]
 
 
 @click.command()
@@ -61,6 +65,7 @@ def _record_options(values: tuple[str, ...], populations: set[str], projections:
 @click.option("--save", type=click.Path(path_type=Path), help="Write spikes, outputs and final weights (npz).")
 @click.option("--record", multiple=True, metavar="KIND:NAME", help=f"Record more into --save; kinds: {', '.join(RECORDABLE)}.")
 @click.option("--no-learn", is_flag=True, help="Keep all weights as they are.")
+@click.option("--record-every", type=click.IntRange(1), default=1, show_default=True, help="Steps between recorded traces and weights.")
 @click.option("--flush", is_flag=True, help="Apply gradients that wait for their source's next spike at the end.")
 @network_options
 @common_options
@@ -72,6 +77,7 @@ def simulate(
     weights: Path | None,
     save: Path | None,
     record: tuple[str, ...],
+    record_every: int,
     no_learn: bool,
     flush: bool,
     dt: str | None,
@@ -89,7 +95,7 @@ def simulate(
     readouts = {p.name: p.size for p in network.readouts}
     spikes = {name: Spikes.load(file, size=sources[name]) for name, file in named_files(inputs, "--input", sources).items()}
     targets = {name: Signal.load(file, size=readouts[name]) for name, file in named_files(signals, "--signal", readouts).items()}
-    options = _record_options(record, {p.name for p in network.populations}, {p.name for p in network.synaptic_projections})
+    options = _record_options(record, record_every, {p.name for p in network.populations}, {p.name for p in network.synaptic_projections})
     if record and save is None:
         raise InputError.of("NC160", "--record has no effect without --save")
     connections = dict(connect(opened, weights))

@@ -49,7 +49,8 @@ def targets(name: str | None, output: Output) -> None:
                 "family": machine.family,
                 "default": machine.name == target.default_machine,
                 "quantities": {
-                    k: {"value": q.value, "unit": q.unit, "source": q.source, "confidence": q.confidence} for k, q in machine.quantities.items()
+                    k: {"value": q.value, "unit": q.unit, "source": q.source, "confidence": q.confidence}
+                    for k, q in machine.quantities.items()
                 },
             }
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurocompile.ir.learning import EProp, RSTDP, STDP
+from neurocompile.ir.learning import RSTDP, STDP, EProp
 
 if TYPE_CHECKING:
     from neurocompile.pipeline import Compiled
@@ -19,7 +19,7 @@ def build_report(compiled: Compiled) -> dict[str, Any]:
     """Return the report of a compiled network.
 
     Keys: ``name``, ``target``, ``machine`` (None without cores), ``network`` (counts, populations, projections), ``usage`` (one row a
-    resource: used by the worst core, available, unit, confidence), ``chips``, ``approximations``, ``notes``, ``details`` (the target's own).
+    resource: used by the worst core, available, unit, confidence), ``chips``, ``approximations``, ``notes``, ``details`` (the target's).
     """
     network, machine, mapping = compiled.network, compiled.machine, compiled.mapping
     plastic = {p.name: p.learning for p in network.synaptic_projections if p.learning is not None}
@@ -53,7 +53,13 @@ def build_report(compiled: Compiled) -> dict[str, Any]:
     if machine is not None:
         guesses = sorted(key for key, q in machine.quantities.items() if q.confidence == "guess")
         overrides = sorted(key for key, q in machine.quantities.items() if q.confidence == "override")
-        report["machine"] = {"name": machine.name, "family": machine.family, "title": machine.title, "guesses": guesses, "overrides": overrides}
+        report["machine"] = {
+            "name": machine.name,
+            "family": machine.family,
+            "title": machine.title,
+            "guesses": guesses,
+            "overrides": overrides,
+        }
     if mapping is not None and machine is not None:
         report["usage"] = [_plain(row) for row in mapping.usage]
         report["chips"] = _chips(compiled)
@@ -71,8 +77,9 @@ def build_report(compiled: Compiled) -> dict[str, Any]:
 
 def _chips(compiled: Compiled) -> list[dict[str, Any]]:
     """One row per chip in use: number, cores taken, cores by population, router entries."""
-    assert compiled.mapping is not None and compiled.lowered.problem is not None
     mapping, problem = compiled.mapping, compiled.lowered.problem
+    if mapping is None or problem is None:
+        return []
     parts = mapping.partition.part
     population_of_part = np.zeros(mapping.partition.n_parts, np.int64)
     population_of_part[parts] = problem.population

@@ -51,6 +51,8 @@ def render_text(report: Mapping[str, Any]) -> list[Any]:
     if report["approximations"]:
         pieces.append(Text("approximations", style="bold"))
         for a in report["approximations"]:
-            pieces.append(Text(f"  [{a['code']}] {a['where']}: {a['what']}; instead: {a['instead']}" + (f" ({a['effect']})" if a["effect"] else "")))
+            pieces.append(
+                Text(f"  [{a['code']}] {a['where']}: {a['what']}; instead: {a['instead']}" + (f" ({a['effect']})" if a["effect"] else ""))
+            )
     pieces.extend(Text(f"note: {note}") for note in report["notes"])
     return pieces

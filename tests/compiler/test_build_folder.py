@@ -72,7 +72,7 @@ def test_a_changed_file_is_noticed(tmp_path: Path, name: str) -> None:
 def test_a_missing_file_is_noticed(tmp_path: Path) -> None:
     write_build(files_for(tmp_path), tmp_path / "out")
     (tmp_path / "out" / "mapping.npz").unlink()
-    with pytest.raises(InputError, match="NC704.*mapping.npz"):
+    with pytest.raises(InputError, match=r"NC704.*mapping.npz"):
         read_build(tmp_path / "out")
 
 
@@ -100,7 +100,7 @@ def test_a_failing_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match="NC701.*No space left"):
+    with pytest.raises(InputError, match=r"NC701.*No space left"):
         write_build({"manifest.json": b'{"target": "x"}', "new": b"2"}, tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
     assert (tmp_path / "out" / "old").read_bytes() == b"1"

@@ -80,7 +80,9 @@ def rich_network() -> Network:
             STDP(name="s"),
             RSTDP(name="r", reward="in"),
         ),
-        task=Task(readout="out", loss=Loss.CROSS_ENTROPY, data=DataSet(kind="nmnist", path="/somewhere/private/data", options={"a": 1, "b": "x"})),
+        task=Task(
+            readout="out", loss=Loss.CROSS_ENTROPY, data=DataSet(kind="nmnist", path="/somewhere/private/data", options={"a": 1, "b": "x"})
+        ),
     )
 
 
@@ -119,7 +121,14 @@ def test_same_network_same_text() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"format": "neurocompile-network/1"}', '{"format": "other", "network": 1}', '{"format": "neurocompile-network/1", "network": 3}'],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": "neurocompile-network/1"}',
+        '{"format": "other", "network": 1}',
+        '{"format": "neurocompile-network/1", "network": 3}',
+    ],
 )
 def test_damage_is_an_error(text: str) -> None:
     with pytest.raises(InputError) as caught:

@@ -53,12 +53,24 @@ def test_the_short_names_are_never_imported(root: Path) -> None:
 def test_arrows_go_one_way(root: Path) -> None:
     """ir imports nothing of the others; no backend imports another backend (the reference engine excepted); mapping knows no target."""
     forbidden = {
-        "ir": ["neurocompile.backends", "neurocompile.mapping", "neurocompile.machine", "neurocompile.pipeline", "neurocompile.cli", "neurocompile.tasks"],
+        "ir": [
+            "neurocompile.backends",
+            "neurocompile.mapping",
+            "neurocompile.machine",
+            "neurocompile.pipeline",
+            "neurocompile.cli",
+            "neurocompile.tasks",
+        ],
         "neurocompile/mapping": ["neurocompile.backends", "neurocompile.cli", "neurocompile.pipeline"],
         "backends/loihi2": ["neurocompile.backends.spinnaker", "neurocompile.backends.nest", "neurocompile.cli", "neurocompile.pipeline"],
         "backends/spinnaker": ["neurocompile.backends.loihi2", "neurocompile.backends.nest", "neurocompile.cli", "neurocompile.pipeline"],
         "backends/nest": ["neurocompile.backends.loihi2", "neurocompile.backends.spinnaker", "neurocompile.cli", "neurocompile.pipeline"],
-        "backends/reference": ["neurocompile.backends.loihi2", "neurocompile.backends.spinnaker", "neurocompile.backends.nest", "neurocompile.cli"],
+        "backends/reference": [
+            "neurocompile.backends.loihi2",
+            "neurocompile.backends.spinnaker",
+            "neurocompile.backends.nest",
+            "neurocompile.cli",
+        ],
     }
     found = []
     for room, names in forbidden.items():
@@ -79,7 +91,9 @@ def test_a_built_wheel_runs_in_a_clean_environment(root: Path, tmp_path: Path) -
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     site = tmp_path / "site"
     subprocess.run(
-        ["uv", "pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target", str(site), str(wheel)], check=True, capture_output=True
+        ["uv", "pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target", str(site), str(wheel)],
+        check=True,
+        capture_output=True,
     )
     (tmp_path / "net.yaml").write_text(
         "name: tiny\ndt: 1 ms\nseed: 1\n"
@@ -87,7 +101,9 @@ def test_a_built_wheel_runs_in_a_clean_environment(root: Path, tmp_path: Path) -
         "projections:\n  - {pre: in, post: out, connect: all_to_all, weight: 0.5, delay: 1 ms}\n"
     )
     purelib = sysconfig.get_paths()["purelib"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "COV"))} | {"PYTHONPATH": f"{site}{os.pathsep}{purelib}"}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "COV"))} | {
+        "PYTHONPATH": f"{site}{os.pathsep}{purelib}"
+    }
     program = (
         "import sys, pathlib, neurocompile; assert pathlib.Path(neurocompile.__file__).is_relative_to(sys.argv[1]), neurocompile.__file__;"
         "from neurocompile.cli import run; sys.exit(run(['build', 'net.yaml', '--target', 'loihi2', '-o', 'out', '--allow-approximation']))"

@@ -1,0 +1,120 @@
+"""The other verbs: what they print, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from neurocompile.ir.codes import CODES
+
+
+def test_version_names_the_sdks(call: Any) -> None:
+    code, out, _ = call("--version")
+    assert code == 0
+    lines = dict(line.split(" ", 1) for line in out.splitlines())
+    assert {"neurocompile", "lava-nc", "spynnaker", "nest-simulator"} <= set(lines)
+
+
+def test_help_of_every_verb(call: Any) -> None:
+    code, out, _ = call("--help")
+    assert code == 0
+    for verb in ("build", "plan", "check", "simulate", "train", "evaluate", "validate", "report", "targets", "explain", "schema"):
+        assert verb in out
+        code, text, _ = call(verb, "--help")
+        assert code == 0
+        assert "Usage:" in text
+
+
+def test_check(pattern: Path, call: Any, call_json: Any) -> None:
+    result = call_json("check", pattern / "pattern.yaml")
+    assert result["n_neurons"] == 36
+    assert [p["name"] for p in result["projections"]] == ["in->hidden", "hidden->hidden", "read"]
+    code, out, err = call("check", pattern / "pattern.yaml")
+    assert code == 0
+    assert out.splitlines()[-1].startswith("ok: 36 neurons")
+    assert err == ""
+
+
+@pytest.mark.parametrize("target", ["loihi2", "spinnaker", "nest"])
+def test_build_plan_report(pattern: Path, call: Any, call_json: Any, target: str) -> None:
+    planned = call_json("plan", pattern / "pattern.yaml", "--target", target, "--allow-approximation")
+    assert not (pattern / "out").exists()
+    built = call_json("build", pattern / "pattern.yaml", "--target", target, "--allow-approximation", "-o", pattern / "out")
+    assert built["report"] == planned["report"] == call_json("report", pattern / "out")["report"]
+    on_disk = sorted(str(p.relative_to(pattern / "out")) for p in (pattern / "out").rglob("*") if p.is_file())
+    assert built["files"] == on_disk
+    assert {"manifest.json", "report.json", "report.html", "mapping.npz", "program/run.py"} <= set(on_disk)
+    code, out, _ = call("report", pattern / "out")
+    assert code == 0
+    assert "pattern for " + target in out
+    page = (pattern / "out" / "report.html").read_text()
+    assert "<script" not in page
+    assert "http" not in page.replace("https://json-schema", "")
+    if target != "nest":
+        assert built["report"]["usage"]
+        assert all(row["used"] <= row["available"] for row in built["report"]["usage"] if row["available"])
+
+
+def test_what_a_target_cannot_express_is_named(pattern: Path, call: Any) -> None:
+    code, _, err = call("build", pattern / "pattern.yaml", "--target", "spinnaker", "-o", pattern / "out")
+    assert code == 3
+    assert "error[NC32" in err
+    assert "--allow-approximation" in err
+    assert not (pattern / "out").exists()
+
+
+def test_a_hostile_name_ends_in_an_error_and_a_hostile_title_in_text(pattern: Path, call: Any) -> None:
+    text = (pattern / "pattern.yaml").read_text()
+    (pattern / "evil.yaml").write_text(text.replace("name: pattern", "name: '<script>alert(1)</script>'"))
+    code, _, err = call("build", pattern / "evil.yaml", "--target", "nest", "-o", pattern / "out")
+    if code == 0:
+        assert "<script" not in (pattern / "out" / "report.html").read_text()
+    else:
+        assert code == 3, err
+
+
+def test_targets(call_json: Any) -> None:
+    listed = {t["name"]: t for t in call_json("targets")["targets"]}
+    assert {"loihi2", "spinnaker", "nest"} <= set(listed)
+    assert {"oheo-gulch", "kapoho-point", "hala-point", "nahuku-32"} <= set(listed["loihi2"]["machines"])
+    one = call_json("targets", "spinnaker")
+    assert one["capabilities"]
+    for machine in one["machines"]:
+        for quantity in machine["quantities"].values():
+            assert {"value", "unit", "source", "confidence"} <= set(quantity)
+
+
+def test_explain(call: Any, call_json: Any) -> None:
+    assert set(call_json("explain")["codes"]) == set(CODES)
+    assert call_json("explain", "nc204")["exit_code"] == 3
+    code, _, err = call("explain", "NC999")
+    assert code == 3
+    assert "NC162" in err
+
+
+def test_schema_is_draft_7(call: Any) -> None:
+    code, out, _ = call("schema")
+    assert code == 0
+    jsonschema.Draft7Validator.check_schema(json.loads(out))
+
+
+def test_quiet_and_colour(pattern: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    code, out, err = call("build", pattern / "pattern.yaml", "--target", "nest", "-q", "-o", pattern / "out")
+    assert code == 0
+    assert err == ""
+    assert "\x1b[" not in out
+
+
+def test_override_shows_in_the_report(pattern: Path, call_json: Any) -> None:
+    report = call_json("plan", pattern / "pattern.yaml", "--target", "loihi2", "--allow-approximation", "--set", "machine.core.neurons=7")[
+        "report"
+    ]
+    assert report["machine"]["overrides"] == ["core.neurons"]
+    (row,) = (r for r in report["usage"] if r["name"] in {"neurons", "core.neurons"})
+    assert row["available"] == 7
+    assert row["used"] <= 7

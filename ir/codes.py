@@ -66,8 +66,8 @@ CODES: dict[str, CodeInfo] = {
     ),
     "NC117": CodeInfo(
         "membrane quantities with and without unit",
-        "Potentials and weights are plain numbers in a unit of your choice throughout a file, or carry V, mV, uV throughout (then they become "
-        "volts, `file:` weights need `unit:`, and defaults other than 0 must be stated).",
+        "Potentials and weights are plain numbers in a unit of your choice throughout a file, or carry V, mV, uV throughout (then they "
+        "become volts, `file:` weights need `unit:`, and defaults other than 0 must be stated).",
     ),
     "NC118": CodeInfo(
         "not a whole number of steps", "Delays and durations are whole multiples of dt (within 1e-9): use another time or another dt."
@@ -225,6 +225,31 @@ CODES: dict[str, CodeInfo] = {
         "The recorder was asked for something that the population or projection does not have: traces, surrogates and learning signals "
         "exist where e-prop learns.",
     ),
+    "NC240": CodeInfo("unknown data set", "`task.data` names a data set that does not exist. Known: digits, nmnist (docs/tasks.md)."),
+    "NC241": CodeInfo("unknown option of a data set", "docs/tasks.md lists the options of each data set."),
+    "NC242": CodeInfo(
+        "option of a data set or a training out of range",
+        "A setting of the data, the learning window or the training has a value that it cannot have. The message names the range.",
+    ),
+    "NC243": CodeInfo(
+        "no data set",
+        "`train` and `evaluate` need `task.data`. Networks without one run in `simulate`, with spikes and signals from files.",
+    ),
+    "NC244": CodeInfo("unclear input", "The data drive one spike source. With several of them, `task.input` says which."),
+    "NC245": CodeInfo(
+        "populations do not fit the data",
+        "The spike source needs one neuron per input of the data, the readout one per class.",
+    ),
+    "NC246": CodeInfo(
+        "data not found",
+        "The folder or a file of the data set cannot be read. Point `path` in the description, or --data, to the data set's own layout.",
+    ),
+    "NC247": CodeInfo(
+        "damaged recording",
+        "A file of events is empty, ends inside an event, or holds what no recording can. The message names the file and the byte offset.",
+    ),
+    "NC248": CodeInfo("nothing to train", "No projection has a learning rule, so no weight would ever change."),
+    "NC249": CodeInfo("no weights in a file", "A weight file is an .npz with arrays 'weight:PROJECTION', as `train` writes them."),
     # --- NC3xx: what a target cannot express ------------------------------------------------------------------------------
     "NC301": CodeInfo("unknown target", "`neurocompile targets` lists the targets, those of installed plugins included."),
     "NC302": CodeInfo(
@@ -376,6 +401,17 @@ CODES: dict[str, CodeInfo] = {
         "build folder changed or option refused",
         "A file of the build is missing or differs from its digest in manifest.json, so results could not be traced to their inputs; or an "
         "option contradicts what the build has fixed. Build again from the description.",
+    ),
+    "NC710": CodeInfo("no checkpoint", "`--resume` found no checkpoint.npz in the folder of the training."),
+    "NC711": CodeInfo(
+        "checkpoint of another training",
+        "A checkpoint continues only the training that it was written by: same description, seed, data and limits. Only the number of "
+        "epochs may grow.",
+    ),
+    "NC712": CodeInfo("damaged checkpoint", "checkpoint.npz cannot be read, or another version wrote it. Begin anew in another folder."),
+    "NC713": CodeInfo(
+        "folder holds a training",
+        "A new training would overwrite the results in this folder. Go on with --resume, or choose another folder.",
     ),
     # --- NC9xx: internal --------------------------------------------------------------------------------------------------
     "NC901": CodeInfo(

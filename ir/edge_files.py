@@ -24,10 +24,11 @@ _MAX_FINDINGS = 5  # a file that is wrong in every line says so in five
 
 
 class ArrayFiles:
-    """Reads files once each."""
+    """Reads files once each; ``paths`` are those that were read, in order."""
 
     def __init__(self) -> None:
         self._npz: dict[Path, dict[str, AnyArray]] = {}
+        self.paths: dict[str, None] = {}
 
     def npz(self, path: Path) -> dict[str, AnyArray]:
         """Return the arrays of an .npz file."""
@@ -43,6 +44,7 @@ class ArrayFiles:
         InputError
             NC105 .. NC107 unreadable or no such array, NC119 CSV, NC121 suffix.
         """
+        self.paths[str(path)] = None
         if path.suffix.lower() in CSV_SUFFIXES:
             return _csv_array(path, key)
         if path.suffix.lower() != ".npz":
@@ -58,6 +60,7 @@ class ArrayFiles:
 
     def edges(self, path: Path) -> Explicit:
         """Return the synapses of an edge file (see :func:`read_edges`)."""
+        self.paths[str(path)] = None
         if path.suffix.lower() in CSV_SUFFIXES:
             return _csv_edges(path)
         if path.suffix.lower() != ".npz":

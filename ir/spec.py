@@ -46,6 +46,7 @@ _TAU_MEM = Field(key="tau_mem", kind=TIMES, doc="Membrane time constant, > 0; .i
 _V_LEAK = Field(key="v_leak", kind=MEMBRANES, doc="Resting value of the membrane.", default="0")
 _BIAS = Field(key="bias", kind=MEMBRANES, doc="Input added to the membrane in every step.", default="0")
 _V_MIN = Field(key="v_min", kind=MEMBRANES, doc="Lower bound of the membrane.", default="-.inf")
+_I_INIT = Field(key="i_init", kind=MEMBRANES, doc="Synaptic current at the start.", default="0")
 _INTEGRATION = Field(
     key="integration",
     kind=Choice(values={i.value: i for i in Integration}, what="integration"),
@@ -76,13 +77,14 @@ MODEL_PARAMS: dict[str, tuple[Field, ...]] = {
         Field(key="adapt_beta", kind=MEMBRANES, doc="Rise of the threshold per spike, >= 0.", required=True),
         Field(key="adapt_tau", kind=TIMES, doc="Time constant of the adaptation, > 0.", required=True),
     ),
-    "cuba_lif": (*_LIF, Field(key="tau_syn", kind=TIMES, doc="Synaptic time constant, > 0.", required=True)),
+    "cuba_lif": (*_LIF, Field(key="tau_syn", kind=TIMES, doc="Synaptic time constant, > 0.", required=True), _I_INIT),
     "leaky_readout": (
         _TAU_MEM,
         _V_LEAK,
         _BIAS,
         _V_MIN,
         Field(key="tau_syn", kind=TIMES, doc="Synaptic time constant, >= 0; 0: delta input.", default="0 ms"),
+        _I_INIT,
         _INTEGRATION,
     ),
 }

@@ -60,7 +60,7 @@ class Reading:
     def adopt(self, error: InputError, node: Node, help: str | None = None) -> _Bad:
         """Note the findings of an error, at a node where they have no place of their own."""
         for found in error.diagnostics:
-            message = found.message if found.file is None or found.file in found.message else f"{found.file}: {found.message}"
+            message = found.message if found.file is None else f"{Path(found.file).name}: {found.message}"
             placed = Diagnostic(code=found.code, message=message, span=found.span or self.source.span(node), help=found.help or help)
             self.findings.append(placed)
         return BAD

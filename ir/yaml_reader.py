@@ -135,7 +135,7 @@ class _Assembly:
             "source": ctx.source.file,
         }
         if not ctx.findings:
-            everything["notes"] = tuple(ctx.notes)
+            everything |= {"notes": tuple(ctx.notes), "files": tuple(ctx.files.paths)}
             parts = {
                 "populations": tuple(populations),
                 "projections": tuple(p for _, p in projections),
@@ -163,7 +163,7 @@ class _Assembly:
         if params is None and "params" not in parsed.nodes:
             params = Parsed(section=parsed.section.field("params").kind, node=parsed.node)
             params.complete = not params.section.required
-        model = BAD if params is None else self._model(name, values["model"], params, size)
+        model: Any = BAD if params is None else self._model(name, values["model"], params, size)
         if model is BAD or size is BAD or not parsed.complete:
             if size is not BAD and size < 1:
                 ctx.fail(

@@ -125,9 +125,12 @@ def _load(path: Path) -> Any:
         raise InputError.of("NC105", "file does not exist")
     try:
         with h5py.File(path, "r") as file:
+            kind = _kind(file["node"])
             found = list(_unknown_types(file["node"], ""))
     except (OSError, KeyError, AttributeError, ValueError, RecursionError) as error:
         raise InputError.of("NC140", f"is not a NIR file: {error}", help="NIR files are HDF5 files written by nir.write") from None
+    if kind != "NIRGraph":
+        raise InputError.of("NC144", f"holds a single {kind} node, not a graph")
     if found:
         raise InputError(found)
     try:
@@ -140,10 +143,14 @@ def _load(path: Path) -> Any:
         ) from None
 
 
+def _kind(group: Any) -> str:
+    kind = group["type"][()]
+    return kind.decode() if isinstance(kind, bytes) else str(kind)
+
+
 def _unknown_types(group: Any, prefix: str) -> Iterator[Diagnostic]:
     """Yield a finding for each node whose type is not supported, nested graphs included."""
-    kind = group["type"][()]
-    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+    kind = _kind(group)
     if kind == "NIRGraph":
         for name, node in group["nodes"].items():
             yield from _unknown_types(node, f"{prefix}.{name}" if prefix else name)

@@ -96,6 +96,8 @@ class DistanceDependent:
             raise InputError.of("NC201", f"scale is {self.scale:g}, must be > 0", field=("scale",))
         if self.radius is not None and not self.radius > 0.0:
             raise InputError.of("NC201", f"radius is {self.radius:g}, must be > 0", field=("radius",))
+        if self.periodic is not None and not all(0.0 < length < np.inf for length in self.periodic):
+            raise InputError.of("NC201", f"periodic is {list(self.periodic)}, lengths must be > 0 and finite", field=("periodic",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.connectivity import (
-    MAX_DELAY_STEPS,
     AllToAll,
     DistanceDependent,
     Explicit,
@@ -22,7 +20,7 @@ from neurocompile.ir.connectivity import (
     FixedProbability,
     OneToOne,
 )
-from neurocompile.ir.counter_rng import stream_key, uniform_rows
+from neurocompile.ir.counter_rng import stream_key
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.learning import EProp, ExplicitFeedback, RandomFeedback, SymmetricFeedback
 from neurocompile.ir.network import Network, Projection
@@ -35,10 +33,8 @@ from neurocompile.ir.sampling import (
     fixed_outdegree_rows,
     fixed_probability_rows,
 )
-from neurocompile.ir.values import Constant, LogNormal, Normal, Uniform, Values, ValueSpec
-
-Weights = npt.NDArray[np.float64] | npt.NDArray[np.float32]
-WeightType = type[np.float64] | type[np.float32]
+from neurocompile.ir.value_draws import Weights, WeightType, draw_values, rounded, whole_steps
+from neurocompile.ir.values import Uniform, Values, ValueSpec
 
 _NO_LIMIT = 2**62
 _CHUNK = 4_000_000
@@ -166,9 +162,10 @@ def iter_chunks(network: Network, projection: Projection, *, max_synapses: int =
     n_post = network.population(projection.post).size
     connect = projection.connect
     if isinstance(connect, Explicit):
+        whole = _realise_explicit(network, projection, connect, np.arange(len(connect.pre)), dtype)  # a list is in memory anyway
         for low in range(0, len(connect.pre), max_synapses):
-            chosen = np.arange(low, min(low + max_synapses, len(connect.pre)))
-            part = _realise_explicit(network, projection, connect, chosen, dtype)
+            slices = {name: getattr(whole, name)[low : low + max_synapses] for name in ("pre", "post", "weight", "delay")}
+            part = Connections(**slices)
             yield Chunk(first_synapse=low, start=0, stop=n_post, indptr=None, connections=part)
         return
     total = _count(network, projection, 0, n_post) if _has_values(projection) else None
@@ -216,7 +213,7 @@ def realise_feedback(network: Network, rule: EProp, hidden_name: str) -> FloatAr
     if isinstance(rule.feedback, RandomFeedback):
         counts = np.full(n_hidden, n_readout, dtype=np.int64)
         key = stream_key(network.seed, "feedback", rule.name, hidden_name)
-        values = _draw(rule.feedback.weight, key, 0, counts, 0, n_readout * n_hidden, f"feedback of rule '{rule.name}'")
+        values = draw_values(rule.feedback.weight, key, 0, counts, 0, n_readout * n_hidden, f"feedback of rule '{rule.name}'")
         result = np.ascontiguousarray(values.reshape(n_hidden, n_readout).T)
     else:
         weight: Any
@@ -378,8 +375,8 @@ def _complete(
 ) -> Connections:
     """Add targets, weights and delays to the drawn sources of targets ``start`` onwards."""
     whole = first + len(sources) if total is None else total
-    weight = _rounded(_drawn(network, projection, "weight", start, counts, first, whole), dtype)
-    delay = _whole_steps(projection.delay, _drawn(network, projection, "delay", start, counts, first, whole))
+    weight = rounded(_drawn(network, projection, "weight", start, counts, first, whole), dtype)
+    delay = whole_steps(projection.delay, _drawn(network, projection, "delay", start, counts, first, whole))
     post = np.repeat(np.arange(start, start + len(counts), dtype=np.int32), counts)
     return Connections(pre=sources, post=post, weight=weight, delay=delay)
 
@@ -392,58 +389,24 @@ def _realise_explicit(network: Network, projection: Projection, connect: Explici
     if connect.delay is not None:
         delay = connect.delay[chosen].astype(np.uint8)
     else:
-        delay = _whole_steps(projection.delay, _drawn(network, projection, "delay", 0, every, 0, m))[chosen]
-    return Connections(pre=connect.pre[chosen], post=connect.post[chosen], weight=_rounded(weight[chosen], dtype), delay=delay)
-
-
-def _rounded(values: FloatArray, dtype: WeightType) -> Weights:
-    return values.astype(np.float32) if np.dtype(dtype) == np.float32 else values
+        delay = whole_steps(projection.delay, _drawn(network, projection, "delay", 0, every, 0, m))[chosen]
+    return Connections(pre=connect.pre[chosen], post=connect.post[chosen], weight=rounded(weight[chosen], dtype), delay=delay)
 
 
 def _drawn(network: Network, projection: Projection, purpose: str, start: int, counts: IntArray, first: int, total: int) -> FloatArray:
     spec: ValueSpec = getattr(projection, purpose)
-    if purpose == "delay" and isinstance(spec, Uniform):  # both ends included, whole steps: see _whole_steps
+    if purpose == "delay" and isinstance(spec, Uniform):  # both ends included, whole steps: see whole_steps
         spec = Uniform(low=spec.low, high=spec.high + 1.0)
     key = stream_key(network.seed, purpose, projection.name)
-    return _draw(spec, key, start, counts, first, total, f"{purpose} of projection '{projection.name}'")
-
-
-def _draw(spec: ValueSpec, key: npt.NDArray[np.uint64], start: int, counts: IntArray, first: int, total: int, what: str) -> FloatArray:
-    """Return one value per synapse of the rows start .. (their synapses are number ``first`` onwards of ``total``)."""
-    n = int(counts.sum())
-    if isinstance(spec, Constant):
-        return np.full(n, spec.value)
-    if isinstance(spec, Values):
-        if len(spec.values) != total:
-            raise InputError.of(
-                "NC202",
-                f"{what}: {len(spec.values)} values for {total} synapses",
-                help="give one value per synapse, by target, then by source",
-            )
-        return spec.values[first : first + n]
-    uniform: FloatArray = uniform_rows(key, start, counts)
-    if isinstance(spec, Uniform):
-        values = spec.low + (spec.high - spec.low) * uniform
-        return values if spec.low == spec.high else np.minimum(values, np.nextafter(spec.high, spec.low))
-    normal: FloatArray = ndtri(uniform)
-    if isinstance(spec, Normal):
-        return spec.mean + spec.std * normal
-    logarithm: FloatArray = spec.mu + spec.sigma * normal
-    return np.exp(logarithm)
-
-
-def _whole_steps(spec: ValueSpec, values: FloatArray) -> npt.NDArray[np.uint8]:
-    """Return delays in steps: uniform draws are rounded down (their range was widened by one), (log)normal ones to the nearest, clipped."""
-    steps = np.floor(values) if isinstance(spec, Uniform) else np.rint(values)
-    if isinstance(spec, Normal | LogNormal):
-        steps = np.clip(steps, 1, MAX_DELAY_STEPS)
-    return steps.astype(np.uint8)
+    return draw_values(spec, key, start, counts, first, total, f"{purpose} of projection '{projection.name}'")
 
 
 __all__ = [
     "CSR",
     "Chunk",
     "Connections",
+    "WeightType",
+    "Weights",
     "expected_synapses",
     "iter_chunks",
     "realise",

@@ -223,6 +223,12 @@ def test_distance_dependent_on_a_grid_includes_the_radius_itself() -> None:
     assert len(found) == 36 + 2 * 2 * 30  # itself and the 4 neighbours, 60 edges both ways
 
 
+@pytest.mark.parametrize("length", [0.0, -1.0, float("nan"), float("inf")])
+def test_bad_torus(length: float) -> None:
+    with pytest.raises(InputError, match=r"NC201.*periodic"):
+        DistanceDependent(probability=1.0, scale=1.0, periodic=(5.0, length))
+
+
 def test_coinciding_positions() -> None:
     found = made(DistanceDependent(probability=1.0, scale=1.0), 5, 3, pre_at=np.zeros((5, 2)), post_at=np.zeros((3, 2)))
     assert len(found) == 15
@@ -240,6 +246,11 @@ def test_weights_follow_their_distributions() -> None:
         assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 4 / n  # neighbours are independent: 4 standard errors of 1/sqrt(n^2)
     assert (made(AllToAll(), 9, 9, weight=Uniform(low=2.0, high=2.0)).weight == 2.0).all()
     assert (made(AllToAll(), 9, 9, weight=Normal(mean=2.0, std=0.0)).weight == 2.0).all()
+
+
+def test_lognormal_overflow_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"NC203.*mu 800"):
+        made(AllToAll(), 2, 2, weight=LogNormal(mu=800.0, sigma=1.0))
 
 
 def test_delays() -> None:

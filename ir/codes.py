@@ -299,6 +299,39 @@ CODES: dict[str, CodeInfo] = {
         "SpiNNaker 2: mapping only",
         "sPyNNaker brings binaries for SpiNNaker 1 only. With --allow-approximation the program is written and maps on a virtual SpiNNaker 2 board.",
     ),
+    "NC310": CodeInfo(
+        "neuron parameter outside Loihi's registers",
+        "A threshold lies at or below rest, or a bias exceeds a 13-bit mantissa with a 3-bit exponent. The message has the numbers.",
+    ),
+    "NC311": CodeInfo(
+        "delay too long for Loihi", "Loihi delays spikes by at most 63 steps here. Add a relay population or use a larger dt."
+    ),
+    "NC312": CodeInfo(
+        "learning rule that Loihi's target does not have",
+        "Only e-prop into lif, alif and leaky_readout populations without synaptic current is lowered, one rule per population.",
+    ),
+    "NC313": CodeInfo(
+        "optimizer replaced on Loihi", "Weights change by plain gradient descent; Adam's moments have no place in a synapse."
+    ),
+    "NC314": CodeInfo("loss replaced on Loihi", "The readout sends y - y*; a softmax over the readout is not expressed."),
+    "NC315": CodeInfo(
+        "symmetric feedback on Loihi",
+        "Feedback weights cannot follow the readout's weights; they stay at the initial ones. `feedback: {random: ...}` needs no approximation.",
+    ),
+    "NC316": CodeInfo(
+        "eligibility trace replaced on Loihi",
+        "One 8-bit tag per synapse holds the eligibility: its filter is 1 - n/128, without adaptation, cutoff or a second filter.",
+    ),
+    "NC317": CodeInfo("update interval replaced on Loihi", "Weights change in every step; gradients are not collected over an interval."),
+    "NC318": CodeInfo(
+        "weight bounds replaced on Loihi",
+        "Plastic weights saturate at the ends of 8 bits; narrower bounds and mixed sign constraints are not expressed.",
+    ),
+    "NC319": CodeInfo(
+        "learning rate below Loihi's resolution",
+        "At this learning rate an error of the reference size gives a learning signal that rounds to 0. Raise the learning rate, or say how "
+        "large errors are with `--set error_scale=...`.",
+    ),
     # --- NC4xx: does not fit ----------------------------------------------------------------------------------------------
     "NC401": CodeInfo(
         "one neuron exceeds a core",
@@ -386,6 +419,11 @@ CODES: dict[str, CodeInfo] = {
         ExitCode.MISMATCH,
     ),
     "NC621": CodeInfo("sPyNNaker program without summary", "`program/run.py` did not print its JSON summary on stdout.", ExitCode.MISMATCH),
+    "NC610": CodeInfo("Loihi program differs from its twin", "Lava's spikes or states are not those of the NumPy twin.", ExitCode.MISMATCH),
+    "NC613": CodeInfo(
+        "emitted Loihi program failed", "The program ended with an error or did not end; its last messages are shown.", ExitCode.MISMATCH
+    ),
+    "NC614": CodeInfo("not a Loihi program of this version", "network.json is missing or of another version. Build it again."),
     # --- NC7xx: files and folders of a run --------------------------------------------------------------------------------
     "NC701": CodeInfo(
         "cannot be written",

@@ -1,0 +1,92 @@
+"""Number formats of Lava's ``fixed_pt`` models, as integers and conversions (source: lava-nc 0.10, ``lava/proc/lif/models.py``).
+
+These are the format of the emitted program, not properties of a machine: the twin must equal Lava whatever the machine file says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+DECAY_UNITY = 4096
+"""decays are 12-bit fractions"""
+ALIGN_SHIFT = 6
+"""activations and thresholds are aligned this many bits above the state's lowest bit"""
+STATE_MAX = 2**23 - 1
+"""u and v: 24 bits with sign"""
+THRESHOLD_MAX = 2**17 - 1
+BIAS_MANTISSA_MAX = 2**12 - 1
+BIAS_EXPONENT_MAX = 7
+WEIGHT_EXPONENT_MAX = 7
+WEIGHT_FULL = 254
+"""largest weight that every sign mode holds (mixed weights are even)"""
+DELAY_MAX_STEPS = 63
+"""6-bit delays 0 .. 62 of DelaySparse, plus the step that passes between two processes (netx clamps at 62 as well)"""
+TRACE_MAX = 127
+
+
+def decayed(state: IntArray, decay: IntArray | int) -> IntArray:
+    """Return state * (4096 - decay) / 4096 rounded towards zero, as Lava's LIF."""
+    product = state.astype(np.int64) * (DECAY_UNITY - np.asarray(decay, np.int64))
+    result: IntArray = np.sign(product) * (np.abs(product) >> 12)
+    return result
+
+
+def decay_register(factor: FloatArray) -> IntArray:
+    """Return 12-bit decays (0 .. 4096, 4096 = no memory) of decay factors per step in [0, 1]."""
+    return np.rint(DECAY_UNITY * (1.0 - factor)).astype(np.int64)
+
+
+def mantissa_shift(gain: float, *, bits: int = 15) -> tuple[int, int]:
+    """Return (mantissa, shift) with mantissa / 2^shift ~ gain, 0 <= mantissa < 2^bits, 0 <= shift <= 40; relative error <= 2^-bits
+    unless the gain is below 2^-40."""
+    if gain <= 0.0:
+        return 0, 0
+    shift = int(np.clip(bits - 1 - np.floor(np.log2(gain)), 0, 40))
+    return int(np.rint(gain * 2.0**shift)), shift
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class QuantisedWeights:
+    """Weights of one projection as the chip holds them.
+
+    values : int16 (m,), multiplied by ``unit`` membrane units each; sign_mode : MIXED | EXCITATORY | INHIBITORY;
+    exponent : shared weight exponent; low, high : range of the values; clipped : how many did not fit.
+    """
+
+    values: npt.NDArray[np.int16]
+    unit: float
+    exponent: int
+    sign_mode: str
+    low: int
+    high: int
+    clipped: int
+
+
+def quantise_weights(weight: FloatArray, scale: float, exponent: int, *, sign_mode: str | None = None) -> QuantisedWeights:
+    """Round weights (membrane units) to 8 bits at ``scale`` state units per membrane unit and a weight exponent.
+
+    ``sign_mode`` None takes the narrowest that holds the weights. Mixed weights are even: the sign takes one of the 8 bits, and
+    Lava clears the lowest bit by rounding down, so it is rounded here.
+    """
+    if sign_mode is None:
+        sign_mode = "EXCITATORY" if weight.size == 0 or weight.min() >= 0 else "INHIBITORY" if weight.max() <= 0 else "MIXED"
+    unit = 2.0 ** (ALIGN_SHIFT + exponent) / scale
+    low, high = {"MIXED": (-256, 254), "EXCITATORY": (0, 255), "INHIBITORY": (-255, 0)}[sign_mode]
+    exact = weight / unit
+    rounded = 2 * np.rint(exact / 2) if sign_mode == "MIXED" else np.rint(exact)
+    values = np.clip(rounded, low, high)
+    return QuantisedWeights(
+        values=values.astype(np.int16),
+        unit=unit,
+        exponent=exponent,
+        sign_mode=sign_mode,
+        low=low,
+        high=high,
+        clipped=int((values != rounded).sum()),
+    )

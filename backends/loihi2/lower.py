@@ -1,0 +1,339 @@
+"""Lowering: description -> :class:`Loihi2Network`, with every rounding and every deviation in the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from neurocompile.backends.base import Approximation, BuildOptions, accept
+from neurocompile.backends.loihi2 import learning as eprop
+from neurocompile.backends.loihi2.arithmetic import (
+    ALIGN_SHIFT,
+    DELAY_MAX_STEPS,
+    WEIGHT_EXPONENT_MAX,
+    WEIGHT_FULL,
+    QuantisedWeights,
+    quantise_weights,
+)
+from neurocompile.backends.loihi2.lowered import Loihi2Network, LoweredFeedback, LoweredPopulation, LoweredProjection
+from neurocompile.backends.loihi2.neurons import Findings, Load, lower_population, rounding
+from neurocompile.backends.loihi2.problem import make_problem
+from neurocompile.ir import EProp, LeakyReadout, Network, Projection, SpikeSource, SymmetricFeedback
+from neurocompile.ir.errors import Diagnostic, InputError, UnsupportedError
+from neurocompile.ir.realise import Connections, realise_feedback
+from neurocompile.machine import Machine
+
+_GROWTH = 2.0
+"""Plastic weights may grow to this many times the largest initial one."""
+
+
+def lower_network(
+    network: Network, connections: Mapping[str, Connections], machine: Machine | None, options: BuildOptions
+) -> Loihi2Network:
+    """Express a network in Loihi 2's terms.
+
+    Raises
+    ------
+    UnsupportedError
+        NC310 .. NC312 for what cannot be expressed, NC313 .. NC319 for approximations that are not accepted; all in one.
+    """
+    found = Findings()
+    approximations: list[Approximation] = []
+    numbers = {p.name: index for index, p in enumerate(network.populations)}
+    projections = [p for p in network.synaptic_projections]
+    rules = _rules(network, projections, found)
+    for projection in projections:
+        _check_delay(projection, connections[projection.name], found)
+    plastic = {p.post for p in projections if p.name in rules}
+    loads = {p.name: _load(network, p.name, connections, rules) for p in network.populations}
+    populations = [lower_population(p, loads[p.name], network.dt, plastic=p.name in plastic, found=found) for p in network.populations]
+    lowered = {p.name: p for p in populations}
+    weights = {
+        p.name: _quantise(p, connections[p.name], lowered[p.post].scale, rules.get(p.name), approximations, found) for p in projections
+    }
+    plan = _Plan(network, connections, rules, lowered, weights, _error_scale(options), approximations, found)
+    if rules and not found.errors:
+        plan.learn()
+    if found.errors:
+        refused: list[Diagnostic] = list(found.errors)
+        if not options.allow_approximation:
+            try:
+                accept(approximations, options)
+            except UnsupportedError as error:
+                refused.extend(error.diagnostics)
+        raise UnsupportedError(refused)
+    accepted = accept(approximations, options)
+    final = tuple(plan.lowered[p.name] for p in network.populations)
+    made = tuple(
+        LoweredProjection(
+            name=p.name,
+            pre=numbers[p.pre],
+            post=numbers[p.post],
+            pre_ids=connections[p.name].pre,
+            post_ids=connections[p.name].post,
+            delay=connections[p.name].delay,
+            weight=np.asarray(connections[p.name].weight, np.float64),
+            quantised=weights[p.name],
+            part=_parts(connections[p.name]),
+            rule=plan.rules_out.get(p.name),
+        )
+        for p in projections
+    )
+    summary = {
+        "arithmetic": "Lava fixed_pt: 24-bit state, 12-bit decays, 17-bit thresholds, 8-bit weights",
+        "populations": {p.name: rounding(p, lowered[p.name], network.dt) for p in network.populations if p.model.receives},
+        "projections": {p.name: _weight_errors(p, made[i]) for i, p in enumerate(projections)},
+        "learning": plan.summary,
+        "notes": list(found.notes),
+    }
+    return Loihi2Network(
+        network=network,
+        connections=connections,
+        problem=None if machine is None else make_problem(network, made, machine),
+        approximations=accepted,
+        summary=summary,
+        populations=final,
+        projections=made,
+        feedback=tuple(plan.feedback),
+    )
+
+
+def _rules(network: Network, projections: list[Projection], found: Findings) -> dict[str, EProp]:
+    rules: dict[str, EProp] = {}
+    per_post: dict[str, str] = {}
+    for projection in projections:
+        if projection.learning is None:
+            continue
+        rule = network.rule(projection.learning)
+        if not isinstance(rule, EProp):
+            found.error(
+                "NC312",
+                f"projection '{projection.name}': this target has no {type(rule).__name__} rule",
+                "use an eprop rule here, or the target 'spinnaker', which has STDP",
+            )
+            continue
+        if per_post.setdefault(projection.post, rule.name) != rule.name:
+            found.error(
+                "NC312",
+                f"population '{projection.post}' learns by two rules, '{per_post[projection.post]}' and '{rule.name}', but a neuron "
+                "sends one learning signal",
+                "use one rule for all plastic projections into a population",
+            )
+        rules[projection.name] = rule
+    return rules
+
+
+def _check_delay(projection: Projection, connections: Connections, found: Findings) -> None:
+    if connections.delay.size and int(connections.delay.max()) > DELAY_MAX_STEPS:
+        bad = int(np.argmax(connections.delay))
+        found.error(
+            "NC311",
+            f"projection '{projection.name}': synapse {bad} has a delay of {int(connections.delay[bad])} steps, the target ends at "
+            f"{DELAY_MAX_STEPS}",
+            "split the path with a relay population, or choose a larger dt",
+        )
+
+
+def _load(network: Network, name: str, connections: Mapping[str, Connections], rules: Mapping[str, EProp]) -> Load:
+    total = np.zeros(network.population(name).size)
+    largest = 0.0
+    for projection in network.synaptic_projections:
+        if projection.post == name and len(connections[projection.name].pre):
+            synapses = connections[projection.name]
+            grown = np.abs(np.asarray(synapses.weight, np.float64)) * (_GROWTH if projection.name in rules else 1.0)
+            total += np.bincount(synapses.post, grown, total.size)
+            largest = max(largest, float(grown.max()))
+    return Load(largest=largest, per_neuron=total)
+
+
+def _quantise(
+    projection: Projection,
+    connections: Connections,
+    scale: float,
+    rule: EProp | None,
+    approximations: list[Approximation],
+    found: Findings,
+) -> QuantisedWeights:
+    weight = np.asarray(connections.weight, np.float64)
+    largest = float(np.abs(weight).max()) * (_GROWTH if rule is not None else 1.0) if weight.size else 0.0
+    exponent = 0
+    if largest > 0.0:
+        exact = np.log2(largest * scale / (WEIGHT_FULL * 2.0**ALIGN_SHIFT))
+        exponent = int(np.clip(np.ceil(exact - 1e-9), 0, WEIGHT_EXPONENT_MAX))
+    mode = None
+    if rule is not None:
+        top = WEIGHT_FULL * 2.0 ** (ALIGN_SHIFT + exponent) / scale
+        mode = eprop.check_bounds(projection.name, rule, weight, -top, top, approximations, found)
+    result = quantise_weights(weight, scale, exponent, sign_mode=mode)
+    if result.clipped:
+        found.notes.append(f"projection '{projection.name}': {result.clipped} weights clipped to 8 bits")
+    return result
+
+
+def _parts(connections: Connections) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Number the synapses between the same two neurons: 0, 1, .. in their order."""
+    n = len(connections.pre)
+    part = np.zeros(n, np.uint8)
+    if n:
+        order = np.lexsort((np.arange(n), connections.pre, connections.post))
+        pair = connections.post[order].astype(np.int64) << 32 | connections.pre[order]
+        first = np.r_[True, pair[1:] != pair[:-1]]
+        position = np.arange(n)
+        number = position - np.maximum.accumulate(np.where(first, position, 0))
+        if number.max() > 255:
+            raise InputError.of("NC201", f"{int(number.max()) + 1} synapses between the same two neurons, at most 256 are possible")
+        part[order] = number
+    return part
+
+
+def _weight_errors(projection: Projection, made: LoweredProjection) -> dict[str, Any]:
+    kept = made.quantised.values * made.quantised.unit
+    size = float(np.sqrt(np.mean(made.weight**2))) if made.weight.size else 0.0
+    error = kept - made.weight
+    return {
+        "weight_exponent": made.quantised.exponent,
+        "sign_mode": made.quantised.sign_mode,
+        "membrane_units_per_weight_unit": made.quantised.unit,
+        "max_abs_error": float(np.abs(error).max()) if error.size else 0.0,
+        "rms_relative_error": float(np.sqrt(np.mean(error**2)) / size) if size > 0 else 0.0,
+        "rounded_to_zero": int(((made.quantised.values == 0) & (made.weight != 0)).sum()),
+        "clipped": made.quantised.clipped,
+        "plastic": projection.learning is not None,
+    }
+
+
+def _error_scale(options: BuildOptions) -> float:
+    text = options.extra.get("error_scale", "1.0")
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not (np.isfinite(value) and value > 0):
+        raise InputError.of("NC201", f"error_scale is {text!r}, must be a positive number", help="--set error_scale=1.0 (membrane units)")
+    return value
+
+
+class _Plan:
+    """Learning of the whole network: gains per population, rule strings per projection, feedback matrices."""
+
+    def __init__(
+        self,
+        network: Network,
+        connections: Mapping[str, Connections],
+        rules: Mapping[str, EProp],
+        lowered: dict[str, LoweredPopulation],
+        weights: Mapping[str, QuantisedWeights],
+        error_scale: float,
+        approximations: list[Approximation],
+        found: Findings,
+    ) -> None:
+        self.network, self.connections, self.rules, self.lowered, self.weights = network, connections, rules, lowered, weights
+        self.error_scale, self.approximations, self.found = error_scale, approximations, found
+        self.rules_out: dict[str, dict[str, Any]] = {}
+        self.feedback: list[LoweredFeedback] = []
+        self.summary: dict[str, Any] = {}
+
+    def learn(self) -> None:
+        """Fill ``rules_out``, ``feedback``, ``summary`` and the learning settings of ``lowered``."""
+        task = self.network.task
+        assert task is not None  # the description's verifier demands a task for e-prop
+        by_post: dict[str, list[str]] = {}
+        for projection in self.network.synaptic_projections:
+            if projection.name in self.rules:
+                by_post.setdefault(projection.post, []).append(projection.name)
+        readout = task.readout
+        self._readout(readout, by_post.pop(readout, []))
+        for post, names in by_post.items():
+            self._hidden(post, names, readout)
+        self.found.notes.append("e-prop weights change in every step of the tag's decay, not at presynaptic spikes; see docs/loihi2.md")
+
+    def _readout(self, name: str, projections: list[str]) -> None:
+        population, lowered = self.network.population(name), self.lowered[name]
+        alpha = eprop.membrane_decay(population, self.network.dt, self.found)
+        rule, gains = None, None
+        if projections:
+            rule = self.rules[projections[0]]
+            eprop.check_rule(self.network, rule, population, self.approximations, self.found)
+            highest = max(self.weights[p].exponent for p in projections)
+            gains = eprop.readout_gains(rule, scale=lowered.scale, alpha=alpha, highest_exponent=highest, reference=self.error_scale)
+            for projection in projections:
+                self.rules_out[projection] = eprop.readout_rule(gains, weight_exponent=self.weights[projection].exponent, alpha=alpha)
+            self._report(name, rule, gains)
+        settings = eprop.readout_settings(rule, gains, scale=lowered.scale, alpha=alpha)
+        self.lowered[name] = _with_learning(lowered, settings, {})
+
+    def _hidden(self, name: str, projections: list[str], readout: str) -> None:
+        population, lowered = self.network.population(name), self.lowered[name]
+        assert not isinstance(population.model, LeakyReadout | SpikeSource)
+        rule = self.rules[projections[0]]
+        eprop.check_rule(self.network, rule, population, self.approximations, self.found)
+        alpha = eprop.membrane_decay(population, self.network.dt, self.found)
+        real = self._feedback_weights(rule, name, readout)
+        largest = float(np.abs(real).max())
+        unit = largest / WEIGHT_FULL if largest > 0 else 1.0
+        quantised = quantise_weights(real, 2.0**ALIGN_SHIFT / unit, 0, sign_mode="MIXED")
+        numbers = {p.name: index for index, p in enumerate(self.network.populations)}
+        self.feedback.append(LoweredFeedback(readout=numbers[readout], post=numbers[name], real=real, quantised=quantised))
+        norms = np.sqrt((real**2).sum(axis=1))
+        reference = self.error_scale * float(np.median(norms[norms > 0])) if norms.any() else self.error_scale
+        highest = max(self.weights[p].exponent for p in projections)
+        gains = eprop.hidden_gains(rule, scale=lowered.scale, alpha=alpha, highest_exponent=highest, reference=reference)
+        for projection in projections:
+            self.rules_out[projection] = eprop.hidden_rule(rule, gains, weight_exponent=self.weights[projection].exponent, alpha=alpha)
+        error_unit = quantised.unit * 2.0**eprop.ERROR_SHIFT / self.lowered[readout].scale
+        settings, arrays = eprop.hidden_settings(rule, gains, scale=lowered.scale, alpha=alpha, error_unit=error_unit, dt=self.network.dt)
+        self.lowered[name] = _with_learning(lowered, settings, arrays)
+        self._report(name, rule, gains)
+
+    def _feedback_weights(self, rule: EProp, name: str, readout: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+        n_post, n_readout = self.network.population(name).size, self.network.population(readout).size
+        if isinstance(rule.feedback, SymmetricFeedback):
+            self.approximations.append(
+                Approximation(
+                    code="NC315",
+                    where=f"rule '{rule.name}' of '{name}'",
+                    what="symmetric feedback follows the readout weights as they change",
+                    instead="feedback fixed at the initial readout weights (or feedback: {random: ...}, which needs no approximation)",
+                )
+            )
+            real = np.zeros((n_post, n_readout))
+            for projection in self.network.synaptic_projections:
+                if projection.pre == name and projection.post == readout:
+                    synapses = self.connections[projection.name]
+                    np.add.at(real, (synapses.pre, synapses.post), np.asarray(synapses.weight, np.float64))
+            return real
+        given = realise_feedback(self.network, rule, name)
+        assert given is not None  # None means symmetric
+        return np.ascontiguousarray(np.asarray(given, np.float64).T)
+
+    def _report(self, name: str, rule: EProp, gains: eprop.Gains) -> None:
+        self.summary[name] = {
+            "rule": rule.name,
+            "kappa": 1.0 - eprop.leak_literal(rule.kappa).value,
+            "tag_units_per_eligibility": gains.tag,
+            "y3_at_reference_error": gains.y3_reference,
+            "reference_error": self.error_scale,
+        }
+        if gains.y3_reference > 127:
+            self.found.notes.append(f"population '{name}': learning signals saturate above {127 / gains.y3_reference:.3g} of the reference")
+        if gains.y3_reference < 0.5:
+            self.approximations.append(
+                Approximation(
+                    code="NC319",
+                    where=f"population '{name}'",
+                    what=f"at the learning rate {rule.optimizer.learning_rate:g} an error of {self.error_scale:g} gives a learning signal of "
+                    f"{gains.y3_reference:.3g} units of 7 bits, which rounds to 0",
+                    instead=f"a learning rate of {rule.optimizer.learning_rate / max(gains.y3_reference, 1e-300):.3g} or more, or a larger "
+                    "--set error_scale",
+                    effect="most errors change no weight",
+                )
+            )
+        elif gains.y3_reference < 4:
+            self.found.notes.append(f"population '{name}': an error of {self.error_scale:g} gives y3 = {gains.y3_reference:.2g} only")
+
+
+def _with_learning(lowered: LoweredPopulation, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> LoweredPopulation:
+    return replace(lowered, learning=dict(settings), learning_arrays=dict(arrays))

@@ -1,0 +1,141 @@
+"""``validate``: run the emitted program in Lava on the CPU and compare it with the twin and the reference engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.backends.base import Check
+from neurocompile.backends.loihi2.twin import TwinResult, run_twin
+from neurocompile.ir import Network
+from neurocompile.ir.errors import InputError, MismatchError
+from neurocompile.ir.npz import load_npz, save_npz
+from neurocompile.ir.realise import Connections
+from neurocompile.ir.signals import Signal, Spikes
+
+_TIMEOUT_S = 1800.0
+_RATE = 0.05
+"""Probability of an input spike per neuron and step in ``validate``."""
+
+
+def run_program(
+    program: Path,
+    *,
+    steps: int,
+    inputs: Mapping[str, Spikes],
+    signals: Mapping[str, Signal] | None = None,
+    flags: Sequence[str] = (),
+    timeout: float = _TIMEOUT_S,
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Run ``run.py`` of a program in a process of its own; return (arrays of results.npz, its JSON summary).
+
+    Raises
+    ------
+    MismatchError
+        NC613: it failed or took longer than ``timeout`` s; the end of its messages is in the error.
+    """
+    with tempfile.TemporaryDirectory(prefix="loihi2-validate-") as folder:
+        command = [sys.executable, "run.py", "--steps", str(steps), "--out", f"{folder}/results.npz", *flags]
+        for name, spikes in inputs.items():
+            path = Path(folder) / f"input{len(command)}.npz"
+            save_npz(path, {"neuron": spikes.neuron, "step": spikes.step})
+            command += ["--input", f"{name}={path}"]
+        for name, signal in (signals or {}).items():
+            path = Path(folder) / f"signal{len(command)}.npz"
+            save_npz(path, {"target": signal.target, "window": signal.window})
+            command += ["--signal", f"{name}={path}"]
+        process = subprocess.Popen(command, cwd=program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise MismatchError.of("NC613", f"the emitted program did not end within {timeout:g} s", file=str(program / "run.py")) from None
+        except BaseException:
+            _end(process)
+            raise
+        if process.returncode != 0:
+            tail = " | ".join(line for line in (err or out).strip().splitlines()[-4:])
+            raise MismatchError.of("NC613", f"the emitted program failed (exit {process.returncode}): {tail}", file=str(program / "run.py"))
+        return load_npz(f"{folder}/results.npz"), json.loads(out.strip().splitlines()[-1])  # type: ignore[return-value]
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a program and the processes it forked (Lava starts one per process; they share its session)."""
+    import os
+    import signal
+
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.communicate()
+
+
+def load_program(program: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Return (network.json, network.npz) of a program; InputError NC614 if it is not one of ours."""
+    try:
+        spec = json.loads((program / "network.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError.of("NC614", f"cannot be read: {error}", file=str(program / "network.json")) from None
+    if not isinstance(spec, dict) or spec.get("format") != 1:
+        raise InputError.of("NC614", "is not a program of this version", file=str(program / "network.json"), help="build it again")
+    return spec, dict(load_npz(program / "network.npz"))
+
+
+def random_inputs(network: Network, *, steps: int) -> dict[str, Spikes]:
+    """Return the same random spikes for a network every time: each source neuron with probability 0.05 a step."""
+    inputs = {}
+    for index, population in enumerate(network.spike_sources):
+        drawn = np.random.default_rng([network.seed, index, 1]).random((steps, population.size)) < _RATE
+        step, neuron = np.nonzero(drawn)
+        inputs[population.name] = Spikes(neuron=neuron.astype(np.int32), step=step.astype(np.int64))
+    return inputs
+
+
+def compare_static(results: Mapping[str, npt.NDArray[Any]], twin: TwinResult, spec: Mapping[str, Any]) -> list[Check]:
+    """Compare a run without learning with the twin: spikes, last u and v, readout traces; all integers, all equal or not."""
+    checks = []
+    for population in spec["populations"]:
+        name = population["name"]
+        if population["process"] == "Readout":
+            exact = twin.output[name] / population["scale"] + population["offset"]
+            same = int((results[f"output:{name}"] == exact).sum())
+            checks.append(Check(name=f"output of {name}", ok=same == exact.size, detail=f"{same} of {exact.size} values equal the twin"))
+        else:
+            expected = set(zip(twin.spikes[name].step.tolist(), twin.spikes[name].neuron.tolist(), strict=True))
+            found = set(zip(results[f"spike_step:{name}"].tolist(), results[f"spike_neuron:{name}"].tolist(), strict=True))
+            wrong = expected ^ found
+            first = f", first difference in step {min(wrong)[0]}" if wrong else ""
+            checks.append(
+                Check(
+                    name=f"spikes of {name}",
+                    ok=not wrong,
+                    detail=f"{len(found)} in Lava, {len(expected)} in the twin, {len(wrong)} differ{first}",
+                )
+            )
+        if population["process"] != "SpikeInput":
+            pairs = [(results[f"state_{s}:{name}"], getattr(twin, s)[name]) for s in ("u", "v")]
+            wrong_state = sum(int((np.asarray(a, np.int64) != b).sum()) for a, b in pairs)
+            checks.append(
+                Check(
+                    name=f"last state of {name}", ok=wrong_state == 0, detail=f"{wrong_state} of {2 * population['size']} integers differ"
+                )
+            )
+    return checks
+
+
+def validate_program(program: Path, network: Network, connections: Mapping[str, Connections], *, steps: int) -> list[Check]:
+    """Run a program without and with learning; see the checks' names."""
+    spec, arrays = load_program(program)
+    inputs = random_inputs(network, steps=steps)
+    twin = run_twin(spec, arrays, inputs, steps=steps)
+    results, _ = run_program(program, steps=steps, inputs=inputs, flags=["--no-learn", "--state"])
+    return compare_static(results, twin, spec)

@@ -1,0 +1,118 @@
+"""Evaluation of a network on held-out data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from neurocompile.backends.reference import Simulator
+from neurocompile.ir import Network
+from neurocompile.ir._types import FloatArray, IntArray
+from neurocompile.ir.errors import InputError
+from neurocompile.ir.npz import load_npz
+from neurocompile.ir.realise import Connections
+from neurocompile.tasks.baseline import linear_baseline
+from neurocompile.tasks.data import load_data
+from neurocompile.tasks.present import Presenter, Tally, first_indices
+from neurocompile.tasks.progress import track
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalResult:
+    """Outcome on the held-out part.
+
+    Attributes
+    ----------
+    accuracy : float
+        Share of right decisions: the largest mean readout over the learning window.
+    loss : float
+        Per step of the window, mean over samples (docs/tasks.md).
+    confusion : tuple of rows
+        confusion[i][j]: samples of class i decided to be j.
+    baseline_accuracy : float or None
+        Linear classifier on event counts, trained on the training part; None if not asked for.
+    spikes_per_sample, synaptic_events_per_sample : float
+        Spikes of all neurons but the spike sources; deliveries over synapses.
+    n_test : int
+    """
+
+    accuracy: float
+    loss: float
+    confusion: tuple[tuple[int, ...], ...]
+    baseline_accuracy: float | None
+    spikes_per_sample: float
+    synaptic_events_per_sample: float
+    n_test: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result as a JSON-ready dictionary."""
+        return asdict(self) | {"confusion": [list(row) for row in self.confusion]}
+
+
+def load_weights(path: str | Path) -> dict[str, FloatArray]:
+    """Return the arrays ``weight:NAME`` of an .npz file by projection; InputError NC249 if it holds none."""
+    found = {key.removeprefix("weight:"): array for key, array in load_npz(path).items() if key.startswith("weight:")}
+    if not found:
+        raise InputError.of("NC249", "holds no weights (arrays 'weight:PROJECTION')", file=str(path), help="`train` writes weights.npz")
+    return found  # type: ignore[return-value]
+
+
+def evaluate(
+    network: Network,
+    weights: str | Path | Mapping[str, FloatArray] | None = None,
+    *,
+    connections: Mapping[str, Connections] | None = None,
+    data_path: str | None = None,
+    limit_train: int | None = None,
+    limit_test: int | None = None,
+    baseline: bool = True,
+    progress: bool | None = None,
+) -> EvalResult:
+    """Show the held-out samples in their order to the network, which does not learn.
+
+    Parameters
+    ----------
+    network : Network
+    weights : path or mapping projection -> weights, optional
+        For example ``weights.npz`` of a training; projections that it does not name keep the description's weights.
+    connections : mapping projection -> Connections, optional
+        Synapses; default: realised from the description.
+    data_path : str, optional
+        Folder of the data, instead of the description's.
+    limit_train, limit_test : int, optional
+        Only the first so many samples of each part (training samples matter for the baseline alone).
+    baseline : bool
+        Also train the linear classifier.
+    progress : bool, optional
+        Show a bar on stderr; None: if it is a terminal.
+
+    Raises
+    ------
+    InputError
+        As :func:`neurocompile.tasks.data.load_data`; NC249 weights, NC202/NC207 weights that do not fit.
+    """
+    data = load_data(network, data_path)
+    given = load_weights(weights) if isinstance(weights, str | Path) else weights
+    simulator = Simulator(network, connections)
+    if given:
+        simulator.set_weights(given)
+    presenter, tally = Presenter(network, data), Tally()
+    test = first_indices(len(data.test.labels), limit_test)
+    with track(progress) as bar:
+        show_all(presenter, simulator, data.test, test, tally, lambda done: bar.update("evaluating", done, len(test)))
+    train = first_indices(len(data.train.labels), limit_train)
+    return EvalResult(
+        **tally.means(data.n_classes),
+        confusion=tuple(tuple(int(n) for n in row) for row in tally.confusion(data.n_classes)),
+        baseline_accuracy=linear_baseline(data, train, test) if baseline else None,
+        n_test=len(test),
+    )
+
+
+def show_all(presenter: Presenter, simulator: Simulator, samples: Any, indices: IntArray, tally: Tally, report: Any) -> None:
+    """Show samples without learning; ``report(done)`` after each."""
+    for done, index in enumerate(indices, start=1):
+        presenter.show(simulator, samples.sample(int(index)), tally, learn=False)
+        report(done)

@@ -123,7 +123,10 @@ def parse_quantity(given: str | float, dimension: Dimension) -> Quantity:
         other = _dimension_of(unit)
         what = f"'{unit[:40]}' is a unit of {other.value}" if other else f"unknown unit '{unit[:40]}'"
         fix = f"use {_spelled(dimension)}" if UNITS[dimension] else "write the number alone"
-        if other is None and (near := did_you_mean(unit[:40], UNITS[dimension])) and near.startswith("did"):
+        same = [u for u in UNITS[dimension] if u.casefold() == unit.casefold()]  # 'mv'; the case of a unit has a meaning
+        if same:
+            fix = f"did you mean '{same[0]}'?"
+        elif other is None and (near := did_you_mean(unit[:40], UNITS[dimension])) and near.startswith("did"):
             fix = near
         raise InputError.of("NC116", f"{what}, expected a {dimension.value}", help=fix)
     value = _shift(number, UNITS[dimension][unit])

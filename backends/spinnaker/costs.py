@@ -68,6 +68,7 @@ def mapping_problem(
         np.add.at(sdram, post + offset[m.post], static_bytes)
 
     dtcm = _dtcm(cells, rule_of, machine)
+    row_limit = row_limits(network, connections, cells, learning, machine)
     split = np.zeros(len(cells), np.int32)
     load = np.zeros(n)
     neurons = machine.value("core.neurons")
@@ -78,7 +79,7 @@ def mapping_problem(
         mine = slice(offset[cell.name], offset[cell.name] + cell.size)
         capacity = machine.value("core.plastic_events_per_second" if rule else "core.synaptic_events_per_second")
         if rule is not None and (cell.name in modulated or (cell.cell, rule.multiplicative) not in COMBINED_PLASTIC):
-            per_core = min(neurons, cell.size, dtcm[1] // max(float(dtcm[0][mine].max()), 1.0))
+            per_core = min(neurons, cell.size, row_limit[i], dtcm[1] // max(float(dtcm[0][mine].max()), 1.0))
             most = int(machine.value("chip.cores") - machine.value("chip.reserved_cores")) - 2
             split[i] = min(max(1, int(np.ceil(float(events[mine].mean()) * per_core / capacity))), max(most, 1))
         load[mine] = events[mine] / (capacity * max(int(split[i]), 1))
@@ -104,6 +105,9 @@ def mapping_problem(
                     confidence=machine.quantity("core.neurons").confidence,
                 ),
                 Resource(name="local memory (estimate)", unit="byte", limit=dtcm[1], per_neuron=dtcm[0], confidence="guess"),
+                Resource(
+                    name="synaptic rows", unit="share of a core", limit=1.0, per_neuron=(1.0 / row_limit)[population], confidence="published"
+                ),
                 Resource(name="synaptic events", unit="share of a core", limit=1.0, per_neuron=load, confidence="guess"),
             ),
             set_resources=(SetResource(name="populations", limit=1, label=population.copy(), confidence="published"),),
@@ -121,6 +125,35 @@ def mapping_problem(
         ),
         split,
     )
+
+
+def row_limits(
+    network: Network, connections: Mapping[str, Connections], cells: list[Cell], learning: Learning, machine: Machine
+) -> FloatArray:
+    """Return the largest number of neurons of each population on a core for which every row of synapses fits, infinite where all do.
+
+    All synapses from one source neuron to one core are a row of at most ``core.row_synapses`` words (master_pop_table.py): a word for each
+    static synapse; half a word of target and a half word of weight for each STDP synapse, half a word more with an eligibility, and a
+    header; one word for each reward synapse, and a flag.
+    """
+    words = machine.value("core.row_synapses")
+    modulated = {m.post for m in learning.modulations}
+    limits = {c.name: np.inf for c in cells}
+    for projection in network.synaptic_projections:
+        synapses = connections[projection.name]
+        excitatory = synapses.weight >= 0
+        for mask, plastic in ((excitatory, projection.name in learning.plastic), (~excitatory, False)):
+            if not mask.any():
+                continue
+            space = words - PLASTIC_HEADER_WORDS - 2 if plastic else words  # two half words may be lost to alignment
+            fits = int(space / (1.5 if projection.post in modulated else 1.0)) if plastic else int(space)
+            if int(np.bincount(synapses.pre[mask]).max()) > fits:
+                n_post = int(synapses.post.max()) + 1
+                _, same_pair = np.unique(synapses.pre[mask].astype(np.int64) * n_post + synapses.post[mask], return_counts=True)
+                limits[projection.post] = min(limits[projection.post], max(fits // int(same_pair.max()), 1))
+    for post in modulated:
+        limits[post] = min(limits[post], words - 1)
+    return np.asarray([limits[c.name] for c in cells])
 
 
 def _dtcm(cells: list[Cell], rules: Mapping[str, object], machine: Machine) -> tuple[FloatArray, float]:

@@ -69,8 +69,12 @@ def emit(lowered: SpinnakerNetwork, mapping: Mapping | None) -> Artifacts:
 
 def neurons_per_core(lowered: SpinnakerNetwork, mapping: Mapping | None) -> list[int | None]:
     """Return the size of the largest part of each population; sPyNNaker cuts a population into pieces of this size."""
-    if mapping is None or lowered.problem is None:
+    if lowered.problem is None:
         return [None] * len(lowered.cells)
+    if mapping is None:  # what the limits of a core allow
+        shares = np.max([r.per_neuron / r.limit for r in lowered.problem.resources], axis=0)
+        most = [float(shares[lowered.problem.population == i].max()) for i in range(len(lowered.cells))]
+        return [min(max(int(1.0 / share + 1e-9), 1), cell.size) for share, cell in zip(most, lowered.cells, strict=True)]
     part, population = mapping.partition.part, lowered.problem.population
     return [int(np.bincount(part[population == i]).max()) for i in range(len(lowered.cells))]
 

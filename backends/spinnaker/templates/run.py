@@ -112,8 +112,7 @@ def make_population(sim, entry, arrays, given, n_steps, dt_ms):
     }
     v_init = params.pop("v_init")
     extra["max_expected_summed_weight"] = entry["max_expected_summed_weight"]
-    if entry["n_synapse_cores"]:
-        extra["n_synapse_cores"] = entry["n_synapse_cores"]
+    extra["n_synapse_cores"] = entry["n_synapse_cores"]  # 0: neurons and synapses share a core
     population = sim.Population(entry["size"], cells[entry["cell"]](**params), label=name, **extra)
     population.initialize(v=v_init)
     return population

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.reference.kernels import tables as t
+from neurocompile.backends.reference.layout_stdp import lay_out_stdp
 from neurocompile.ir import (
     ALIF,
     LIF,
-    STDP,
     Adam,
     CubaLIF,
     EProp,
@@ -75,10 +75,13 @@ def lay_out(network: Network, connections: Mapping[str, Connections], feedback: 
         tables[STATIC if rule is None else EPROP if isinstance(rule, EProp) else STDP_TABLE].append(projection.name)
     placed: dict[str, Placed] = {}
     synapses, weights = [], []
-    for table, names in enumerate(tables):
-        csr, weight = _csr(network, connections, names, table, site_of, placed)
+    for table in (STATIC, EPROP):
+        csr, weight = _csr(network, connections, tables[table], table, site_of, placed)
         synapses.append(csr)
         weights.append(weight)
+    stdp, stdp_rules, weight, index = lay_out_stdp(network, connections, tables[STDP_TABLE])
+    placed.update({name: Placed(table=STDP_TABLE, index=where) for name, where in index.items()})
+    weights.append(weight)
     sign = np.where(weights[EPROP] < 0.0, -1.0, 1.0)
     constants = t.Constants(
         neurons=_neurons(network),
@@ -88,6 +91,8 @@ def lay_out(network: Network, connections: Mapping[str, Connections], feedback: 
         readouts=_readouts(network),
         static=synapses[STATIC],
         eprop=synapses[EPROP],
+        stdp=stdp,
+        stdp_rules=stdp_rules,
         sign=sign,
         dt_ms=network.dt * 1e3,
         seed=network.seed,
@@ -352,9 +357,3 @@ def _feedback(
         np.ascontiguousarray(np.concatenate(matrix)),
         *columns,
     )
-
-
-def stdp_rules(network: Network) -> tuple[STDP, ...]:
-    """Return the STDP and reward-modulated rules that a synaptic projection uses, in the network's order."""
-    used = {p.learning for p in network.synaptic_projections}
-    return tuple(r for r in network.rules if isinstance(r, STDP) and r.name in used)

@@ -191,11 +191,14 @@ class Simulator:
 
     def flush(self) -> None:
         """Apply the pending gradients of all plastic e-prop synapses, as if every source's spike arrived in the next step; nothing is
-        delivered, no trace sees a spike. Optimizers that wait for the end of an interval go on waiting."""
-        from neurocompile.backends.reference.kernels import eprop
+        delivered, no trace sees a spike. Optimizers that wait for the end of an interval go on waiting. Reward-modulated synapses
+        are integrated up to now."""
+        from neurocompile.backends.reference.kernels import eprop, stdp
 
         state = self._state
-        eprop.visit(self._constants, state, 0, state.position.size, int(state.clock[t.LEARNING_STEP]), eprop.APPLY)
+        now = int(state.clock[t.LEARNING_STEP])
+        eprop.visit(self._constants, state, 0, state.position.size, now, eprop.APPLY)
+        stdp.settle_all(self._constants, state, -1, now)
 
     def state(self) -> dict[str, AnyArray]:
         """Return a copy of everything that changes (plain numeric arrays, fit for an .npz file)."""
@@ -232,6 +235,7 @@ class Simulator:
             if name not in kept:
                 array[...] = fresh[name]
         self._state.working_weight[:] = self._state.eprop_weight
+        self._state.stdp_touch[:] = self._state.clock[t.LEARNING_STEP]
         self._state.clock[t.N_PENDING] = 0
         self._state.clock[t.LEARNED_LAST] = 0
 
@@ -274,6 +278,8 @@ def _stack(rows: list[FloatArray], width: int) -> FloatArray:
 def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.State:
     n, m = network.n_neurons, len(layout.weights[lay.EPROP])
     n_sites = layout.constants.sites.neuron.size
+    m_stdp, n_rules = len(layout.weights[lay.STDP_TABLE]), layout.constants.stdp_rules.tau_c.size
+    slots = int(layout.constants.stdp.delay.max(initial=0)) + 1 if m_stdp else 0
     return t.State(
         clock=np.zeros(8, np.int64),
         v=lay.resting(network),
@@ -303,4 +309,14 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
         second_moment=np.zeros(m),
         history=np.zeros((n_sites, history, 3)),
         rate=np.zeros(n_sites),
+        stdp_x=np.zeros(m_stdp),
+        stdp_x_step=np.full(m_stdp, t.NO_SPIKE, np.int32),
+        stdp_y=np.zeros((n_rules, n)),
+        stdp_y_step=np.full((n_rules, n), t.NO_SPIKE, np.int32),
+        stdp_c=np.zeros(m_stdp),
+        stdp_touch=np.zeros(m_stdp, np.int32),
+        stdp_d=np.zeros(n_rules),
+        stdp_d_step=np.zeros(n_rules, np.int64),
+        stdp_log=np.zeros((slots, n), np.int32),
+        stdp_log_count=np.zeros(slots, np.int64),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neurocompile.backends.reference.kernels import eprop
+from neurocompile.backends.reference.kernels import eprop, stdp
 from neurocompile.backends.reference.kernels.neurons import update
 from neurocompile.backends.reference.kernels.tables import (
     I4,
@@ -83,6 +83,8 @@ def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_st
         if learn and index % (state.history.shape[1] // 2) == 0:
             eprop.visit(constants, state, 0, state.position.size, index, eprop.READ)
         _deliver(constants, state, learn)
+        if state.stdp_weight.size > 0:
+            stdp.deliver(constants, state, learn)
         if spikes.size < n_spikes + n_neurons:
             larger = np.empty(2 * (n_spikes + n_neurons), np.int32)
             larger[:n_spikes] = spikes[:n_spikes]
@@ -92,6 +94,8 @@ def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_st
         n_spikes += count
         counts[row] = count
         clock[N_PENDING] = count
+        if learn and state.stdp_weight.size > 0:
+            stdp.potentiate(constants, state, state.pending, count)
         eprop.errors(constants, state, inputs, row)
         if learn:
             eprop.remember(constants, state, index)

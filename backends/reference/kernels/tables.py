@@ -112,6 +112,36 @@ class Synapses(NamedTuple):
     delay: U1
 
 
+class StdpSynapses(NamedTuple):
+    """STDP synapses sorted by delay, then source. delay: the different delays (G,); pointer (G, N+1) by source; target neuron, rule (M,);
+    in_pointer (N+1,), in_synapse (M,): the same synapses by target."""
+
+    delay: I8
+    pointer: I8
+    target: I4
+    rule: I4
+    in_pointer: I8
+    in_synapse: I8
+
+
+class StdpRules(NamedTuple):
+    """STDP rules, each field (Q,). per_tau_*: dt / tau; reward_start .. reward_stop - 1: neurons whose spikes are the reward."""
+
+    per_tau_plus: F8
+    per_tau_minus: F8
+    a_plus: F8
+    a_minus: F8
+    low: F8
+    high: F8
+    multiplicative: U1
+    rewarded: U1
+    reward_start: I8
+    reward_stop: I8
+    reward_weight: F8
+    tau_c: F8
+    tau_d: F8
+
+
 class Constants(NamedTuple):
     """Everything that does not change in a run."""
 
@@ -122,6 +152,8 @@ class Constants(NamedTuple):
     readouts: Readouts
     static: Synapses
     eprop: Synapses
+    stdp: StdpSynapses
+    stdp_rules: StdpRules
     sign: F8  # (M_eprop,) side of 0 on which a weight stays, +1 or -1
     dt_ms: float
     seed: int
@@ -158,6 +190,16 @@ class State(NamedTuple):
     second_moment: F8
     history: F8  # (S, H, 3): psi, L (readout: error), reg
     rate: F8  # (S,) filtered firing rate, spikes per ms
+    stdp_x: F8  # (M_stdp,) trace of arrivals, at its last arrival
+    stdp_x_step: I4
+    stdp_y: F8  # (Q, N) trace of the target's spikes, at its last spike
+    stdp_y_step: I4
+    stdp_c: F8  # (M_stdp,) eligibility of reward-modulated synapses, at the last touch
+    stdp_touch: I4
+    stdp_d: F8  # (Q,) reward trace, at its last change
+    stdp_d_step: I8
+    stdp_log: I4  # (slots, N) spikes of the last steps
+    stdp_log_count: I8
 
 
 class Inputs(NamedTuple):

@@ -27,7 +27,7 @@ from neurocompile.ir.errors import Diagnostic, InputError
 class Reset(str, Enum):
     """What a spike does to the membrane.
 
-    SUBTRACT: ``v -= v_threshold`` in the step of the spike; the membrane goes on integrating while refractory, only spiking and the
+    SUBTRACT: ``v -= v_threshold - v_leak`` in the step of the spike; the membrane goes on integrating while refractory, only spiking and the
     surrogate gradient are gated (NEST ``eprop_iaf``).
     TO_VALUE: ``v = v_reset``, and the membrane is clamped there while refractory, input lost (NEST ``eprop_iaf_psc_delta``).
     """
@@ -137,7 +137,7 @@ class LIF(NeuronModel):
     v_min : Param
         Lower bound of the membrane (NEST ``V_min``).
     t_ref : Param
-        Refractory time, s, >= 0: the shortest interval between spikes is max(1, t_ref / dt) steps.
+        Refractory time, s, >= 0: the shortest interval between spikes is max(1, t_ref / dt) steps (to_value: t_ref / dt + 1).
     """
 
     kind: ClassVar[str] = "lif"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -20,8 +19,6 @@ from typing import Any
 
 import numpy as np
 
-import neurocompile
-from neurocompile.backends.base import sdk_version
 from neurocompile.ir import Network
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import AnyArray, load_npz, npz_bytes
@@ -30,8 +27,7 @@ from neurocompile.ir.serialise import pack_network, unpack_network
 from neurocompile.mapping.export import mapping_arrays
 from neurocompile.pipeline import Compiled, CompileOptions, load_connections
 from neurocompile.report import build_report, render_html
-
-FORMAT_VERSION = "1.0"
+from neurocompile.versions import FORMAT_VERSION, versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,12 +52,6 @@ def _digest(content: bytes) -> str:
 
 def _json(value: object) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
-
-
-def versions() -> dict[str, str | None]:
-    """Return the versions that a result depends on."""
-    names = ("numpy", "scipy", "numba", "lava-nc", "spynnaker", "nest-simulator", "nir")
-    return {"neurocompile": neurocompile.__version__, "python": platform.python_version(), **{n: sdk_version(n) for n in names}}
 
 
 def assemble(compiled: Compiled, options: CompileOptions, inputs: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -199,10 +189,15 @@ def read_build(path: Path) -> BuildFolder:
         try:
             content = (path / name).read_bytes()
         except OSError as error:
-            raise InputError.of("NC704", f"'{name}' is missing from the build: {error.strerror}", file=str(path), help="build it again") from None
+            raise InputError.of(
+                "NC704", f"'{name}' is missing from the build: {error.strerror}", file=str(path), help="build it again"
+            ) from None
         if _digest(content) != digest:
             raise InputError.of(
-                "NC704", f"'{name}' was changed after the build (its digest differs from the manifest's)", file=str(path), help="build it again"
+                "NC704",
+                f"'{name}' was changed after the build (its digest differs from the manifest's)",
+                file=str(path),
+                help="build it again",
             )
     network = unpack_network((path / "network.json").read_text("utf-8"), load_npz(path / "network.npz"), file=str(path / "network.json"))
     weights = path / "weights.npz"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import traceback
 from collections.abc import Sequence
@@ -9,17 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from neurocompile.build_folder import versions
-from neurocompile.cli.build import build, plan
-from neurocompile.cli.check import check
 from neurocompile.cli.common import close_stdout_quietly, report_error
-from neurocompile.cli.explain import explain
-from neurocompile.cli.report import report
-from neurocompile.cli.schema import schema
-from neurocompile.cli.simulate import simulate
-from neurocompile.cli.targets import targets
-from neurocompile.cli.train import evaluate, train
-from neurocompile.cli.validate import validate
 from neurocompile.ir.errors import Diagnostic, ExitCode, NeurocompileError
 
 INTERRUPTED = 130
@@ -28,12 +19,45 @@ INTERRUPTED = 130
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
+        from neurocompile.versions import versions
+
         for name, version in versions().items():
             click.echo(f"{name} {version or '(not installed)'}")
         ctx.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+VERBS = {
+    "build": ("build", "Compile NET for a target and write a build folder."),
+    "plan": ("build", "Compile NET for a target and show the report; write nothing."),
+    "check": ("check", "Read and verify NET; show its populations and projections."),
+    "simulate": ("simulate", "Run NET in the reference engine."),
+    "train": ("train", "Train NET on its task's data."),
+    "evaluate": ("train", "Measure NET on the held-out samples of its task."),
+    "validate": ("validate", "Run a build's program in the target's emulator and compare."),
+    "report": ("report", "Show what a build uses and what was approximated."),
+    "targets": ("targets", "List the targets and their machines."),
+    "explain": ("explain", "Explain an error code."),
+    "schema": ("schema", "Print the JSON Schema of the YAML format."),
+}
+"""Verb -> module of this package, summary. A verb is imported when it is used, so that `--help` and `explain` answer at once."""
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in VERBS:
+            return None
+        found: click.Command = getattr(importlib.import_module(f"neurocompile.cli.{VERBS[cmd_name][0]}"), cmd_name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, summary) for verb, (_module, summary) in VERBS.items()])
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option(
     "--version",
     is_flag=True,
@@ -48,10 +72,6 @@ def cli() -> None:
     NET is a description (.yaml, .nir) or a build folder. Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad input, 4 does not fit,
     5 SDK or hardware missing, 6 verification mismatch.
     """
-
-
-for _command in (build, plan, check, simulate, train, evaluate, validate, report, targets, explain, schema):
-    cli.add_command(_command)
 
 
 def run(arguments: Sequence[str]) -> int:

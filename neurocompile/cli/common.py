@@ -11,20 +11,20 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
-from neurocompile.build_folder import FORMAT_VERSION, read_build
 from neurocompile.ir import Network
 from neurocompile.ir.errors import InputError, NeurocompileError, did_you_mean
-from neurocompile.ir.read import read_network
-from neurocompile.ir.realise import Connections, realise_all
 from neurocompile.ir.units import Dimension, parse_quantity
-from neurocompile.pipeline import load_connections
+from neurocompile.versions import FORMAT_VERSION
+
+if TYPE_CHECKING:
+    from neurocompile.ir.realise import Connections
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -99,6 +99,9 @@ class Opened:
 
 def open_network(net: Path, *, dt: str | None, seed: int | None, output: Output) -> Opened:
     """Read a description (.yaml, .nir) or a build folder."""
+    from neurocompile.build_folder import read_build
+    from neurocompile.ir.read import read_network
+
     if net.is_dir():
         build = read_build(net)
         if dt is not None or seed is not None:
@@ -115,6 +118,9 @@ def open_network(net: Path, *, dt: str | None, seed: int | None, output: Output)
 
 def connect(opened: Opened, weights: Path | None) -> Mapping[str, Connections]:
     """Return the realised connections, with the weights of a file if one is given."""
+    from neurocompile.ir.realise import realise_all
+    from neurocompile.pipeline import load_connections
+
     if weights is not None:
         return load_connections(opened.network, weights)
     return opened.connections if opened.connections is not None else realise_all(opened.network)

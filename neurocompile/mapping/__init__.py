@@ -1,0 +1,87 @@
+"""Neurons to cores, connections to routing tables: partition, place, route, tabulate, with an independent verifier (docs/mapping.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from neurocompile.ir.errors import DoesNotFitError
+from neurocompile.machine import Machine
+from neurocompile.mapping.partition import partition
+from neurocompile.mapping.place import place
+from neurocompile.mapping.problem import MappingProblem
+from neurocompile.mapping.route import route
+from neurocompile.mapping.tables import tabulate
+from neurocompile.mapping.types import Mapping
+from neurocompile.mapping.usage import measure_usage
+from neurocompile.mapping.verify import verify_mapping, verify_partition, verify_placement
+
+
+def map_network(problem: MappingProblem, machine: Machine, *, seed: int = 1, progress: Callable[[str], None] | None = None) -> Mapping:
+    """Run all stages, with a verifier after each.
+
+    Parameters
+    ----------
+    seed
+        Of the placer's exchanges; the same problem, machine and seed give the same mapping.
+    progress
+        Called with the name of each stage as it begins.
+
+    Raises
+    ------
+    DoesNotFitError
+        NC401-NC406, with the limit, the number and a way out.
+    MismatchError
+        NC60x: the verifier found a defect.
+    """
+    say = progress or (lambda _stage: None)
+    check_problem(problem)
+    say("partition")
+    parts = partition(problem)
+    verify_partition(problem, parts)
+    say("place")
+    placement = place(problem, parts, machine, seed=seed)
+    verify_placement(problem, parts, placement, machine)
+    say("route")
+    routes = route(problem, parts, placement, machine)
+    say("tabulate")
+    try:
+        tables = tabulate(problem.n_neurons, parts, placement, routes, machine)
+    except DoesNotFitError as error:
+        if all(d.code not in {"NC404", "NC406"} for d in error.diagnostics):
+            raise
+        say("route by core: tables of exact routes do not fit")
+        routes = route(problem, parts, placement, machine, exact=False)
+        tables = tabulate(problem.n_neurons, parts, placement, routes, machine)
+    usage = measure_usage(problem, parts, placement, routes, tables, machine)
+    mapping = Mapping(partition=parts, placement=placement, routes=routes, tables=tables, usage=usage)
+    say("verify")
+    verify_mapping(problem, mapping, machine)
+    return mapping
+
+
+def check_problem(problem: MappingProblem) -> None:
+    """Raise ValueError if the arrays of a problem do not belong together: a defect of the backend that made it."""
+    n = problem.n_neurons
+    if (
+        len(problem.indptr) != n + 1
+        or problem.indptr[0] != 0
+        or problem.indptr[-1] != len(problem.indices)
+        or (np.diff(problem.indptr) < 0).any()
+    ):
+        raise ValueError(f"indptr does not describe {n} neurons and {len(problem.indices)} edges")
+    if len(problem.indices) and not (0 <= problem.indices.min() and problem.indices.max() < n):
+        raise ValueError("an edge leads to a neuron that does not exist")
+    lengths = {len(problem.population), len(problem.external)} | {len(r.per_neuron) for r in (*problem.resources, *problem.chip_resources)}
+    lengths |= {len(s.label) for s in problem.set_resources}
+    if lengths != {n}:
+        raise ValueError(f"arrays of {sorted(lengths)} values for {n} neurons")
+    if problem.external[problem.indices].any():
+        raise ValueError("an edge leads to an external neuron: only neurons on cores have synapses")
+    for resource in (*problem.resources, *problem.chip_resources):
+        if not np.isfinite(resource.per_neuron).all() or (resource.per_neuron < 0).any():
+            raise ValueError(f"resource '{resource.name}' has costs that are negative or not finite")
+
+
+__all__ = ["check_problem", "map_network"]

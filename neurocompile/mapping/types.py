@@ -28,7 +28,7 @@ class Placement:
     """Part -> chip and core.
 
     chip : int32 (n_parts,), chip number = y * width + x; core : int32 (n_parts,), first core on the chip, -1 for external parts;
-    width : int32 (n_parts,), cores taken (0 for external parts).
+    width : int32 (n_parts,), cores taken (0 for external parts): the ``width`` next usable cores of the chip from ``core`` on.
     """
 
     chip: Int32Array
@@ -62,7 +62,7 @@ class Routes:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RoutingTable:
     """Entries of one chip's router in order of match: first match wins. ``links``: bit mask of output links; ``cores``: bit mask of
-    the chip's cores (uint64). All arrays shape (n_entries,)."""
+    the chip's cores, uint64 (n_entries, n_words), core c is bit c % 64 of word c // 64. Other arrays: shape (n_entries,)."""
 
     key: npt.NDArray[np.uint32]
     mask: npt.NDArray[np.uint32]

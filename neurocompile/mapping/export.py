@@ -1,0 +1,114 @@
+"""A mapping as plain arrays for ``mapping.npz``, and back. The arrays are listed in docs/mapping.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingABC
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.ir.errors import MismatchError
+from neurocompile.mapping.types import Mapping, Partition, Placement, Route, Routes, RoutingTable, RoutingTables
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def mapping_arrays(mapping: Mapping) -> Arrays:
+    """Return the mapping as arrays (without ``usage``, which is in the report)."""
+    part, placement, tables, routes = mapping.partition.part, mapping.placement, mapping.tables, mapping.routes.routes
+    trees: dict[int, int] = {}
+    distinct = []
+    for r in routes:
+        if id(r.hops) not in trees:
+            trees[id(r.hops)] = len(distinct)
+            distinct.append(r.hops)
+    chips = sorted(tables.tables)
+    found = [tables.tables[c] for c in chips]
+    before = sorted(tables.unminimised_entries.items())
+    return {
+        "part": part,
+        "chip": placement.chip[part],
+        "core": placement.core[part],
+        "part_chip": placement.chip,
+        "part_core": placement.core,
+        "part_width": placement.width,
+        "part_external": mapping.partition.external,
+        "neuron_key": tables.neuron_key,
+        "has_key": tables.has_key,
+        "table_chip": np.array(chips, np.int32),
+        "table_start": _starts([len(t.key) for t in found]),
+        "table_key": _joined([t.key for t in found], np.zeros(0, np.uint32)),
+        "table_mask": _joined([t.mask for t in found], np.zeros(0, np.uint32)),
+        "table_links": _joined([t.links for t in found], np.zeros(0, np.uint32)),
+        "table_cores": _joined([t.cores for t in found], np.zeros((0, 1), np.uint64)),
+        "unminimised": np.array(before, np.int32).reshape(-1, 2),
+        "axons": tables.axons,
+        "exact": np.array(mapping.routes.exact),
+        "route_source_part": np.array([r.source_part for r in routes], np.int32),
+        "route_neuron_start": _starts([len(r.neurons) for r in routes]),
+        "route_neurons": _joined([r.neurons for r in routes], np.zeros(0, np.int32)),
+        "route_target_start": _starts([len(r.target_parts) for r in routes]),
+        "route_targets": _joined([r.target_parts for r in routes], np.zeros(0, np.int32)),
+        "route_tree": np.array([trees[id(r.hops)] for r in routes], np.int32),
+        "tree_start": _starts([len(h) for h in distinct]),
+        "tree_hops": _joined(distinct, np.zeros((0, 3), np.int32)),
+    }
+
+
+def load_mapping(arrays: MappingABC[str, npt.NDArray[Any]]) -> Mapping:
+    """Return the mapping that :func:`mapping_arrays` took apart (``usage`` is empty).
+
+    Raises
+    ------
+    MismatchError
+        NC608: an array is missing or the arrays do not belong together.
+    """
+    try:
+        return _load(arrays)
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        reason = f"array {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise MismatchError.of("NC608", f"mapping.npz cannot be read: {reason}", help="build again") from None
+
+
+def _load(a: MappingABC[str, npt.NDArray[Any]]) -> Mapping:
+    n_parts = len(a["part_chip"])
+    if len(a["part"]) and int(a["part"].max()) >= n_parts:
+        raise ValueError(f"part {int(a['part'].max())} of {n_parts}")
+    hops = _split(a["tree_hops"], a["tree_start"])
+    neurons = _split(a["route_neurons"], a["route_neuron_start"])
+    targets = _split(a["route_targets"], a["route_target_start"])
+    routes = tuple(
+        Route(neurons=n, source_part=int(s), target_parts=t, hops=hops[int(tree)])
+        for n, s, t, tree in zip(neurons, a["route_source_part"], targets, a["route_tree"], strict=True)
+    )
+    columns = [_split(a[f"table_{name}"], a["table_start"]) for name in ("key", "mask", "links", "cores")]
+    tables = {
+        int(chip): RoutingTable(key=k, mask=m, links=li, cores=c) for chip, k, m, li, c in zip(a["table_chip"], *columns, strict=True)
+    }
+    return Mapping(
+        partition=Partition(part=a["part"], n_parts=n_parts, external=a["part_external"]),
+        placement=Placement(chip=a["part_chip"], core=a["part_core"], width=a["part_width"]),
+        routes=Routes(routes=routes, exact=bool(a["exact"])),
+        tables=RoutingTables(
+            neuron_key=a["neuron_key"],
+            has_key=a["has_key"],
+            tables=tables,
+            unminimised_entries={int(chip): int(n) for chip, n in a["unminimised"]},
+            axons=a["axons"],
+        ),
+    )
+
+
+def _starts(lengths: list[int]) -> npt.NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _joined(arrays: list[npt.NDArray[Any]], empty: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.concatenate(arrays) if arrays else empty
+
+
+def _split(values: npt.NDArray[Any], starts: npt.NDArray[np.int64]) -> list[npt.NDArray[Any]]:
+    if len(starts) < 1 or starts[0] != 0 or starts[-1] != len(values) or (np.diff(starts) < 0).any():
+        raise ValueError("starts and values do not belong together")
+    return [values[b:e] for b, e in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]

@@ -1,0 +1,114 @@
+"""Routes to routing tables: keys, entries, default routing, minimisation; or, where packets carry their target, lists of axons."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurocompile.ir.errors import DoesNotFitError
+from neurocompile.machine import Machine
+from neurocompile.mapping.tables.keys import allocate_keys
+from neurocompile.mapping.tables.minimise import minimise
+from neurocompile.mapping.types import Int32Array, Partition, Placement, Routes, RoutingTable, RoutingTables
+
+
+def tabulate(n_neurons: int, partition: Partition, placement: Placement, routes: Routes, machine: Machine) -> RoutingTables:
+    """Return the tables (``multicast_tcam`` machines) or axons (``destination`` machines).
+
+    Raises
+    ------
+    DoesNotFitError
+        NC404: a minimised table is longer than the router's; NC406: keys exhausted.
+    """
+    if machine.routing == "destination":
+        return RoutingTables(neuron_key=np.zeros(n_neurons, np.uint32), has_key=np.zeros(n_neurons, bool), axons=_axons(placement, routes))
+    neuron_key, has_key, base, size = allocate_keys(routes, n_neurons, int(machine.value("router.key_bits")))
+    chip, entries, outputs = _entries(partition, placement, routes, machine)
+    n_words = outputs.shape[1] - 1
+    distinct, route = np.unique(outputs, axis=0, return_inverse=True)
+    route = route.reshape(-1).astype(np.int64)
+    key = base.astype(np.uint32)
+    mask = (~(size - 1).astype(np.uint32)).astype(np.uint32)
+    tables: dict[int, RoutingTable] = {}
+    before: dict[int, int] = {}
+    limit = int(machine.value("router.usable_entries"))
+    order = np.argsort(chip, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(chip[order])) + 1) if len(order) else []:
+        here = int(chip[rows[0]])
+        group, default = entries[rows, 0], entries[rows, 1].astype(bool)
+        short_key, short_mask, short_route = minimise(key[group], mask[group], route[rows], default)
+        before[here] = len(rows)
+        if len(short_key) > limit:
+            x, y = machine.topology.position(here)
+            raise DoesNotFitError.of(
+                "NC404",
+                f"chip ({x}, {y}) of '{machine.name}' needs {len(short_key)} routing entries after minimisation ({len(rows)} before), "
+                f"its router has {limit} usable entries ({machine.quantity('router.usable_entries').confidence})",
+                help="lower the number of connections between cores, or use more chips: a machine with more entries or more room to spread",
+            )
+        if len(short_key):
+            found = distinct[short_route]
+            table = RoutingTable(
+                key=short_key, mask=short_mask, links=found[:, 0].astype(np.uint32), cores=np.ascontiguousarray(found[:, 1 : 1 + n_words])
+            )
+            for array in (table.key, table.mask, table.links, table.cores):
+                array.setflags(write=False)
+            tables[here] = table
+    return RoutingTables(neuron_key=neuron_key, has_key=has_key, tables=tables, unminimised_entries=before)
+
+
+def _axons(placement: Placement, routes: Routes) -> Int32Array:
+    """(source neuron, chip, core) rows, sorted."""
+    blocks = [np.zeros((0, 3), np.int32)]
+    for r in routes.routes:
+        n, t = len(r.neurons), len(r.target_parts)
+        blocks.append(
+            np.stack(
+                [np.repeat(r.neurons, t), np.tile(placement.chip[r.target_parts], n), np.tile(placement.core[r.target_parts], n)], axis=1
+            ).astype(np.int32)
+        )
+    rows = np.concatenate(blocks)
+    return rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
+
+
+def _entries(  # type: ignore[no-untyped-def]
+    partition: Partition, placement: Placement, routes: Routes, machine: Machine
+):
+    """Chip, (route group, default-routed) and output words (links, cores 0-63, cores 64-127, ...) of every entry."""
+    topology = machine.topology
+    n_words = max(1, -(-int(topology.n_cores.max()) // 64))
+    core_bits: dict[int, list[int]] = {}
+    usable = {int(c): topology.usable_cores(int(c)) for c in np.unique(placement.chip)}
+    for part in np.flatnonzero(~partition.external).tolist():
+        cores = usable[int(placement.chip[part])]
+        at = cores.index(int(placement.core[part]))
+        # Packets go to all cores of the part: where there are several, its synapse cores share the work.
+        core_bits[part] = [0] * n_words
+        for core in cores[at : at + int(placement.width[part])]:
+            core_bits[part][core // 64] |= 1 << (core % 64)
+    chips, groups, words = [], [], []
+    known: dict[tuple[int, int], tuple[list[int], list[int], list[int]]] = {}
+    for number, r in enumerate(routes.routes):
+        source = int(placement.chip[r.source_part])
+        found = known.get((id(r.hops), source))
+        if found is None:
+            out: dict[int, int] = {source: 0}
+            entered: dict[int, int] = {}
+            for chip, link, following in r.hops.tolist():
+                out[chip] = out.get(chip, 0) | 1 << link
+                out.setdefault(following, 0)
+                entered[following] = link
+            nodes = list(out)
+            straight = [int(n in entered and out[n] == 1 << entered[n]) for n in nodes]
+            found = known[id(r.hops), source] = nodes, [out[n] for n in nodes], straight
+        nodes, links, straight = found
+        local: dict[int, list[int]] = {}
+        for part in r.target_parts.tolist():
+            chip = int(placement.chip[part])
+            bits = core_bits[part]
+            local[chip] = [a | b for a, b in zip(local[chip], bits, strict=True)] if chip in local else bits
+        nothing = [0] * n_words
+        for chip, link_bits, is_straight in zip(nodes, links, straight, strict=True):
+            chips.append(chip)
+            groups.append((number, int(is_straight and chip not in local)))
+            words.append((link_bits, *local.get(chip, nothing)))
+    return np.array(chips, np.int64), np.array(groups, np.int64).reshape(-1, 2), np.array(words, np.uint64).reshape(-1, 1 + n_words)

@@ -1,0 +1,111 @@
+"""What a mapping uses of each limit: JSON-ready rows for the report."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from neurocompile.machine import Machine
+from neurocompile.mapping.partition._kernels import count_source_axons, target_parts, transpose
+from neurocompile.mapping.problem import FloatArray, MappingProblem, Resource
+from neurocompile.mapping.types import Partition, Placement, Routes, RoutingTables
+
+
+def measure_usage(
+    problem: MappingProblem, partition: Partition, placement: Placement, routes: Routes, tables: RoutingTables, machine: Machine
+) -> tuple[dict[str, object], ...]:
+    """Return one row for each resource.
+
+    Keys: ``name``, ``scope`` (core | chip | machine), ``used`` (worst core or chip), ``available``, ``mean`` (over those in use), ``unit``,
+    ``confidence`` of the limit, ``worst`` (where), ``lower_bound`` (cores that the sum alone needs, where additive).
+    """
+    rows: list[dict[str, object]] = []
+    inside = np.flatnonzero(~partition.external)
+    in_start, in_sources = transpose(problem.n_neurons, problem.indptr, problem.indices)
+    order = np.argsort(partition.part, kind="stable").astype(np.int32)
+    axons_in = count_source_axons(order, in_start, in_sources, partition.part, partition.n_parts).astype(np.float64)
+    out_start, _ = target_parts(problem.indptr, problem.indices, partition.part, partition.n_parts)
+    axons_out = np.bincount(partition.part, np.diff(out_start).astype(np.float64), partition.n_parts)
+
+    def place_name(part: int) -> str:
+        x, y = machine.topology.position(int(placement.chip[part]))
+        return f"chip ({x}, {y}) core {int(placement.core[part])}"
+
+    def used_of(resource: Resource) -> FloatArray:
+        own = np.bincount(partition.part, resource.per_neuron, partition.n_parts)
+        return own + resource.per_axon_in * axons_in + resource.per_axon_out * axons_out  # type: ignore[no-any-return]
+
+    for resource in problem.resources:
+        used = used_of(resource)[inside]
+        own = float(resource.per_neuron[~problem.external].sum())
+        rows.append(
+            _row(resource.name, "core", used, resource.limit, resource.unit, resource.confidence)
+            | {
+                "worst": place_name(int(inside[np.argmax(used)])) if len(used) else "",
+                "lower_bound": math.ceil(own / resource.limit) if resource.limit > 0 else None,
+            }
+        )
+    for labels in problem.set_resources:
+        some = labels.label >= 0
+        pairs = np.unique(np.stack([partition.part[some], labels.label[some]], axis=1), axis=0)
+        used = np.bincount(pairs[:, 0], minlength=partition.n_parts)[inside].astype(np.float64)
+        rows.append(
+            _row(labels.name, "core", used, float(labels.limit), "label", labels.confidence)
+            | {"worst": place_name(int(inside[np.argmax(used)])) if len(used) else ""}
+        )
+    chips, at = np.unique(placement.chip[inside], return_inverse=True)
+    for resource in problem.chip_resources:
+        used = np.bincount(at, used_of(resource)[inside], len(chips))
+        rows.append(
+            _row(resource.name, "chip", used, resource.limit, resource.unit, resource.confidence) | {"worst": _chip(machine, chips, used)}
+        )
+    taken = np.bincount(at, placement.width[inside].astype(np.float64), len(chips))
+    confidence = machine.quantity("chip.cores").confidence
+    rows.append(
+        _row(
+            "cores of a chip",
+            "chip",
+            taken,
+            float(np.diff([machine.topology.n_reserved, machine.topology.n_cores], axis=0).max()),
+            "core",
+            confidence,
+        )
+        | {"worst": _chip(machine, chips, taken)}
+    )
+    rows.append(_row("cores", "machine", np.array([taken.sum()]), float(machine.n_cores), "core", confidence))
+    rows.append(_row("chips", "machine", np.array([float(len(chips))]), float(machine.n_chips), "chip", confidence))
+    if machine.routing == "multicast_tcam":
+        limit = machine.quantity("router.usable_entries")
+        lengths = np.array([float(len(t.key)) for t in tables.tables.values()])
+        rows.append(
+            _row("routing entries", "chip", lengths, limit.value, "entry", limit.confidence)
+            | {"worst": _chip(machine, np.array(list(tables.tables)), lengths)}
+        )
+    if not routes.exact:
+        rows.append(
+            _row("stray deliveries", "machine", np.array([float(stray_deliveries(problem, partition, routes))]), None, "packet", "measured")
+        )
+    return tuple(rows)
+
+
+def stray_deliveries(problem: MappingProblem, partition: Partition, routes: Routes) -> int:
+    """(source neuron, part) pairs that packets reach without a target there, when every neuron spikes once."""
+    start, _ = target_parts(problem.indptr, problem.indices, partition.part, partition.n_parts)
+    return int(sum(len(r.neurons) * len(r.target_parts) for r in routes.routes) - start[-1])
+
+
+def _row(name: str, scope: str, used: FloatArray, available: float | None, unit: str, confidence: str) -> dict[str, object]:
+    return {
+        "name": name,
+        "scope": scope,
+        "used": float(used.max(initial=0.0)),
+        "available": available,
+        "mean": float(used.mean()) if len(used) else 0.0,
+        "unit": unit,
+        "confidence": confidence,
+    }
+
+
+def _chip(machine: Machine, chips: np.ndarray[tuple[int, ...], np.dtype[np.int32]], used: FloatArray) -> str:
+    return "chip ({}, {})".format(*machine.topology.position(int(chips[np.argmax(used)]))) if len(used) else ""

@@ -1,0 +1,345 @@
+"""The independent verifier: proves that a mapping delivers every spike and keeps every limit. Shares no code with what it checks.
+
+Limits are recounted from sorted lists of unique (source, part) pairs, where the partitioner counts with stamp arrays. Packets are walked:
+from the source's chip, first match in the chip's table, over the links of the machine, straight on where nothing matches; cores at which
+they arrive are looked up in the placement. Neurons of one chip whose keys differ only in bits that no table looks at travel identically and
+are walked once; what they must reach is still compared neuron by neuron.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.ir.errors import MismatchError
+from neurocompile.machine import Machine
+from neurocompile.mapping.problem import FloatArray, MappingProblem, Resource
+from neurocompile.mapping.types import Int32Array, Int64Array, Mapping, Partition, Placement, RoutingTables
+
+_ROUNDING = 1e-9  # relative: sums of float costs in another order than the partitioner's
+
+
+def _fail(code: str, message: str) -> MismatchError:
+    found = MismatchError.of(code, message, help="this is a defect of the mapper, not of the description: please report it")
+    assert isinstance(found, MismatchError)
+    return found
+
+
+def _pairs(problem: MappingProblem, part: Int32Array, n_parts: int) -> tuple[Int64Array, Int64Array]:
+    """Unique (source neuron, part with a target of it), sorted."""
+    source = np.repeat(np.arange(problem.n_neurons, dtype=np.int64), np.diff(problem.indptr))
+    code = np.unique(source * n_parts + part[problem.indices])
+    return code // n_parts, code % n_parts
+
+
+def verify_partition(problem: MappingProblem, partition: Partition) -> None:
+    """Raise MismatchError NC601 for a neuron without a legal part, NC602 for a part over a limit of a core."""
+    part, n_parts = partition.part, partition.n_parts
+    if len(part) != problem.n_neurons or len(partition.external) != n_parts:
+        raise _fail("NC601", f"{len(part)} neurons in the partition, {problem.n_neurons} in the network")
+    bad = np.flatnonzero((part < 0) | (part >= n_parts))
+    if len(bad):
+        raise _fail("NC601", f"neuron {bad[0]} is in part {part[bad[0]]} of {n_parts}")
+    bad = np.flatnonzero(partition.external[part] != problem.external)
+    if len(bad):
+        raise _fail("NC601", f"neuron {bad[0]} and its part {part[bad[0]]} differ in whether they are external")
+    widths = np.unique(np.stack([part, problem.core_width[problem.population]], axis=1)[~problem.external], axis=0)
+    if len(widths) != len(np.unique(widths[:, 0])):
+        raise _fail("NC601", "a part holds populations that need different numbers of cores")
+    source, target = _pairs(problem, part, n_parts)
+    for resource in problem.resources:
+        used = _use(resource, part, n_parts, source, target)
+        used[partition.external] = 0.0
+        _limit(f"part {int(np.argmax(used))}", resource, float(used.max(initial=0.0)))
+    for labels in problem.set_resources:
+        different = np.unique(
+            part[labels.label >= 0].astype(np.int64) * (labels.label.max(initial=0) + 1) + labels.label[labels.label >= 0]
+        )
+        counts = np.bincount(different // (labels.label.max(initial=0) + 1), minlength=n_parts)
+        counts[partition.external] = 0
+        if counts.max(initial=0) > labels.limit:
+            raise _fail("NC602", f"part {np.argmax(counts)} has {counts.max()} different {labels.name}, limit {labels.limit}")
+
+
+def _use(resource: Resource, part: Int32Array, n_parts: int, source: Int64Array, target: Int64Array) -> FloatArray:
+    used = np.zeros(n_parts)
+    np.add.at(used, part, resource.per_neuron)
+    np.add.at(used, target, resource.per_axon_in)
+    np.add.at(used, part[source], resource.per_axon_out)
+    return used
+
+
+def _limit(where: str, resource: Resource, used: float) -> None:
+    if used > resource.limit * (1.0 + _ROUNDING):
+        raise _fail("NC602", f"{where} needs {used:.17g} {resource.unit} of {resource.name}, limit {resource.limit:g}")
+
+
+def verify_placement(problem: MappingProblem, partition: Partition, placement: Placement, machine: Machine) -> None:
+    """Raise MismatchError NC601 for an illegal or doubly used core, NC602 for a chip over a limit."""
+    owners(problem, partition, placement, machine)
+    source, target = _pairs(problem, partition.part, partition.n_parts)
+    for resource in problem.chip_resources:
+        used = _use(resource, partition.part, partition.n_parts, source, target)
+        on_chip = np.zeros(machine.topology.width * machine.topology.height)
+        np.add.at(on_chip, placement.chip[~partition.external], used[~partition.external])
+        _limit(f"chip {machine.topology.position(int(np.argmax(on_chip)))}", resource, float(on_chip.max(initial=0.0)))
+
+
+def owners(problem: MappingProblem, partition: Partition, placement: Placement, machine: Machine) -> Int32Array:
+    """Return the part on each core, int32 (width * height, most cores), -1 for free ones; raise MismatchError NC601 if illegal."""
+    t = machine.topology
+    lengths = {len(placement.chip), len(placement.core), len(placement.width)}
+    if lengths != {partition.n_parts}:
+        raise _fail("NC601", f"{partition.n_parts} parts, but the placement has {sorted(lengths)}")
+    owner = np.full((t.width * t.height, max(1, int(t.n_cores.max()))), -1, np.int32)
+    exists = set(t.chips.tolist())
+    need = dict(zip(partition.part.tolist(), problem.core_width[problem.population].tolist(), strict=True))
+    for part in range(partition.n_parts):
+        chip, core, width = int(placement.chip[part]), int(placement.core[part]), int(placement.width[part])
+        if chip not in exists:
+            raise _fail("NC601", f"part {part} is on chip {chip}, which does not exist or is dead")
+        if partition.external[part]:
+            if chip != t.io_chip or core != -1 or width != 0:
+                raise _fail("NC601", f"external part {part} is at chip {chip} core {core}, not at the input chip")
+            continue
+        if width != need.get(part):
+            raise _fail("NC601", f"part {part} has {width} cores, needs {need.get(part)}")
+        left = width
+        while left:
+            if core < 0 or core >= t.n_cores[chip]:
+                raise _fail("NC601", f"part {part} needs core {core} of chip {chip}, which has cores 0 .. {int(t.n_cores[chip]) - 1}")
+            if (chip, core) in t.dead_cores and left < width:
+                core += 1
+                continue
+            if core < t.n_reserved[chip] or (chip, core) in t.dead_cores:
+                raise _fail("NC601", f"part {part} is on core {core} of chip {chip}, which is reserved or dead")
+            if owner[chip, core] >= 0:
+                raise _fail("NC601", f"parts {owner[chip, core]} and {part} are both on core {core} of chip {chip}")
+            owner[chip, core] = part
+            core, left = core + 1, left - 1
+    return owner
+
+
+def verify_mapping(problem: MappingProblem, mapping: Mapping, machine: Machine) -> None:
+    """Prove a whole mapping.
+
+    Raises
+    ------
+    MismatchError
+        NC601, NC602 as above; NC603 a target is not reached; NC604 a core is reached that should not be; NC605 a packet is lost or
+        runs in a loop; NC606 keys; NC607 a table is too long.
+    """
+    verify_partition(problem, mapping.partition)
+    verify_placement(problem, mapping.partition, mapping.placement, machine)
+    owner = owners(problem, mapping.partition, mapping.placement, machine)
+    source, target = _pairs(problem, mapping.partition.part, mapping.partition.n_parts)
+    _verify_routes(problem, mapping, machine, source, target)
+    if not mapping.routes.exact:
+        # Every neuron of a part reaches what any neuron of the part has targets on.
+        n = mapping.partition.n_parts
+        sends = np.unique(source)
+        wanted = np.unique(mapping.partition.part[source].astype(np.int64) * n + target)
+        start = np.searchsorted(wanted // n, np.arange(n + 1))
+        count = np.diff(start)[mapping.partition.part[sends]]
+        first = start[mapping.partition.part[sends]]
+        source = np.repeat(sends, count)
+        offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        target = (wanted % n)[np.repeat(first, count) + offset]
+    if machine.routing == "destination":
+        _verify_axons(mapping, source, target)
+    else:
+        _verify_tables(problem, mapping, machine, owner, source, target)
+
+
+def _verify_routes(problem: MappingProblem, mapping: Mapping, machine: Machine, source: Int64Array, target: Int64Array) -> None:
+    """Each tree runs over live links, from its source's chip to the chips of all its parts; every sending neuron has one route."""
+    start = np.searchsorted(source, np.arange(problem.n_neurons + 1))
+    seen = np.zeros(problem.n_neurons, np.int64)
+    chips_of: dict[tuple[int, int], set[int]] = {}
+    for r in mapping.routes.routes:
+        begin = int(mapping.placement.chip[r.source_part])
+        key = (id(r.hops), begin)
+        if key not in chips_of:
+            reached = {begin}
+            for chip, link, following in r.hops.tolist():
+                if chip not in reached or machine.topology.neighbours[chip, link] != following or following in reached:
+                    raise _fail("NC605", f"route of part {r.source_part}: chip {chip} link {link} to chip {following} is no step of a tree")
+                reached.add(following)
+            chips_of[key] = reached
+        parts = set(r.target_parts.tolist())
+        missing = {int(c) for c in mapping.placement.chip[r.target_parts]} - chips_of[key]
+        if missing:
+            raise _fail("NC603", f"the tree of part {r.source_part} does not reach chip {min(missing)}")
+        seen[r.neurons] += 1
+        for neuron in r.neurons.tolist():
+            wanted = target[start[neuron] : start[neuron + 1]].tolist()
+            if mapping.partition.part[neuron] != r.source_part or not parts.issuperset(wanted):
+                raise _fail("NC603", f"the route of neuron {neuron} does not lead to all parts with its targets")
+            if mapping.routes.exact and len(wanted) != len(parts):
+                raise _fail("NC604", f"the route of neuron {neuron} leads to {len(parts)} parts, it has targets in {len(wanted)}")
+    bad = np.flatnonzero(seen != (np.diff(start) > 0))
+    if len(bad):
+        raise _fail("NC603", f"neuron {bad[0]} has targets in {start[bad[0] + 1] - start[bad[0]]} parts and {seen[bad[0]]} routes")
+
+
+def _verify_axons(mapping: Mapping, source: Int64Array, target: Int64Array) -> None:
+    wanted = np.stack([source, mapping.placement.chip[target], mapping.placement.core[target]], axis=1)
+    wanted = {tuple(row) for row in wanted.tolist()}  # type: ignore[assignment]
+    found = [tuple(row) for row in mapping.tables.axons.tolist()]
+    if len(found) != len(set(found)):
+        raise _fail("NC606", "an axon (source neuron, chip, core) is listed twice")
+    missing, stray = wanted - set(found), set(found) - wanted  # type: ignore[operator]
+    if missing:
+        raise _fail("NC603", "neuron {} has no axon to chip {} core {}".format(*min(missing)))
+    if stray:
+        raise _fail("NC604", "neuron {} has an axon to chip {} core {}, where it has no target".format(*min(stray)))
+
+
+def _verify_tables(
+    problem: MappingProblem, mapping: Mapping, machine: Machine, owner: Int32Array, source: Int64Array, target: Int64Array
+) -> None:
+    tables, t = mapping.tables, machine.topology
+    sends = np.unique(source)
+    if not tables.has_key[sends].all():
+        raise _fail("NC606", f"neuron {sends[~tables.has_key[sends]][0]} has targets but no key")
+    keys, counts = np.unique(tables.neuron_key[tables.has_key], return_counts=True)
+    if (counts > 1).any():
+        raise _fail("NC606", f"key {int(keys[np.argmax(counts)]):#010x} belongs to {counts.max()} neurons")
+    limit = machine.value("router.usable_entries")
+    for chip, table in tables.tables.items():
+        if len(table.key) > limit:
+            raise _fail("NC607", f"the table of chip {t.position(chip)} has {len(table.key)} entries, the router {limit:g}")
+    start, key, mask, links, cores = _flatten(tables, t.width * t.height)
+    chip_of = mapping.placement.chip[mapping.partition.part[sends]].astype(np.int64)
+    looked_at = np.bitwise_or.reduce(mask) if len(mask) else np.uint32(0)
+    alike = chip_of << 32 | (tables.neuron_key[sends] & looked_at).astype(np.int64)
+    order = np.argsort(alike, kind="stable")
+    first = np.searchsorted(source, sends)
+    last = np.searchsorted(source, sends, side="right")
+    code, neuron, chip, part = _walk_all(
+        sends[order],
+        alike[order],
+        chip_of[order],
+        tables.neuron_key[sends][order],
+        first[order],
+        last[order],
+        target,
+        start,
+        key,
+        mask,
+        links,
+        cores,
+        t.neighbours,
+        owner,
+        mapping.placement.width,
+    )
+    if code:
+        where = f"neuron {neuron} (key {int(tables.neuron_key[neuron]):#010x})"
+        at = f"chip {t.position(int(chip))}" if chip >= 0 else ""
+        message = {
+            603: f"packets of {where} do not reach part {part}, which holds a target",
+            604: f"packets of {where} reach part {part} where it has no target"
+            if part >= 0
+            else f"packets of {where} reach a free core of {at}",
+            605: f"packets of {where} are lost or run in a loop at {at}",
+        }[int(code)]
+        raise _fail(f"NC{code}", message)
+
+
+def _flatten(
+    tables: RoutingTables, n_chips: int
+) -> tuple[Int64Array, npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:
+    some = sorted(tables.tables)
+    sizes = np.zeros(n_chips + 1, np.int64)
+    for chip in some:
+        sizes[chip + 1] = len(tables.tables[chip].key)
+    found = [tables.tables[chip] for chip in some]
+    words = found[0].cores.shape[1] if found else 1
+
+    def joined(name: str) -> npt.NDArray[np.uint32]:
+        return np.concatenate([getattr(table, name) for table in found]) if found else np.zeros(0, np.uint32)
+
+    cores = np.concatenate([table.cores for table in found]) if found else np.zeros((0, words), np.uint64)
+    return np.cumsum(sizes), joined("key"), joined("mask"), joined("links"), cores
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _walk_all(
+    neurons: Int64Array,
+    alike: Int64Array,
+    chips: Int64Array,
+    keys: npt.NDArray[np.uint32],
+    first: Int64Array,
+    last: Int64Array,
+    target: Int64Array,
+    start: Int64Array,
+    key: npt.NDArray[np.uint32],
+    mask: npt.NDArray[np.uint32],
+    links: npt.NDArray[np.uint32],
+    cores: npt.NDArray[np.uint64],
+    neighbours: Int32Array,
+    owner: Int32Array,
+    width: Int32Array,
+) -> tuple[int, int, int, int]:
+    """(0, ...) or (code, neuron, chip, part) of the first difference."""
+    n_chips, n_links = neighbours.shape
+    seen = np.full(n_chips, -1, np.int64)
+    hits = np.zeros(len(width), np.int64)
+    reached = np.empty(len(width), np.int64)
+    wanted = np.full(len(width), -1, np.int64)
+    stack_chip = np.empty(n_chips + 1, np.int64)
+    stack_link = np.empty(n_chips + 1, np.int64)
+    n_reached = 0
+    for i in range(len(neurons)):
+        if i == 0 or alike[i] != alike[i - 1]:
+            for r in range(n_reached):
+                hits[reached[r]] = 0
+            n_reached = 0
+            stack_chip[0], stack_link[0] = chips[i], -1
+            seen[chips[i]] = i
+            depth = 1
+            while depth:
+                depth -= 1
+                chip, came = stack_chip[depth], stack_link[depth]
+                out = np.uint32(0)
+                matched = False
+                for e in range(start[chip], start[chip + 1]):
+                    if keys[i] & mask[e] == key[e]:
+                        matched = True
+                        out = links[e]
+                        for word in range(cores.shape[1]):
+                            bits = cores[e, word]
+                            for b in range(64):
+                                if bits >> np.uint64(b) & np.uint64(1):
+                                    core = 64 * word + b
+                                    part = owner[chip, core] if core < owner.shape[1] else -1
+                                    if part < 0:
+                                        return 604, neurons[i], chip, -1
+                                    if hits[part] == 0:
+                                        reached[n_reached] = part
+                                        n_reached += 1
+                                    hits[part] += 1
+                        break
+                if not matched:
+                    if came < 0:
+                        return 605, neurons[i], chip, -1
+                    out = np.uint32(1) << np.uint32(came)
+                for link in range(32):
+                    if out >> np.uint32(link) & np.uint32(1):
+                        following = neighbours[chip, link] if link < n_links else -1
+                        if following < 0 or seen[following] == i:
+                            return 605, neurons[i], chip, -1
+                        seen[following] = i
+                        stack_chip[depth], stack_link[depth] = following, link
+                        depth += 1
+        for w in range(first[i], last[i]):
+            part = target[w]
+            wanted[part] = i
+            if hits[part] != width[part]:
+                return 603, neurons[i], -1, part
+        if n_reached != last[i] - first[i]:
+            for r in range(n_reached):
+                if wanted[reached[r]] != i:
+                    return 604, neurons[i], -1, reached[r]
+    return 0, -1, -1, -1

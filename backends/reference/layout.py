@@ -236,7 +236,7 @@ def _rules(network: Network, names: list[str]) -> t.Rules:
             }
         )
     dtypes = {"surrogate": np.int64, "batch": np.int64, "cutoff": np.int64, "adam": np.uint8, "each_step": np.uint8, "keep_sign": np.uint8}
-    return t.Rules(**{f: np.array([row[f] for row in rows], dtypes.get(f, np.float64)) for f in t.Rules._fields})  # type: ignore[arg-type]
+    return t.Rules(**{f: np.array([row[f] for row in rows], dtypes.get(f, np.float64)) for f in t.Rules._fields})
 
 
 def _sites(network: Network) -> tuple[t.Sites, dict[tuple[str, str], int], list[str]]:

@@ -83,5 +83,5 @@ def snapshot_traces(constants: t.Constants, state: t.State, index: IntArray) -> 
     """Return zbar and ebar of some e-prop synapses brought up to the last complete history entry; the state stays as it is."""
     from neurocompile.backends.reference.kernels.snapshot import traces
 
-    zbar, ebar = traces(constants, state, index)
+    zbar, ebar = traces(constants.eprop.target, constants.sites, constants.rules, state.eprop, index, int(state.clock[t.LEARNING_STEP]) - 1)
     return {"zbar": zbar, "ebar": ebar}

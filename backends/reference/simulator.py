@@ -15,7 +15,7 @@ from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.backends.reference.probes import make_probes, snapshot_traces, split_probes
 from neurocompile.backends.reference.recording import Recording, RecordOptions
 from neurocompile.ir import Network
-from neurocompile.ir._types import FloatArray, IntArray
+from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.errors import InputError, did_you_mean
 from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import Connections, realise_all
@@ -117,7 +117,7 @@ class Simulator:
 
         first, events = self.step, int(self._state.clock[t.N_EVENTS])
         chunk = record.every if record.weights or record.traces else max(n_steps, 1)
-        found: list[AnyArray] = []
+        found: list[Int32Array] = []
         counts: list[IntArray] = []
         weights: dict[str, list[FloatArray]] = {name: [] for name in record.weights}
         traces: dict[str, list[dict[str, FloatArray]]] = {name: [] for name in record.traces}
@@ -154,7 +154,7 @@ class Simulator:
             },
             snapshot_steps=np.array(taken, np.int64),
             wall_s=wall,
-            **split_probes(self.network, record, probes),  # type: ignore[arg-type]
+            **split_probes(self.network, record, probes),
         )
 
     def weights(self) -> dict[str, FloatArray]:
@@ -184,10 +184,10 @@ class Simulator:
             new[where.table][where.index] = array
         for table in (lay.EPROP, lay.STDP_TABLE):
             lay.check_weights(self.network, self._layout.placed, table, new[table])
-        changed = new[lay.EPROP] != self._state.eprop_weight
-        self._state.working_weight[changed] = new[lay.EPROP][changed]
-        for table, values in zip(self._tables(), new, strict=True):
-            table[:] = values
+        changed = new[lay.EPROP] != self._state.eprop.eprop_weight
+        self._state.eprop.working_weight[changed] = new[lay.EPROP][changed]
+        for current, replacement in zip(self._tables(), new, strict=True):
+            current[:] = replacement
 
     def flush(self) -> None:
         """Apply the pending gradients of all plastic e-prop synapses, as if every source's spike arrived in the next step; nothing is
@@ -195,14 +195,13 @@ class Simulator:
         are integrated up to now."""
         from neurocompile.backends.reference.kernels import eprop, stdp
 
-        state = self._state
-        now = int(state.clock[t.LEARNING_STEP])
-        eprop.visit(self._constants, state, 0, state.position.size, now, eprop.APPLY)
-        stdp.settle_all(self._constants, state, -1, now)
+        c, state, now = self._constants, self._state, int(self._state.clock[t.LEARNING_STEP])
+        eprop.visit(c.eprop.target, c.sites, c.rules, c.sign, state.eprop, 0, state.eprop.position.size, now, eprop.APPLY)
+        stdp.settle_all(c.stdp, c.stdp_rules, c.dt_ms * 1e-3, state.stdp, -1, now)
 
     def state(self) -> dict[str, AnyArray]:
         """Return a copy of everything that changes (plain numeric arrays, fit for an .npz file)."""
-        return {name: array.copy() for name, array in self._state._asdict().items()}
+        return {name: array.copy() for name, array in _flat(self._state).items()}
 
     def restore(self, state: Mapping[str, AnyArray]) -> None:
         """Go back to a :meth:`state`; the simulator then goes on bit for bit as the saved one did.
@@ -212,7 +211,7 @@ class Simulator:
         InputError
             NC235: the state is of another network.
         """
-        own = self._state._asdict()
+        own = _flat(self._state)
         for name, array in own.items():
             given = state.get(name)
             if given is None or given.shape != array.shape or given.dtype != array.dtype:
@@ -229,24 +228,24 @@ class Simulator:
         Weights, optimizer state (with gradients already handed to it) and the step counters stay. Call :meth:`flush` before to keep
         what pending gradients would have done.
         """
-        fresh = _initial_state(self.network, self._layout, self._state.history.shape[1])._asdict()
+        fresh = _flat(_initial_state(self.network, self._layout, self._state.eprop.history.shape[1]))
         kept = {"clock", "static_weight", "eprop_weight", "stdp_weight", "collected", "optimized", "first_moment", "second_moment"}
-        for name, array in self._state._asdict().items():
+        for name, array in _flat(self._state).items():
             if name not in kept:
                 array[...] = fresh[name]
-        self._state.working_weight[:] = self._state.eprop_weight
-        self._state.stdp_touch[:] = self._state.clock[t.LEARNING_STEP]
+        self._state.eprop.working_weight[:] = self._state.eprop.eprop_weight
+        self._state.stdp.stdp_touch[:] = self._state.clock[t.LEARNING_STEP]
         self._state.clock[t.N_PENDING] = 0
         self._state.clock[t.LEARNED_LAST] = 0
 
     def _tables(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        return self._state.static_weight, self._state.eprop_weight, self._state.stdp_weight
+        return self._state.static_weight, self._state.eprop.eprop_weight, self._state.stdp.stdp_weight
 
     def _weight(self, name: str) -> FloatArray:
         where = self._layout.placed[name]
         return self._tables()[where.table][where.index]
 
-    def _split(self, ids: AnyArray, steps: IntArray) -> dict[str, Spikes]:
+    def _split(self, ids: Int32Array, steps: IntArray) -> dict[str, Spikes]:
         result = {}
         for population in self.network.populations:
             if population.model.spikes:
@@ -280,8 +279,7 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
     n_sites = layout.constants.sites.neuron.size
     m_stdp, n_rules = len(layout.weights[lay.STDP_TABLE]), layout.constants.stdp_rules.tau_c.size
     slots = int(layout.constants.stdp.delay.max(initial=0)) + 1 if m_stdp else 0
-    return t.State(
-        clock=np.zeros(8, np.int64),
+    neurons = t.NeuronState(
         v=lay.resting(network),
         current=lay.starting_current(network),
         adaptation=np.zeros(n),
@@ -291,9 +289,9 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
         error=np.zeros(n),
         ring=np.zeros((layout.max_delay + 1, n)),
         pending=np.zeros(n, np.int32),
-        static_weight=layout.weights[lay.STATIC].copy(),
+    )
+    eprop = t.EpropState(
         eprop_weight=layout.weights[lay.EPROP].copy(),
-        stdp_weight=layout.weights[lay.STDP_TABLE].copy(),
         working_weight=layout.weights[lay.EPROP].copy(),
         last_spike=np.full(m, t.NO_SPIKE, np.int32),
         position=np.zeros(m, np.int32),
@@ -309,6 +307,9 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
         second_moment=np.zeros(m),
         history=np.zeros((n_sites, history, 3)),
         rate=np.zeros(n_sites),
+    )
+    stdp = t.StdpState(
+        stdp_weight=layout.weights[lay.STDP_TABLE].copy(),
         stdp_x=np.zeros(m_stdp),
         stdp_x_step=np.full(m_stdp, t.NO_SPIKE, np.int32),
         stdp_y=np.zeros((n_rules, n)),
@@ -320,3 +321,13 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
         stdp_log=np.zeros((slots, n), np.int32),
         stdp_log_count=np.zeros(slots, np.int64),
     )
+    return t.State(clock=np.zeros(8, np.int64), neurons=neurons, static_weight=layout.weights[lay.STATIC].copy(), eprop=eprop, stdp=stdp)
+
+
+def _flat(state: t.State) -> dict[str, AnyArray]:
+    """Return the arrays of a state by name (names are unique over its parts)."""
+    parts = (state.neurons, state.eprop, state.stdp)
+    result: dict[str, AnyArray] = {"clock": state.clock, "static_weight": state.static_weight}
+    for part in parts:
+        result.update(part._asdict())
+    return result

@@ -10,7 +10,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neurocompile.backends.reference.kernels.tables import NO_SPIKE, Constants, Inputs, State
+from neurocompile.backends.reference.kernels.tables import (
+    F8,
+    I4,
+    NO_SPIKE,
+    EpropState,
+    Feedback,
+    Inputs,
+    NeuronState,
+    Readouts,
+    Rules,
+    Sites,
+)
 
 ARRIVE, APPLY, READ = 0, 1, 2  # modes of visit
 PIECEWISE_LINEAR, EXPONENTIAL, FAST_SIGMOID_DERIVATIVE, ARCTAN_DERIVATIVE = 0, 1, 2, 3
@@ -23,7 +34,7 @@ def surrogate(kind: int, height: float, width: float, distance: float) -> float:
     if kind == PIECEWISE_LINEAR:
         return height * max(0.0, 1.0 - x)
     if kind == EXPONENTIAL:
-        return height * np.exp(-x)
+        return float(height * np.exp(-x))
     if kind == FAST_SIGMOID_DERIVATIVE:
         return height / ((1.0 + x) * (1.0 + x))
     return height / (1.0 + x * x)
@@ -71,19 +82,19 @@ def optimize(
 
 
 @njit(cache=True, nogil=True)
-def visit(constants: Constants, state: State, begin: int, end: int, stamp: int, mode: int) -> None:
+def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, begin: int, end: int, stamp: int, mode: int) -> None:
     """Bring the synapses begin .. end-1 to learning step ``stamp``: read their targets' histories up to index stamp-2, within the cutoff.
 
     mode ARRIVE: a spike arrives, weights change and the spike starts a new interval. APPLY: weights change, and nothing else (flush).
     READ: neither; only synapses whose position would fall out of the history ring before the next sweep, half a ring later.
     """
     # Locals: reading a field of the named tuples inside the loop costs reference counting.
-    history, target = state.history, constants.eprop.target
-    site_rule, is_readout = constants.sites.rule, constants.sites.is_readout
-    site_alpha, site_rho, site_beta = constants.sites.alpha, constants.sites.rho, constants.sites.beta
+    history = state.history
+    site_rule, is_readout = sites.rule, sites.is_readout
+    site_alpha, site_rho, site_beta = sites.alpha, sites.rho, sites.beta
     last_spike, position, arrivals = state.last_spike, state.position, state.arriving
     zbars, epsilons, ebars, ebars_reg, gradients = state.zbar, state.epsilon, state.ebar, state.ebar_reg, state.gradient
-    weights, working, signs, collecteds = state.eprop_weight, state.working_weight, constants.sign, state.collected
+    weights, working, collecteds = state.eprop_weight, state.working_weight, state.collected
     optimized, firsts, seconds = state.optimized, state.first_moment, state.second_moment
     mask = history.shape[1] - 1
     oldest = stamp - history.shape[1] // 2
@@ -92,17 +103,16 @@ def visit(constants: Constants, state: State, begin: int, end: int, stamp: int, 
     adam = each_step = keep_sign = False
     batch = cutoff = 1
     for synapse in range(begin, end):
-        last = np.int64(last_spike[synapse])
-        t = np.int64(position[synapse])
+        last = int(last_spike[synapse])
+        t = int(position[synapse])
         if last == NO_SPIKE or (mode == READ and t >= oldest):
             if mode == ARRIVE:
                 last_spike[synapse] = stamp
                 position[synapse] = stamp - 1
             continue
         site = target[synapse]
-        rule = np.int64(site_rule[site])
+        rule = int(site_rule[site])
         if rule != known_rule:
-            rules = constants.rules
             kappa, kappa_reg, cutoff = rules.kappa[rule], rules.kappa_reg[rule], rules.cutoff[rule]
             gain_reg = 1.0 - kappa_reg
             adam, rate, batch = rules.adam[rule] != 0, rules.learning_rate[rule], rules.batch[rule]
@@ -150,7 +160,7 @@ def visit(constants: Constants, state: State, begin: int, end: int, stamp: int, 
                         part,
                         working[synapse],
                         collecteds[synapse],
-                        np.int64(optimized[synapse]),
+                        int(optimized[synapse]),
                         firsts[synapse],
                         seconds[synapse],
                     )
@@ -175,7 +185,7 @@ def visit(constants: Constants, state: State, begin: int, end: int, stamp: int, 
                 gradients[synapse],
                 working[synapse],
                 collecteds[synapse],
-                np.int64(optimized[synapse]),
+                int(optimized[synapse]),
                 firsts[synapse],
                 seconds[synapse],
             )
@@ -193,69 +203,64 @@ def visit(constants: Constants, state: State, begin: int, end: int, stamp: int, 
 
 
 @njit(cache=True, nogil=True)
-def errors(constants: Constants, state: State, inputs: Inputs, row: int) -> None:
+def errors(readouts: Readouts, state: NeuronState, inputs: Inputs, row: int) -> None:
     """Compute the error of every readout neuron in this step: (y - y*) or (softmax(y) - y*), times the window."""
-    readouts = constants.readouts
     column = 0
     for readout in range(readouts.start.size):
         start, stop = readouts.start[readout], readouts.stop[readout]
         window = inputs.window[row, readout]
-        if window == 0.0:
-            state.error[start:stop] = 0.0
-        elif readouts.cross_entropy[readout]:
-            top = state.v[start:stop].max()
-            total = np.exp(state.v[start:stop] - top).sum()
+        top, total = -np.inf, 0.0
+        if readouts.cross_entropy[readout]:
             for n in range(start, stop):
-                probability = np.exp(state.v[n] - top) / total
-                state.error[n] = (probability - inputs.target[row, column + n - start]) * window
-        else:
+                top = max(top, state.v[n])
             for n in range(start, stop):
-                state.error[n] = (state.v[n] - inputs.target[row, column + n - start]) * window
-        column += stop - start
+                total += np.exp(state.v[n] - top)
+        for n in range(start, stop):
+            y = np.exp(state.v[n] - top) / total if readouts.cross_entropy[readout] else state.v[n]
+            state.error[n] = (y - inputs.target[row, column]) * window
+            column += 1
 
 
 @njit(cache=True, nogil=True)
-def remember(constants: Constants, state: State, index: int) -> None:
+def remember(sites: Sites, rules: Rules, dt_ms: float, neurons: NeuronState, state: EpropState, index: int) -> None:
     """Append entry ``index`` to every site's history: (psi, 0, reg) or a readout's (0, error, 0)."""
-    sites, rules = constants.sites, constants.rules
     slot = index & (state.history.shape[1] - 1)
     for site in range(sites.neuron.size):
         entry = state.history[site, slot]
         n, rule = sites.neuron[site], sites.rule[site]
         if sites.is_readout[site]:
-            entry[1] = state.error[n]
+            entry[1] = neurons.error[n]
         else:
-            rate = rules.kappa_reg[rule] * state.rate[site] + (1.0 - rules.kappa_reg[rule]) * (state.spiked[n] / constants.dt_ms)
+            rate = rules.kappa_reg[rule] * state.rate[site] + (1.0 - rules.kappa_reg[rule]) * (neurons.spiked[n] / dt_ms)
             state.rate[site] = rate
-            entry[0] = surrogate(rules.surrogate[rule], rules.height[rule], rules.width[rule], state.distance[n])
+            entry[0] = surrogate(rules.surrogate[rule], rules.height[rule], rules.width[rule], neurons.distance[n])
             entry[1] = 0.0
             entry[2] = rules.strength[rule] * (rate - rules.rate[rule])
 
 
 @njit(cache=True, nogil=True)
-def broadcast(constants: Constants, state: State, index: int) -> None:
+def broadcast(feedback: Feedback, error: F8, history: F8, static_weight: F8, eprop_weight: F8, stdp_weight: F8, index: int) -> None:
     """Add B_jk err_k of this step to the learning signals of entry ``index``; symmetric B reads the weights as they are now."""
-    feedback = constants.feedback
     if feedback.n == 0:
         return
     silent = True
     for k in range(feedback.n):
-        if state.error[feedback.first + k] != 0.0:
+        if error[feedback.first + k] != 0.0:
             silent = False
     if silent:
         return
-    slot = index & (state.history.shape[1] - 1)
+    slot = index & (history.shape[1] - 1)
     for row in range(feedback.site.size):
         total = 0.0
         for k in range(feedback.n):
-            total += feedback.matrix[row, k] * state.error[feedback.first + k]
-        state.history[feedback.site[row], slot, 1] += total
+            total += feedback.matrix[row, k] * error[feedback.first + k]
+        history[feedback.site[row], slot, 1] += total
     for item in range(feedback.symmetric_site.size):
         table, position = feedback.symmetric_table[item], feedback.symmetric_index[item]
         if table == 0:
-            weight = state.static_weight[position]
+            weight = static_weight[position]
         elif table == 1:
-            weight = state.eprop_weight[position]
+            weight = eprop_weight[position]
         else:
-            weight = state.stdp_weight[position]
-        state.history[feedback.symmetric_site[item], slot, 1] += weight * state.error[feedback.first + feedback.symmetric_readout[item]]
+            weight = stdp_weight[position]
+        history[feedback.symmetric_site[item], slot, 1] += weight * error[feedback.first + feedback.symmetric_readout[item]]

@@ -8,6 +8,7 @@ from numba import njit
 from neurocompile.backends.reference.kernels import eprop, stdp
 from neurocompile.backends.reference.kernels.neurons import update
 from neurocompile.backends.reference.kernels.tables import (
+    F8,
     I4,
     I8,
     LEARNED_LAST,
@@ -16,92 +17,111 @@ from neurocompile.backends.reference.kernels.tables import (
     N_PENDING,
     STEP,
     Constants,
+    EpropState,
     Inputs,
+    NeuronState,
     Probes,
+    Readouts,
+    Rules,
+    Sites,
     State,
+    Synapses,
 )
 
 
 @njit(cache=True, nogil=True)
-def _deliver(constants: Constants, state: State, learn: bool) -> None:
-    """Deliver the spikes of the last step: static synapses, then plastic ones, source by source in ascending order."""
-    step, stamp = state.clock[STEP], state.clock[LEARNING_STEP]
-    slots = state.ring.shape[0]
-    now = state.ring[step % slots]
-    static, plastic = constants.static, constants.eprop
-    events = 0
-    for item in range(state.clock[N_PENDING]):
-        source = state.pending[item]
-        first, last = static.pointer[source], static.pointer[source + 1]
+def _deliver_static(table: Synapses, weight: F8, ring: F8, pending: I4, count: int, step: int) -> int:
+    """Put the spikes of the last step into the ring; return how many synapses that were."""
+    slots, events = ring.shape[0], 0
+    for item in range(count):
+        first, last = table.pointer[pending[item]], table.pointer[pending[item] + 1]
         for synapse in range(first, last):
-            state.ring[(step - 1 + static.delay[synapse]) % slots, static.target[synapse]] += state.static_weight[synapse]
+            ring[(step - 1 + table.delay[synapse]) % slots, table.target[synapse]] += weight[synapse]
         events += last - first
-        first, last = plastic.pointer[source], plastic.pointer[source + 1]
-        if learn and last > first:
-            eprop.visit(constants, state, first, last, stamp, eprop.ARRIVE)
-        for synapse in range(first, last):
-            now[constants.sites.neuron[plastic.target[synapse]]] += state.eprop_weight[synapse]
-        events += last - first
-    state.clock[N_EVENTS] += events
+    return events
 
 
 @njit(cache=True, nogil=True)
-def _record(constants: Constants, state: State, probes: Probes, row: int) -> None:
+def _deliver_eprop(constants: Constants, state: EpropState, now: F8, pending: I4, count: int, stamp: int, learn: bool) -> int:
+    """Let the spikes of the last step arrive at plastic synapses, which change first; return how many synapses that were."""
+    table, sites, events = constants.eprop, constants.sites, 0
+    for item in range(count):
+        first, last = table.pointer[pending[item]], table.pointer[pending[item] + 1]
+        if learn and last > first:
+            eprop.visit(table.target, sites, constants.rules, constants.sign, state, first, last, stamp, eprop.ARRIVE)
+        for synapse in range(first, last):
+            now[sites.neuron[table.target[synapse]]] += state.eprop_weight[synapse]
+        events += last - first
+    return events
+
+
+@njit(cache=True, nogil=True)
+def _record(
+    sites: Sites, rules: Rules, readouts: Readouts, neurons: NeuronState, history: F8, index: int, probes: Probes, row: int
+) -> None:
     for item in range(probes.membrane_ids.size):
-        probes.membrane[row, item] = state.v[probes.membrane_ids[item]]
+        probes.membrane[row, item] = neurons.v[probes.membrane_ids[item]]
     for item in range(probes.adaptation_ids.size):
-        probes.adaptation[row, item] = state.adaptation[probes.adaptation_ids[item]]
+        probes.adaptation[row, item] = neurons.adaptation[probes.adaptation_ids[item]]
     for item in range(probes.surrogate_ids.size):
         site = probes.surrogate_ids[item]
-        rules, rule = constants.rules, constants.sites.rule[site]
-        distance = state.distance[constants.sites.neuron[site]]
+        rule, distance = sites.rule[site], neurons.distance[sites.neuron[site]]
         probes.surrogate[row, item] = eprop.surrogate(rules.surrogate[rule], rules.height[rule], rules.width[rule], distance)
-    slot = (state.clock[LEARNING_STEP] - 2) & (state.history.shape[1] - 1)
+    slot = (index - 2) & (history.shape[1] - 1)
     for item in range(probes.signal_ids.size):
         site = probes.signal_ids[item]
-        if constants.sites.is_readout[site]:
-            probes.signal[row, item] = state.error[constants.sites.neuron[site]]
+        if sites.is_readout[site]:
+            probes.signal[row, item] = neurons.error[sites.neuron[site]]
         else:
-            probes.signal[row, item] = state.history[site, slot, 1] if state.clock[LEARNING_STEP] >= 2 else 0.0
+            probes.signal[row, item] = history[site, slot, 1] if index >= 2 else 0.0
     column = 0
-    for readout in range(constants.readouts.start.size):
-        for n in range(constants.readouts.start[readout], constants.readouts.stop[readout]):
-            probes.output[row, column] = state.v[n]
+    for readout in range(readouts.start.size):
+        for n in range(readouts.start[readout], readouts.stop[readout]):
+            probes.output[row, column] = neurons.v[n]
             column += 1
 
 
 @njit(cache=True, nogil=True)
 def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_steps: int, learn: bool) -> tuple[I4, I8]:
     """Run ``n_steps`` steps in place; return the neurons that spiked, and how many they were in each step."""
-    n_neurons = state.v.size
+    neurons, sites, rules = state.neurons, constants.sites, constants.rules
+    history, pending, ring = state.eprop.history, neurons.pending, neurons.ring
+    has_stdp = state.stdp.stdp_weight.size > 0
+    n_neurons = neurons.v.size
     spikes = np.empty(1024 + n_neurons, np.int32)
     counts = np.empty(n_steps, np.int64)
     n_spikes = 0
     clock = state.clock
     for row in range(n_steps):
-        index = clock[LEARNING_STEP]
-        if learn and index % (state.history.shape[1] // 2) == 0:
-            eprop.visit(constants, state, 0, state.position.size, index, eprop.READ)
-        _deliver(constants, state, learn)
-        if state.stdp_weight.size > 0:
-            stdp.deliver(constants, state, learn)
+        step, index, count = clock[STEP], clock[LEARNING_STEP], clock[N_PENDING]
+        if learn and index % (history.shape[1] // 2) == 0:
+            n_synapses = state.eprop.position.size
+            eprop.visit(constants.eprop.target, sites, rules, constants.sign, state.eprop, 0, n_synapses, index, eprop.READ)
+        now = ring[step % ring.shape[0]]
+        clock[N_EVENTS] += _deliver_static(constants.static, state.static_weight, ring, pending, count, step)
+        clock[N_EVENTS] += _deliver_eprop(constants, state.eprop, now, pending, count, index, learn)
+        if has_stdp:
+            clock[N_EVENTS] += stdp.deliver(
+                constants.stdp, constants.stdp_rules, constants.dt_ms * 1e-3, state.stdp, now, pending, count, step, index, learn
+            )
         if spikes.size < n_spikes + n_neurons:
             larger = np.empty(2 * (n_spikes + n_neurons), np.int32)
             larger[:n_spikes] = spikes[:n_spikes]
             spikes = larger
-        count = update(constants.neurons, state, inputs, row, clock[STEP], constants.seed, state.pending)
-        spikes[n_spikes : n_spikes + count] = state.pending[:count]
+        count = update(constants.neurons, neurons, inputs, row, step, constants.seed, pending)
+        spikes[n_spikes : n_spikes + count] = pending[:count]
         n_spikes += count
         counts[row] = count
         clock[N_PENDING] = count
-        if learn and state.stdp_weight.size > 0:
-            stdp.potentiate(constants, state, state.pending, count)
-        eprop.errors(constants, state, inputs, row)
+        if learn and has_stdp:
+            stdp.potentiate(constants.stdp, constants.stdp_rules, constants.dt_ms * 1e-3, state.stdp, pending, count, index)
+        eprop.errors(constants.readouts, neurons, inputs, row)
         if learn:
-            eprop.remember(constants, state, index)
+            eprop.remember(sites, rules, constants.dt_ms, neurons, state.eprop, index)
             if clock[LEARNED_LAST]:  # otherwise entry index-1 does not belong to the step before
-                eprop.broadcast(constants, state, index - 1)
-        _record(constants, state, probes, row)
+                weights = state.eprop.eprop_weight
+                eprop.broadcast(constants.feedback, neurons.error, history, state.static_weight, weights, state.stdp.stdp_weight, index - 1)
+        _record(sites, rules, constants.readouts, neurons, history, index, probes, row)
         clock[STEP] += 1
         clock[LEARNING_STEP] += learn
         clock[LEARNED_LAST] = learn

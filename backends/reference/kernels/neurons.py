@@ -6,15 +6,15 @@ import numpy as np
 from numba import njit, uint64
 
 from neurocompile.backends.reference.kernels.tables import (
+    F8,
     I4,
     POISSON,
     READOUT,
     SOURCE,
     SUBTRACT,
-    U1,
     Inputs,
     Neurons,
-    State,
+    NeuronState,
 )
 
 
@@ -27,11 +27,11 @@ def uniform(seed: int, neuron: int, step: int) -> float:
         x = (x ^ (x >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> uint64(27))) * uint64(0x94D049BB133111EB)
         x = x ^ (x >> uint64(31))
-    return np.float64(x >> uint64(11)) * 2.0**-53
+    return float(x >> uint64(11)) * 2.0**-53
 
 
 @njit(cache=True, nogil=True)
-def update(neurons: Neurons, state: State, inputs: Inputs, row: int, step: int, seed: int, spikes: I4) -> int:
+def update(neurons: Neurons, state: NeuronState, inputs: Inputs, row: int, step: int, seed: int, spikes: I4) -> int:
     """Advance all neurons by one step; write the neurons that spike to ``spikes`` in ascending order and return how many they are."""
     count = 0
     ring = state.ring[step % state.ring.shape[0]]
@@ -60,12 +60,14 @@ def update(neurons: Neurons, state: State, inputs: Inputs, row: int, step: int, 
                 v = neurons.decay[n] * state.v[n] + state.current[n] + neurons.constant[n]
                 state.v[n] = max(v, neurons.v_min[n])
         else:
-            count = _spiking(neurons, state, ring, start, stop, kind == SUBTRACT, neurons.adaptive[population], spikes, count)
+            count = _spiking(neurons, state, ring, start, stop, kind == SUBTRACT, neurons.adaptive[population] != 0, spikes, count)
     return count
 
 
 @njit(cache=True, nogil=True)
-def _spiking(neurons: Neurons, state: State, ring: I4, start: int, stop: int, subtract: bool, adaptive: U1, spikes: I4, count: int) -> int:
+def _spiking(
+    neurons: Neurons, state: NeuronState, ring: F8, start: int, stop: int, subtract: bool, adaptive: bool, spikes: I4, count: int
+) -> int:
     for n in range(start, stop):
         current = neurons.current_decay[n] * state.current[n] + ring[n]
         state.current[n] = current

@@ -5,32 +5,31 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neurocompile.backends.reference.kernels.tables import F8, I8, LEARNING_STEP, NO_SPIKE, Constants, State
+from neurocompile.backends.reference.kernels.tables import F8, I4, I8, NO_SPIKE, EpropState, Rules, Sites
 
 
 @njit(cache=True, nogil=True)
-def traces(constants: Constants, state: State, index: I8) -> tuple[F8, F8]:
+def traces(target: I4, sites: Sites, rules: Rules, state: EpropState, index: I8, end: int) -> tuple[F8, F8]:
     """Return zbar and ebar of some synapses at the last complete entry (learning step - 2), as a spike that arrives now would find them."""
     zbars, ebars = np.zeros(index.size), np.zeros(index.size)
-    end = state.clock[LEARNING_STEP] - 1
     for item in range(index.size):
         synapse = index[item]
         if state.last_spike[synapse] == NO_SPIKE:
             continue
-        site = constants.eprop.target[synapse]
-        rule = constants.sites.rule[site]
+        site = target[synapse]
+        rule = sites.rule[site]
         alpha, rho, beta, kappa = (
-            constants.sites.alpha[site],
-            constants.sites.rho[site],
-            constants.sites.beta[site],
-            constants.rules.kappa[rule],
+            sites.alpha[site],
+            sites.rho[site],
+            sites.beta[site],
+            rules.kappa[rule],
         )
         first = state.last_spike[synapse] - 1
-        stop = min(end, first + constants.rules.cutoff[rule])
+        stop = min(end, first + rules.cutoff[rule])
         zbar, ebar, epsilon = state.zbar[synapse], state.ebar[synapse], state.epsilon[synapse]
         arriving = float(state.arriving[synapse])
         mask = state.history.shape[1] - 1
-        for t in range(np.int64(state.position[synapse]), stop):
+        for t in range(int(state.position[synapse]), stop):
             zbar = alpha * zbar + arriving
             arriving = 1.0 if t == first else 0.0
             e = state.history[site, t & mask, 0] * (zbar - beta * epsilon)

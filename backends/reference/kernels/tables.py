@@ -159,10 +159,9 @@ class Constants(NamedTuple):
     seed: int
 
 
-class State(NamedTuple):
-    """Everything that does; ``Simulator.state`` saves exactly these arrays."""
+class NeuronState(NamedTuple):
+    """What changes in neurons. ring: (slots, N) input that is under way; pending: neurons that spiked in the last step."""
 
-    clock: I8  # step, learning step, pending spikes, whether the last step learned, synaptic events
     v: F8
     current: F8
     adaptation: F8
@@ -170,13 +169,16 @@ class State(NamedTuple):
     refractory: I4
     distance: F8  # v - threshold before the reset, inf while refractory
     error: F8
-    ring: F8  # (slots, N) input that is under way
-    pending: I4  # (N,) neurons that spiked in the last step
-    static_weight: F8
+    ring: F8
+    pending: I4
+
+
+class EpropState(NamedTuple):
+    """What changes in e-prop synapses (M_eprop,) and learning sites (S,)."""
+
     eprop_weight: F8
-    stdp_weight: F8
     working_weight: F8  # runs ahead of eprop_weight for optimizers that step at every step
-    last_spike: I4  # (M_eprop,) learning step in which the last spike arrived
+    last_spike: I4  # learning step in which the last spike arrived
     position: I4  # next history index to be read
     arriving: U1  # the spike that enters zbar at that index
     zbar: F8
@@ -190,16 +192,33 @@ class State(NamedTuple):
     second_moment: F8
     history: F8  # (S, H, 3): psi, L (readout: error), reg
     rate: F8  # (S,) filtered firing rate, spikes per ms
-    stdp_x: F8  # (M_stdp,) trace of arrivals, at its last arrival
+
+
+class StdpState(NamedTuple):
+    """What changes in STDP synapses (M_stdp,), their targets (Q, N) and rules (Q,)."""
+
+    stdp_weight: F8
+    stdp_x: F8  # trace of arrivals, at its last arrival
     stdp_x_step: I4
     stdp_y: F8  # (Q, N) trace of the target's spikes, at its last spike
     stdp_y_step: I4
-    stdp_c: F8  # (M_stdp,) eligibility of reward-modulated synapses, at the last touch
+    stdp_c: F8  # eligibility of reward-modulated synapses, at the last touch
     stdp_touch: I4
     stdp_d: F8  # (Q,) reward trace, at its last change
     stdp_d_step: I8
     stdp_log: I4  # (slots, N) spikes of the last steps
     stdp_log_count: I8
+
+
+class State(NamedTuple):
+    """Everything that changes; ``Simulator.state`` saves exactly these arrays. Kernels take the parts that they need: a named tuple is
+    passed field by field, and compile time grows with them."""
+
+    clock: I8  # step, learning step, pending spikes, whether the last step learned, synaptic events
+    neurons: NeuronState
+    static_weight: F8
+    eprop: EpropState
+    stdp: StdpState
 
 
 class Inputs(NamedTuple):

@@ -79,7 +79,7 @@ def brute_force(net: Network, given: np.ndarray, steps: int) -> tuple[np.ndarray
     arriving = {"a": np.zeros((steps + 300, 4)), "out": np.zeros((steps + 300, 2))}
     a, s = factor(model.tau_mem, 4), factor(model.tau_syn, 4) if isinstance(model, CubaLIF) else np.zeros(4)
     theta = np.broadcast_to(model.v_threshold, 4)
-    v, i, r, b, z = np.full(4, model.v_leak), np.zeros(4), np.zeros(4, int), np.zeros(4), np.zeros(4, bool)
+    v, i, r, b, z = np.full(4, model.v_leak), np.full(4, getattr(model, "i_init", 0.0)), np.zeros(4, int), np.zeros(4), np.zeros(4, bool)
     y, c = np.full(2, out.v_leak), np.zeros(2)
     raster, outputs = np.zeros((steps, 4), bool), np.zeros((steps, 2))
     for t in range(steps):
@@ -119,7 +119,7 @@ MODELS: dict[str, LIF] = {
     "to_value": LIF(tau_mem=np.array([0.01, 0.02, 0.03, np.inf]), v_threshold=0.6, v_reset=-0.2, t_ref=0.003, reset=Reset.TO_VALUE),
     "alif": ALIF(tau_mem=0.02, v_threshold=0.4, adapt_beta=0.2, adapt_tau=0.05),
     "alif_to_value": ALIF(tau_mem=0.02, v_threshold=0.4, adapt_beta=0.2, adapt_tau=0.05, t_ref=0.004, reset=Reset.TO_VALUE),
-    "cuba": CubaLIF(tau_mem=0.02, tau_syn=np.array([0.002, 0.004, 0.006, 0.008]), v_threshold=0.7, v_leak=-0.1),
+    "cuba": CubaLIF(tau_mem=0.02, tau_syn=np.array([0.002, 0.004, 0.006, 0.008]), v_threshold=0.7, v_leak=-0.1, i_init=0.3),
     "cuba_to_value": CubaLIF(tau_mem=0.02, tau_syn=0.004, v_threshold=0.7, v_reset=0.1, t_ref=0.002, reset=Reset.TO_VALUE),
     "euler": CubaLIF(
         tau_mem=0.02, tau_syn=0.004, v_threshold=0.7, v_leak=0.2, v_reset=0.0, reset=Reset.TO_VALUE, integration=Integration.EULER

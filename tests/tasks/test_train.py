@@ -186,8 +186,8 @@ def test_wrong_arguments(tiny, tmp_path) -> None:
     for wrong in ({"epochs": 0}, {"checkpoint_every": 0}, {"limit_train": -1}):
         with pytest.raises(InputError, match="NC242"):
             train(tiny(), out=tmp_path, **wrong)
+    save_npz(tmp_path / "w.npz", {"x": np.zeros(1)})
     with pytest.raises(InputError, match="NC249"):
-        save_npz(tmp_path / "w.npz", {"x": np.zeros(1)})
         evaluate(tiny(), tmp_path / "w.npz", limit_test=1)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="NC701"):

@@ -38,6 +38,10 @@ _REACH = {
     SurrogateKind.ARCTAN_DERIVATIVE: 16.0,
 }
 """Distance from the threshold, in widths, at which the surrogate falls below half of 1/127 of its height."""
+SIGNAL_FRACTION_BITS = 8
+"""Fraction bits of the learning signal whose remainder is carried from step to step (templates/.../arithmetic.py)."""
+_REFERENCE_MAX = 64.0
+"""y3 at the reference learning signal is at most this: twice the reference still fits 7 bits."""
 ERROR_SHIFT = 8
 """The graded error is the readout's difference from its target shifted right by this."""
 
@@ -176,7 +180,7 @@ def _signal_gain(tag: float, step: float, hidden_shift: int, dt_exponent: int, h
     finest = -7 + highest_exponent
     signal = step / (tag * 2.0 ** (finest - hidden_shift))
     exponent = finest
-    while signal * reference > 100.0 and exponent < 8:
+    while signal * reference > _REFERENCE_MAX and exponent < 8:
         exponent += 1
         signal /= 2.0
     return Gains(tag=tag, signal=signal, dw_exponent=exponent, dt_exponent=dt_exponent, y3_reference=signal * reference)
@@ -238,7 +242,7 @@ def hidden_settings(
 ) -> tuple[dict[str, Any], Mapping[str, npt.NDArray[np.generic]]]:
     """Return (scalars, arrays) that a plastic neuron process needs. ``error_unit``: learning signal per unit of a_third_factor_in."""
     table, shift = surrogate_table(rule, scale)
-    mantissa, signal_shift = mantissa_shift(gains.signal * error_unit)
+    mantissa, signal_shift = mantissa_shift(gains.signal * error_unit * 2**SIGNAL_FRACTION_BITS)
     eta = rule.optimizer.learning_rate / alpha
     regularization = rule.regularization
     on = regularization is not None and regularization.strength > 0
@@ -256,7 +260,7 @@ def hidden_settings(
         # As NEST: strength times (rate - target) with rates in spikes/ms; the filtered eligibility carries a factor 1 - kappa_reg.
         weight = regularization.strength * (1.0 - rule.kappa_reg)
         unit = 1.0 / (dt_ms * 2**20)
-        rate_mantissa, rate_shift = mantissa_shift(gains.signal * weight * unit)
+        rate_mantissa, rate_shift = mantissa_shift(gains.signal * weight * unit * 2**SIGNAL_FRACTION_BITS)
         settings |= {
             "rate_kappa": rule.kappa_reg,
             "rate_decay": int(decay_register(np.array([rule.kappa_reg]))[0]),
@@ -273,7 +277,7 @@ def hidden_settings(
 def readout_settings(rule: EProp | None, gains: Gains | None, *, scale: float, alpha: float) -> dict[str, Any]:
     """Return the scalars of a readout that sends errors; ``rule`` None: its own synapses are static."""
     unit = 2.0**ERROR_SHIFT / scale
-    mantissa, shift = (0, 0) if gains is None else mantissa_shift(gains.signal * unit)
+    mantissa, shift = (0, 0) if gains is None else mantissa_shift(gains.signal * unit * 2**SIGNAL_FRACTION_BITS)
     gain = 0.0 if rule is None else rule.optimizer.learning_rate / alpha
     return {"error_shift": ERROR_SHIFT, "signal_mantissa": mantissa, "signal_shift": shift, "signal_gain": gain}
 

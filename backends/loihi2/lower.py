@@ -26,6 +26,8 @@ from neurocompile.ir.errors import Diagnostic, InputError, UnsupportedError
 from neurocompile.ir.realise import Connections, realise_feedback
 from neurocompile.machine import Machine
 
+_SMALLEST_SIGNAL = 0.02
+"""Learning signal (7-bit units) below which even carried remainders make one step of 32 in more than 1,600 steps."""
 _GROWTH = 2.0
 """Plastic weights may grow to this many times the largest initial one."""
 
@@ -43,7 +45,7 @@ def lower_network(
     found = Findings()
     approximations: list[Approximation] = []
     numbers = {p.name: index for index, p in enumerate(network.populations)}
-    projections = [p for p in network.synaptic_projections]
+    projections = list(network.synaptic_projections)
     rules = _rules(network, projections, found)
     for projection in projections:
         _check_delay(projection, connections[projection.name], found)
@@ -319,20 +321,18 @@ class _Plan:
         }
         if gains.y3_reference > 127:
             self.found.notes.append(f"population '{name}': learning signals saturate above {127 / gains.y3_reference:.3g} of the reference")
-        if gains.y3_reference < 0.5:
+        if gains.y3_reference < _SMALLEST_SIGNAL:
             self.approximations.append(
                 Approximation(
                     code="NC319",
                     where=f"population '{name}'",
                     what=f"at the learning rate {rule.optimizer.learning_rate:g} an error of {self.error_scale:g} gives a learning signal of "
-                    f"{gains.y3_reference:.3g} units of 7 bits, which rounds to 0",
-                    instead=f"a learning rate of {rule.optimizer.learning_rate / max(gains.y3_reference, 1e-300):.3g} or more, or a larger "
+                    f"{gains.y3_reference:.3g} units of 7 bits, too few to add up",
+                    instead=f"a learning rate of {rule.optimizer.learning_rate * _SMALLEST_SIGNAL / max(gains.y3_reference, 1e-300):.3g} or more, or a larger "
                     "--set error_scale",
                     effect="most errors change no weight",
                 )
             )
-        elif gains.y3_reference < 4:
-            self.found.notes.append(f"population '{name}': an error of {self.error_scale:g} gives y3 = {gains.y3_reference:.2g} only")
 
 
 def _with_learning(lowered: LoweredPopulation, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> LoweredPopulation:

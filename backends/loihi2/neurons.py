@@ -110,10 +110,7 @@ def lower_population(population: Population, load: Load, dt: float, *, plastic: 
             f"({load.per_neuron.max() * scale:.3g} of {STATE_MAX})"
         )
     leak = expand(model.v_leak, n)
-    if leak.min() != leak.max():
-        offset = 0.0  # heterogeneous rest: the state stays in membrane units and the leak becomes a bias
-    else:
-        offset = float(leak[0])
+    offset = float(leak[0]) if leak.min() == leak.max() else 0.0  # heterogeneous rest: the leak becomes a bias
     membrane = decay(model.tau_mem, dt, model.integration, n)
     current = decay(model.tau_syn, dt, model.integration, n) if isinstance(model, CubaLIF | LeakyReadout) else np.zeros(n)
     dv = decay_register(membrane)
@@ -123,14 +120,23 @@ def lower_population(population: Population, load: Load, dt: float, *, plastic: 
     exponent, mantissa = _bias(bias_real * scale, name, found)
     v_min = expand(model.v_min, n) - offset
     start = leak - offset
+    current_start = expand(model.i_init, n) if isinstance(model, CubaLIF | LeakyReadout) else np.zeros(n)
     values: dict[str, Any] = {
         "du": du,
         "dv": dv,
         "bias": mantissa << exponent,
         "v_min": np.where(np.isfinite(v_min), np.maximum(np.rint(np.maximum(v_min, -1e30) * scale), -STATE_MAX), -STATE_MAX),
+        "u": np.rint(current_start * scale),
         "v": np.rint(start * scale),
     }
-    real: dict[str, Any] = {"du": current, "dv": membrane, "bias": bias_real, "v_min": v_min, "v": start}
+    real: dict[str, Any] = {
+        "du": current,
+        "dv": membrane,
+        "bias": bias_real,
+        "v_min": v_min,
+        "u": current_start,
+        "v": start,
+    }
     if isinstance(model, LeakyReadout):
         return _population(population, "Readout", scale, offset, values, real)
     process = "Neuron"
@@ -187,6 +193,7 @@ def lower_population(population: Population, load: Load, dt: float, *, plastic: 
             "vth": int(vth[0]),
             "bias_mant": mantissa,
             "bias_exp": exponent,
+            "u": values["u"],
             "v": values["v"],
         }
         real = {
@@ -194,6 +201,7 @@ def lower_population(population: Population, load: Load, dt: float, *, plastic: 
             "dv": 1.0 - membrane[0],
             "vth": np.nextafter(threshold[0], -np.inf),
             "bias": bias_real,
+            "u": current_start,
             "v": start,
         }
     return _population(population, process, scale, offset, values, real)

@@ -86,7 +86,7 @@ class _Cells:
         if self.kind == "LIF":  # Lava's own: decay register with an offset of 1, bias as mantissa and exponent, reset to 0
             p |= {"du": p["du"] + 1, "bias": p["bias_mant"] << p["bias_exp"], "v_min": np.full(n, -STATE_MAX)}
         self.p = p
-        self.u, self.v = np.zeros(n, np.int64), p["v"].copy()
+        self.u, self.v = p["u"].copy(), p["v"].copy()
         self.wait, self.rise, self.last = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, bool)
 
     def step(self, arriving: IntArray) -> npt.NDArray[np.int64]:

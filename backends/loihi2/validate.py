@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,9 +51,9 @@ def run_program(
             path = Path(folder) / f"input{len(command)}.npz"
             save_npz(path, {"neuron": spikes.neuron, "step": spikes.step})
             command += ["--input", f"{name}={path}"]
-        for name, signal in (signals or {}).items():
+        for name, given in (signals or {}).items():
             path = Path(folder) / f"signal{len(command)}.npz"
-            save_npz(path, {"target": signal.target, "window": signal.window})
+            save_npz(path, {"target": given.target, "window": given.window})
             command += ["--signal", f"{name}={path}"]
         process = subprocess.Popen(command, cwd=program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
         try:
@@ -69,13 +72,8 @@ def run_program(
 
 def _end(process: subprocess.Popen[str]) -> None:
     """End a program and the processes it forked (Lava starts one per process; they share its session)."""
-    import os
-    import signal
-
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.communicate()
 
 
@@ -132,10 +130,79 @@ def compare_static(results: Mapping[str, npt.NDArray[Any]], twin: TwinResult, sp
     return checks
 
 
+def random_signals(network: Network, *, steps: int) -> dict[str, Signal]:
+    """Return the same targets for a network every time: a sum of slow sines of amplitude 1 for each readout neuron."""
+    if network.task is None:
+        return {}
+    size = network.population(network.task.readout).size
+    rng = np.random.default_rng([network.seed, 2])
+    phase = rng.uniform(0.0, 2.0 * np.pi, (3, size))
+    period = rng.uniform(50.0, 200.0, (3, size))
+    target = np.sin(2.0 * np.pi * np.arange(steps)[:, np.newaxis, np.newaxis] / period + phase).sum(axis=1) / np.sqrt(3.0)
+    return {network.task.readout: Signal(target=target, window=np.ones(steps, np.bool_))}
+
+
+def cosine(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    """Return the cosine between two weight changes; 0.0 if one of them is zero."""
+    size = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / size if size > 0.0 else 0.0
+
+
+def check_learning(
+    results: Mapping[str, npt.NDArray[Any]],
+    spec: Mapping[str, Any],
+    arrays: Mapping[str, npt.NDArray[Any]],
+    engine: Mapping[str, npt.NDArray[Any]],
+    connections: Mapping[str, Connections],
+) -> list[Check]:
+    """Look at a run with learning: synapses are those described, weights in range, and how the change compares with the engine's.
+
+    ``engine``: projection -> weights after the same run of the reference engine. A cosine above 0 is demanded, no more: 8-bit weights
+    and tags are coarse (docs/loihi2.md has measured figures).
+    """
+    checks = []
+    for projection in spec["projections"]:
+        if projection["rule"] is None:
+            continue
+        name, key = projection["name"], projection["key"]
+        same = all(np.array_equal(results[f"{end}:{name}"], getattr(connections[name], end)) for end in ("pre", "post"))
+        count = len(results[f"weight:{name}"])
+        ok = same and count == len(connections[name].pre)
+        checks.append(Check(name=f"synapses of {name}", ok=ok, detail=f"{count} plastic synapses, {len(connections[name].pre)} described"))
+        units = np.rint(results[f"weight:{name}"] / projection["unit"]).astype(np.int64)
+        low, high = projection["weight_range"]
+        outside = int(((units < low) | (units > high)).sum())
+        at_end = int(((units == low) | (units == high)).sum())
+        detail = f"{outside} of {count} outside {low} .. {high}, {at_end} at an end"
+        checks.append(Check(name=f"weight range of {name}", ok=outside == 0, detail=detail))
+        start = arrays[f"{key}.weight.fixed"].astype(np.int64)
+        change = (units - start) * projection["unit"]
+        reference = engine[name] - np.asarray(connections[name].weight, np.float64)
+        moved = int((units != start).sum())
+        if not reference.any():
+            checks.append(Check(name=f"learning of {name}", ok=True, detail=f"no change in the engine, {moved} of {count} weights here"))
+            continue
+        value = cosine(change, reference)
+        ratio = float(np.linalg.norm(change) / np.linalg.norm(reference))
+        detail = f"cosine {value:.3f} to the engine's weight change, {ratio:.2f} times its size, {moved} of {count} weights moved"
+        checks.append(Check(name=f"learning of {name}", ok=value > 0.0, detail=detail))
+    return checks
+
+
 def validate_program(program: Path, network: Network, connections: Mapping[str, Connections], *, steps: int) -> list[Check]:
-    """Run a program without and with learning; see the checks' names."""
+    """Run a program without learning against the twin, then, if it learns, with learning against the reference engine."""
+    from neurocompile.backends.reference import Simulator
+
     spec, arrays = load_program(program)
     inputs = random_inputs(network, steps=steps)
     twin = run_twin(spec, arrays, inputs, steps=steps)
     results, _ = run_program(program, steps=steps, inputs=inputs, flags=["--no-learn", "--state"])
-    return compare_static(results, twin, spec)
+    checks = compare_static(results, twin, spec)
+    if not spec["learning"]:
+        return checks
+    signals = random_signals(network, steps=steps)
+    learned, _ = run_program(program, steps=steps, inputs=inputs, signals=signals)
+    simulator = Simulator(network, connections)
+    simulator.run(steps, spikes=inputs, signals=signals)
+    simulator.flush()
+    return checks + check_learning(learned, spec, arrays, simulator.weights(), connections)

@@ -106,7 +106,11 @@ def mapping_problem(
                 ),
                 Resource(name="local memory (estimate)", unit="byte", limit=dtcm[1], per_neuron=dtcm[0], confidence="guess"),
                 Resource(
-                    name="synaptic rows", unit="share of a core", limit=1.0, per_neuron=(1.0 / row_limit)[population], confidence="published"
+                    name="synaptic rows",
+                    unit="share of a core",
+                    limit=1.0,
+                    per_neuron=(1.0 / row_limit)[population],
+                    confidence="published",
                 ),
                 Resource(name="synaptic events", unit="share of a core", limit=1.0, per_neuron=load, confidence="guess"),
             ),

@@ -133,7 +133,9 @@ def _projections(lowered: SpinnakerNetwork, arrays: dict[str, npt.NDArray[Any]])
 
 
 def _readme(lowered: SpinnakerNetwork, template: str) -> str:
-    changes = "\n".join(f"- {a.code}, {a.where}: {a.what}. Instead: {a.instead}. {a.effect}".rstrip(". ") + "." for a in lowered.approximations)
+    changes = "\n".join(
+        f"- {a.code}, {a.where}: {a.what}. Instead: {a.instead}. {a.effect}".rstrip(". ") + "." for a in lowered.approximations
+    )
     signals = ""
     if lowered.learning.signals:
         names = ", ".join(f"`{name}`" for name in lowered.learning.signals)

@@ -81,9 +81,7 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
         for p in network.populations
     } | {name: np.full(1, source_rate) for name in learning.signals}
     buffers = {
-        cell.name: _ring_buffer(cell, network, connections, learning, rates, largest[cell.name])
-        for cell in cells
-        if cell.cell != "source"
+        cell.name: _ring_buffer(cell, network, connections, learning, rates, largest[cell.name]) for cell in cells if cell.cell != "source"
     }
     problem, split = costs.mapping_problem(network, connections, cells, learning, rates, machine)
     version, boards = _board(machine)
@@ -129,7 +127,12 @@ def _board(machine: Machine) -> tuple[int, int]:
 
 
 def _ring_buffer(
-    cell: Cell, network: Network, connections: Mapping[str, Connections], learning: Learning, rates: Mapping[str, FloatArray], largest: float
+    cell: Cell,
+    network: Network,
+    connections: Mapping[str, Connections],
+    learning: Learning,
+    rates: Mapping[str, FloatArray],
+    largest: float,
 ) -> RingBuffer:
     """Plan for the summed weight of a step: mean + 5 sigma of independent spikes, at least the largest weight, at most all at once."""
     mean, variance, total = np.zeros((2, cell.size)), np.zeros((2, cell.size)), np.zeros((2, cell.size))

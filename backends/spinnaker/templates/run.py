@@ -289,9 +289,7 @@ def execute(args, network, arrays, given, n_steps):
     }
     made = {e["name"]: make_projection(sim, e, arrays, populations, scale, network["rules"], dt_ms) for e in network["projections"]}
     for m in network["modulations"]:  # after the plastic projections that they modulate
-        rule = sim.extra_models.Neuromodulation(
-            weight=m["weight"], tau_c=m["tau_c"], tau_d=m["tau_d"], w_min=m["w_min"], w_max=m["w_max"]
-        )
+        rule = sim.extra_models.Neuromodulation(weight=m["weight"], tau_c=m["tau_c"], tau_d=m["tau_d"], w_min=m["w_min"], w_max=m["w_max"])
         sim.Projection(
             populations[m["pre"]], populations[m["post"]], sim.AllToAllConnector(), synapse_type=rule, receptor_type=m["receptor"]
         )
@@ -299,7 +297,9 @@ def execute(args, network, arrays, given, n_steps):
         populations[entry["name"]].record(entry["record"])
     sim.run((n_steps + 1) * dt_ms)
     summary, mapping = describe_mapping(populations)
-    results, counts = ({}, {e["name"]: 0 for e in network["populations"]}) if args.virtual else collect(network, populations, n_steps, dt_ms)
+    results, counts = (
+        ({}, {e["name"]: 0 for e in network["populations"]}) if args.virtual else collect(network, populations, n_steps, dt_ms)
+    )
     n_synapses = 0
     for entry in network["projections"]:
         weight, steps, total = read_weights(entry, made[entry["name"]], arrays, scale, dt_ms)

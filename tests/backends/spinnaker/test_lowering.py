@@ -1,0 +1,195 @@
+"""Learning rules, number formats, cost, and every refusal of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neurocompile.backends.base import BuildOptions, Target
+from neurocompile.backends.spinnaker import TARGET
+from neurocompile.backends.spinnaker.lowering import resolution
+from neurocompile.ir import ALIF, LIF, RSTDP, STDP, EProp, Network, Population, SpikeSource
+from neurocompile.ir.codes import CODES
+from neurocompile.ir.errors import InputError, UnsupportedError
+from neurocompile.ir.neurons import Reset
+from neurocompile.machine import Machine, load_machine
+
+
+def codes(error: pytest.ExceptionInfo[Any]) -> list[str]:
+    assert all(d.help for d in error.value.diagnostics)
+    return [d.code for d in error.value.diagnostics]
+
+
+def test_target_is_complete() -> None:
+    assert isinstance(TARGET, Target)
+    assert TARGET.sdk_versions()["spynnaker"] is not None
+    assert "no" in TARGET.capabilities()["eprop"]
+    assert {f"NC32{i}" for i in range(10)} | {"NC620", "NC621"} <= set(CODES)
+
+
+def test_static_network_needs_no_approximation(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
+    network, connections = build()
+    lowered = TARGET.lower(network, connections, spin5, strict)
+    assert lowered.approximations == ()
+    assert lowered.split.tolist() == [0, 0, 0, 0]
+    assert lowered.steps == 30
+
+
+def test_exact_stdp_keeps_amplitudes_and_bounds(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
+    rule = STDP(a_plus=0.02, a_minus=0.03, weight_bounds=(0.01, 0.2))
+    network, connections = build(rule=rule, mean=0.1)
+    (made,) = TARGET.lower(network, connections, spin5, strict).learning.rules
+    scale = 512.0  # threshold 0.03 -> 15.36, in (8, 16]
+    assert (made.w_min, made.w_max) == pytest.approx((0.01 * scale, 0.2 * scale))
+    assert (made.a_plus, made.a_minus) == pytest.approx((0.02 * made.w_max, 0.03 * made.w_max))
+    assert (made.tau_plus, made.tau_minus) == (20.0, 20.0)
+    network, connections = build(rule=STDP(multiplicative=True, a_plus=0.02, weight_bounds=(0.0, 0.2)), mean=0.1)
+    lowered = TARGET.lower(network, connections, spin5, strict)
+    assert lowered.learning.rules[0].a_plus == 0.02
+    assert lowered.split.tolist() == [0, 1, 0, 0]  # no combined binary for multiplicative STDP on delta input
+
+
+def test_reward_modulation(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
+    rule = RSTDP(reward="rew", weight_bounds=(0.0, 0.2), tau_c=0.5, tau_d=0.1, reward_weight=-0.25)
+    network, connections = build(rule=rule, mean=0.1)
+    lowered = TARGET.lower(network, connections, spin5, strict)
+    (m,) = lowered.learning.modulations
+    assert (m.pre, m.post, m.receptor, m.weight, m.tau_c, m.tau_d) == ("rew", "hid", "punishment", 0.25, 500.0, 100.0)
+    assert lowered.split.tolist() == [0, 1, 0, 0]
+    assert lowered.problem is not None
+    assert lowered.problem.core_width.tolist() == [1, 2, 1, 1]
+    assert "not e-prop" in lowered.summary["learning"][0]["rule"]
+
+
+def test_eprop_is_refused_and_approximated(
+    build: Callable[..., Any], spin5: Machine, strict: BuildOptions, approximate: BuildOptions
+) -> None:
+    network, connections = build(model=LIF(tau_mem=0.02, v_threshold=0.03), rule=EProp(), readout=True)
+    with pytest.raises(UnsupportedError) as error:
+        TARGET.lower(network, connections, spin5, strict)
+    assert set(codes(error)) == {"NC322", "NC325", "NC326"}
+    lowered = TARGET.lower(network, connections, spin5, approximate)
+    assert [m.receptor for m in lowered.learning.modulations] == ["reward", "punishment"]
+    assert lowered.learning.plastic == {"in->hid": 0}  # the readout's weights are static
+    assert [c.name for c in lowered.cells][-2:] == ["eprop_reward", "eprop_punishment"]
+    assert lowered.problem is not None
+    assert lowered.problem.n_neurons == network.n_neurons + 2
+    text = " ".join(a.effect for a in lowered.approximations)
+    assert "this is not e-prop" in text
+    frozen = TARGET.lower(network, connections, spin5, BuildOptions(allow_approximation=True, extra={"eprop": "static"}))
+    assert frozen.learning.rules == ()
+    assert [c.name for c in frozen.cells] == ["in", "hid", "out", "rew"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model": ALIF(tau_mem=0.02, v_threshold=0.03, adapt_beta=0.1, adapt_tau=0.2, reset=Reset.TO_VALUE)}, {"NC324"}),
+        ({"model": LIF(tau_mem=0.02, v_threshold=0.03)}, {"NC322"}),
+        ({"model": LIF(tau_mem=0.02, v_threshold=0.03, v_min=-1.0, reset=Reset.TO_VALUE)}, {"NC323"}),
+        ({"model": LIF(tau_mem=np.inf, v_threshold=0.03, reset=Reset.TO_VALUE)}, {"NC328"}),
+        ({"rule": STDP(weight_bounds=(-1.0, 1.0)), "mean": 0.0}, {"NC326"}),
+        ({"dt": 1.5e-7}, {"NC320"}),
+        ({"rule": RSTDP(reward="rew", reward_weight=40.0), "mean": 0.1}, {"NC328"}),
+        ({"rule": RSTDP(reward="out"), "mean": 0.1}, {"NC327"}),
+        ({"rule": STDP(tau_plus=1e-5), "mean": 0.1}, {"NC328"}),
+    ],
+)
+def test_what_cannot_be_expressed(
+    build: Callable[..., Any], spin5: Machine, strict: BuildOptions, changes: dict[str, Any], expected: set[str]
+) -> None:
+    network, connections = build(**changes)
+    with pytest.raises(UnsupportedError) as error:
+        TARGET.lower(network, connections, spin5, strict)
+    assert set(codes(error)) == expected
+
+
+def test_two_rules_on_one_population_are_refused(build: Callable[..., Any], spin5: Machine, approximate: BuildOptions) -> None:
+    network, connections = build(rule=STDP(), mean=0.1)
+    projections = list(network.projections)
+    object.__setattr__(projections[1], "learning", "other")
+    network = Network(
+        name="two", dt=1e-3, populations=network.populations, projections=tuple(projections), rules=(STDP(), STDP(name="other")), task=None
+    )
+    with pytest.raises(UnsupportedError) as error:
+        TARGET.lower(network, connections, spin5, approximate)
+    assert codes(error) == ["NC327"]
+
+
+@pytest.mark.parametrize("extra", [{"eprops": "static"}, {"rate": "fast"}, {"source_rate": "-3"}])
+def test_bad_options(build: Callable[..., Any], spin5: Machine, extra: dict[str, str]) -> None:
+    network, connections = build()
+    with pytest.raises(InputError, match="NC320"):
+        TARGET.lower(network, connections, spin5, BuildOptions(extra=extra))
+
+
+def test_spinnaker2_is_mapping_only(build: Callable[..., Any], strict: BuildOptions, approximate: BuildOptions) -> None:
+    network, connections = build()
+    machine = load_machine("spinnaker2-48")
+    with pytest.raises(UnsupportedError) as error:
+        TARGET.lower(network, connections, machine, strict)
+    assert codes(error) == ["NC329"]
+    lowered = TARGET.lower(network, connections, machine, approximate)
+    assert lowered.machine_version == 248
+    assert "cannot run" in lowered.mapping_only
+
+
+def test_resolution_is_spynnakers() -> None:
+    """PopulationVertex.get_ring_buffer_shifts, written again: ceil(log2) of the largest sum, one more at a power of two."""
+    for expected in (0.0, 0.3, 1.0, 1.5, 2.0, 3.0, 100.0, 128.0):
+        power = 0 if expected <= 0 else int(np.ceil(max(0.0, np.log2(expected))))
+        power += 2.0**power <= expected
+        assert resolution(expected) == 2.0 ** -(16 - (power + 1))
+
+
+def test_buffers_plan_for_the_largest_weight_and_not_more_than_all(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
+    network, connections = build()
+    lowered = TARGET.lower(network, connections, spin5, strict)
+    total = np.zeros((2, 20))
+    top = np.zeros(2)
+    for name in ("in->hid", "hid->hid"):
+        c = connections[name]
+        for post, weight in zip(c.post, c.weight * 512.0, strict=True):
+            total[int(weight < 0), post] += abs(weight)
+            top[int(weight < 0)] = max(top[int(weight < 0)], abs(weight))
+    expected = np.asarray(lowered.buffers["hid"].expected)
+    assert (expected >= top * (1 - 1e-12)).all()
+    assert (expected <= total.max(axis=1) * (1 + 1e-12)).all()
+
+
+def test_problem_counts_every_synapse(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
+    network, connections = build(rule=STDP(weight_bounds=(0.0, 0.2)), mean=0.1)
+    problem = TARGET.lower(network, connections, spin5, strict).problem
+    assert problem is not None
+    offsets = network.offsets
+    pairs = {
+        (int(a) + offsets[p.pre], int(b) + offsets[p.post])
+        for p in network.projections
+        for a, b in zip(connections[p.name].pre, connections[p.name].post, strict=True)
+    }
+    rows = np.repeat(np.arange(problem.n_neurons), np.diff(problem.indptr))
+    assert set(zip(rows.tolist(), problem.indices.tolist(), strict=True)) == pairs
+    plastic = int(np.count_nonzero(connections["in->hid"].weight >= 0))
+    n_synapses = sum(len(c.pre) for c in connections.values())
+    assert problem.chip_resources[0].per_neuron.sum() == 4 * n_synapses + 2 * plastic
+    neurons = problem.resources[0]
+    assert neurons.per_neuron[offsets["hid"]] == 1.0
+    assert neurons.limit / neurons.per_neuron[0] == pytest.approx(500)
+
+
+def test_dense_plastic_rows_limit_the_core(spin5: Machine, strict: BuildOptions, build: Callable[..., Any]) -> None:
+    """sPyNNaker refused 256 reward synapses in a row; ours stay below its limits (255 reward, 168 modulated, 252 STDP, 256 static)."""
+    network, connections = build(rule=RSTDP(reward="rew", weight_bounds=(0.0, 0.2)), mean=0.1)
+    big = Population(name="hid", size=400, model=network.population("hid").model)
+    pre, post = (a.ravel().astype(np.int32) for a in np.meshgrid(np.arange(8), np.arange(400), indexing="ij"))
+    synapses = type(connections["in->hid"])(pre=pre, post=post, weight=np.full(3200, 0.1), delay=np.ones(3200, np.uint8))
+    populations = tuple(big if p.name == "hid" else p for p in network.populations)
+    network = Network(name="big", dt=1e-3, populations=populations, projections=network.projections, rules=network.rules)
+    lowered = TARGET.lower(network, {**connections, "in->hid": synapses}, spin5, strict)
+    assert lowered.problem is not None
+    rows = next(r for r in lowered.problem.resources if r.name == "synaptic rows")
+    assert int(rows.limit / rows.per_neuron[8] + 1e-9) == 168
+    assert isinstance(network.population("in").model, SpikeSource)

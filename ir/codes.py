@@ -29,7 +29,7 @@ CODES: dict[str, CodeInfo] = {
     "NC102": CodeInfo("text not readable", "The file is not UTF-8, or holds control characters. Save it as UTF-8 text."),
     "NC103": CodeInfo(
         "description too big",
-        "A description is short: at most 16 MiB of text, 40 levels deep, 2 million values after expanding aliases. "
+        "A description is short: at most 16 MiB of text, 40 levels deep, 500,000 values after expanding aliases. "
         "Arrays belong into .npz files, referred to by `file:`.",
     ),
     "NC104": CodeInfo("no description", "The file is empty or is not a mapping. docs/yaml.md shows its shape."),
@@ -332,6 +332,39 @@ CODES: dict[str, CodeInfo] = {
         "At this learning rate an error of the reference size gives a learning signal that rounds to 0. Raise the learning rate, or say how "
         "large errors are with `--set error_scale=...`.",
     ),
+    "NC330": CodeInfo(
+        "NEST: adaptation with a refractory time",
+        "NEST 3.10's eprop_iaf_psc_delta_adapt loses every adaptation increment of a refractory neuron, so that its threshold never rises. "
+        "With --allow-approximation the population has no refractory time; reset by subtraction (eprop_iaf_adapt) is exact.",
+    ),
+    "NC331": CodeInfo(
+        "NEST: no synaptic current",
+        "NEST's e-prop models take delta input, and in its iaf_psc_exp a spike's current reaches the membrane one step later than in a cuba_lif. "
+        "Use lif, alif, or a leaky_readout without tau_syn.",
+    ),
+    "NC332": CodeInfo("NEST: threshold too low", "NEST requires v_reset and v_min to lie below v_threshold."),
+    "NC333": CodeInfo(
+        "NEST: e-prop without an equal in NEST",
+        "NEST has no cross-entropy loss, no sign constraint, and no feedback that follows the readout's weights. With --allow-approximation the "
+        "loss is the mean squared error, signs are free, and symmetric feedback stays at the initial readout weights.",
+    ),
+    "NC334": CodeInfo(
+        "NEST: STDP",
+        "NEST's stdp_synapse pairs spikes after a dendritic delay and its e-prop neurons keep no STDP trace, so that no network of ours would "
+        "learn the same. Target spinnaker has both rules.",
+    ),
+    "NC335": CodeInfo(
+        "NEST: rules of one population disagree",
+        "Surrogate, filters, regularisation, cutoff and feedback belong to the neuron in NEST: all e-prop rules into a population must agree "
+        "in them. Optimizers and bounds may differ.",
+    ),
+    "NC336": CodeInfo("NEST: weight outside its bounds", "NEST refuses plastic weights that start outside weight_bounds."),
+    "NC337": CodeInfo("NEST: time step", "NEST counts time in microseconds: dt must be a whole number of them."),
+    "NC338": CodeInfo(
+        "NEST: too many synapses between two neurons",
+        "Repeated plastic synapses of a pair need copies of NEST's synapse model, of which there are at most a few hundred.",
+    ),
+    "NC339": CodeInfo("NEST: unknown option", "The target takes no --set options."),
     # --- NC4xx: does not fit ----------------------------------------------------------------------------------------------
     "NC401": CodeInfo(
         "one neuron exceeds a core",
@@ -424,6 +457,13 @@ CODES: dict[str, CodeInfo] = {
         "emitted Loihi program failed", "The program ended with an error or did not end; its last messages are shown.", ExitCode.MISMATCH
     ),
     "NC614": CodeInfo("not a Loihi program of this version", "network.json is missing or of another version. Build it again."),
+    "NC630": CodeInfo(
+        "NEST program failed",
+        "`program/run.py` ended with an error; the message shows its last lines. Run it by hand as `program/README.md` says.",
+        ExitCode.MISMATCH,
+    ),
+    "NC631": CodeInfo("NEST program without summary", "`program/run.py` did not print its JSON summary on stdout.", ExitCode.MISMATCH),
+    "NC632": CodeInfo("NEST results incomplete", "The results of `program/run.py` lack an array of the network.", ExitCode.MISMATCH),
     # --- NC7xx: files and folders of a run --------------------------------------------------------------------------------
     "NC701": CodeInfo(
         "cannot be written",

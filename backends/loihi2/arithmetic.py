@@ -39,7 +39,8 @@ def decayed(state: IntArray, decay: IntArray | int) -> IntArray:
 
 def decay_register(factor: FloatArray) -> IntArray:
     """Return 12-bit decays (0 .. 4096, 4096 = no memory) of decay factors per step in [0, 1]."""
-    return np.rint(DECAY_UNITY * (1.0 - factor)).astype(np.int64)
+    register: IntArray = np.rint(DECAY_UNITY * (1.0 - factor)).astype(np.int64)
+    return register
 
 
 def mantissa_shift(gain: float, *, bits: int = 15) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Emission: the files of ``program/``. Code is fixed text (templates/); everything of the user's is data in network.json and network.npz."""
+"""Emission: the files of ``program/``. Code is fixed text (templates/); all of the user's is data in network.json and network.npz."""
 
 from __future__ import annotations
 

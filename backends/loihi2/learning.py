@@ -75,7 +75,7 @@ def check_rule(network: Network, rule: EProp, population: Population, allowed: l
     def approximate(code: str, what: str, instead: str, effect: str = "") -> None:
         allowed.append(Approximation(code=code, where=where, what=what, instead=instead, effect=effect))
 
-    if isinstance(model, CubaLIF) or (isinstance(model, LeakyReadout) and model.tau_syn > 0):  # type: ignore[operator]
+    if isinstance(model, CubaLIF) or (isinstance(model, LeakyReadout) and model.tau_syn > 0):
         found.error(
             "NC312",
             f"{where}: a {model.kind} with a synaptic time constant needs a second trace per synapse",
@@ -107,10 +107,9 @@ def check_rule(network: Network, rule: EProp, population: Population, allowed: l
     elif ratio != 1.0:
         found.notes.append(f"{where}: kappa {rule.kappa:g} becomes {1 - literal.value:g}")
     if rule.regularization is not None and rule.regularization.strength > 0 and abs(rule.kappa_reg - rule.kappa) > 1e-12:
-        approximate(
-            "NC316",
-            f"kappa_reg {rule.kappa_reg:g} differs from kappa {rule.kappa:g}",
-            "one eligibility trace with kappa for both, the firing rate filtered with kappa_reg",
+        found.notes.append(
+            f"{where}: regularisation uses the tag (kappa {1 - literal.value:g}) with the gain of kappa_reg {rule.kappa_reg:g}; the firing "
+            "rate is filtered with kappa_reg"
         )
 
 
@@ -257,8 +256,9 @@ def hidden_settings(
         "dt_ms": dt_ms,
     }
     if on and regularization is not None:
-        # As NEST: strength times (rate - target) with rates in spikes/ms; the filtered eligibility carries a factor 1 - kappa_reg.
-        weight = regularization.strength * (1.0 - rule.kappa_reg)
+        # As NEST: strength times (rate - target) with rates in spikes/ms, times ebar_reg, which sums to the eligibility itself
+        # ((1 - kappa_reg) / (1 - kappa_reg)). The tag sums to 1 / (1 - kappa) of it, so its share here is 1 - kappa.
+        weight = regularization.strength * leak_literal(rule.kappa).value
         unit = 1.0 / (dt_ms * 2**20)
         rate_mantissa, rate_shift = mantissa_shift(gains.signal * weight * unit * 2**SIGNAL_FRACTION_BITS)
         settings |= {

@@ -322,14 +322,15 @@ class _Plan:
         if gains.y3_reference > 127:
             self.found.notes.append(f"population '{name}': learning signals saturate above {127 / gains.y3_reference:.3g} of the reference")
         if gains.y3_reference < _SMALLEST_SIGNAL:
+            eta = rule.optimizer.learning_rate
+            least = eta * _SMALLEST_SIGNAL / gains.y3_reference if gains.y3_reference > 0 else np.inf
             self.approximations.append(
                 Approximation(
                     code="NC319",
                     where=f"population '{name}'",
-                    what=f"at the learning rate {rule.optimizer.learning_rate:g} an error of {self.error_scale:g} gives a learning signal of "
+                    what=f"at the learning rate {eta:g} an error of {self.error_scale:g} gives a learning signal of "
                     f"{gains.y3_reference:.3g} units of 7 bits, too few to add up",
-                    instead=f"a learning rate of {rule.optimizer.learning_rate * _SMALLEST_SIGNAL / max(gains.y3_reference, 1e-300):.3g} or more, or a larger "
-                    "--set error_scale",
+                    instead=f"a learning rate of {least:.3g} or more, or a larger --set error_scale",
                     effect="most errors change no weight",
                 )
             )

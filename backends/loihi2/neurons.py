@@ -5,7 +5,6 @@ State coordinates are membrane units minus ``v_leak``: a leak towards any value 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -243,7 +242,8 @@ def _bias(exact: FloatArray, name: str, found: Findings) -> tuple[int, npt.NDArr
 
 
 def _refractory_steps(model: LIF, dt: float, n: int) -> npt.NDArray[np.int64]:
-    return np.rint(expand(model.t_ref, n) / dt).astype(np.int64)
+    steps: npt.NDArray[np.int64] = np.rint(expand(model.t_ref, n) / dt).astype(np.int64)
+    return steps
 
 
 def rounding(population: Population, lowered: LoweredPopulation, dt: float) -> dict[str, Any]:
@@ -262,13 +262,8 @@ def rounding(population: Population, lowered: LoweredPopulation, dt: float) -> d
         threshold = expand(model.v_threshold, n) - lowered.offset
         kept_threshold = (np.asarray(lowered.fixed["vth"], np.float64) + 1) * 2**ALIGN_SHIFT / lowered.scale
         row["threshold_max_rel_error"] = float(np.abs(kept_threshold - threshold).max() / np.abs(threshold).max())
-        row["threshold_register"] = int(np.max(np.asarray(lowered.fixed["vth"])))
+        row["threshold_register"] = int(np.asarray(lowered.fixed["vth"], np.int64).max())
     return row
 
 
-def worst_relative(errors: Sequence[float]) -> float:
-    """Return the largest of some errors, 0.0 if there are none."""
-    return max(errors, default=0.0)
-
-
-__all__ = ["Findings", "Load", "Parameters", "choose_scale", "lower_population", "rounding", "worst_relative"]
+__all__ = ["Findings", "Load", "Parameters", "choose_scale", "lower_population", "rounding"]

@@ -67,7 +67,7 @@ def run_program(
         if process.returncode != 0:
             tail = " | ".join(line for line in (err or out).strip().splitlines()[-4:])
             raise MismatchError.of("NC613", f"the emitted program failed (exit {process.returncode}): {tail}", file=str(program / "run.py"))
-        return load_npz(f"{folder}/results.npz"), json.loads(out.strip().splitlines()[-1])  # type: ignore[return-value]
+        return load_npz(f"{folder}/results.npz"), json.loads(out.strip().splitlines()[-1])
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -177,7 +177,8 @@ def check_learning(
         checks.append(Check(name=f"weight range of {name}", ok=outside == 0, detail=detail))
         start = arrays[f"{key}.weight.fixed"].astype(np.int64)
         change = (units - start) * projection["unit"]
-        reference = engine[name] - np.asarray(connections[name].weight, np.float64)
+        before = np.asarray(connections[name].weight, np.float64)
+        reference: npt.NDArray[np.float64] = np.asarray(engine[name], np.float64) - before
         moved = int((units != start).sum())
         if not reference.any():
             checks.append(Check(name=f"learning of {name}", ok=True, detail=f"no change in the engine, {moved} of {count} weights here"))

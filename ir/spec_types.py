@@ -38,6 +38,13 @@ class _Bad:
 BAD: Final = _Bad()
 
 
+class TooManyFindings(Exception):
+    """Raised inside a reading that has met so many errors that going on would only cost time."""
+
+
+_ENOUGH = 1000
+
+
 class Reading:
     """State of one reading: the source, the findings so far, and what units the file uses."""
 
@@ -54,6 +61,8 @@ class Reading:
 
     def fail(self, code: str, message: str, node: Node, help: str | None = None) -> _Bad:
         """Note a finding at a node."""
+        if len(self.findings) >= _ENOUGH:
+            raise TooManyFindings
         self.findings.append(Diagnostic(code=code, message=message, span=self.source.span(node), help=help))
         return BAD
 

@@ -18,7 +18,7 @@ from neurocompile.ir.neurons import MODELS
 from neurocompile.ir.spec import ROOT
 from neurocompile.ir.spec_build import MAX_READER_ARRAY, construct, draw, is_empty, place, tuples
 from neurocompile.ir.spec_sections import Parsed
-from neurocompile.ir.spec_types import BAD, Reading
+from neurocompile.ir.spec_types import BAD, Reading, TooManyFindings
 from neurocompile.ir.task import Task
 from neurocompile.ir.units import Dimension, parse_quantity
 from neurocompile.ir.values import LogNormal, Normal, Uniform
@@ -60,9 +60,12 @@ def network_from_text(text: str, file: str, base_dir: str | Path, *, seed: int |
         message = "the description must be a mapping (key: value)"
         raise InputError.of("NC104", message, span=source.span(root), help=f"known keys: {', '.join(f.key for f in ROOT.fields)}")
     ctx.dt = _time_step(root)
-    parsed = ROOT.read(root, ctx)
-    network = _Assembly(parsed, ctx, Path(file).stem, seed).network()
-    _check_units(ctx)
+    network = None
+    try:
+        network = _Assembly(ROOT.read(root, ctx), ctx, Path(file).stem, seed).network()
+        _check_units(ctx)
+    except TooManyFindings:
+        pass
     if ctx.findings or network is None:
         raise InputError(_in_order(ctx))
     return network
@@ -103,7 +106,7 @@ def _in_order(ctx: Reading) -> list[Diagnostic]:
     if len(ordered) > _MAX_FINDINGS:
         rest = len(ordered) - _MAX_FINDINGS
         ordered = ordered[:_MAX_FINDINGS]
-        ordered.append(Diagnostic(code="NC125", message=f"{rest} more errors", file=ctx.source.file, help="correct these first"))
+        ordered.append(Diagnostic(code="NC125", message=f"at least {rest} more errors", file=ctx.source.file, help="correct these first"))
     return ordered
 
 

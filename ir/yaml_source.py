@@ -20,8 +20,8 @@ from neurocompile.ir.errors import InputError, SourceSpan
 MAX_BYTES = 16 * 2**20
 """A description, not data: arrays belong into .npz files."""
 MAX_DEPTH = 40
-MAX_NODES = 2_000_000
-"""Nodes after expanding aliases; 16 MiB of text hold fewer, so only aliases reach it."""
+MAX_NODES = 500_000
+"""Values after expanding aliases; reading so many takes about three seconds."""
 
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _NOT_PRINTABLE = re.compile("[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -273,5 +273,5 @@ class _Composer:
     def _charge(self, size: int, event: Any) -> None:
         self.n_nodes += size
         if self.n_nodes > MAX_NODES:
-            message = f"the aliases of this file expand to more than {MAX_NODES} values"
-            raise self._fail("NC103", message, event, "refer to arrays in .npz files instead of repeating aliases")
+            message = f"the file holds more than {MAX_NODES} values (aliases expanded)"
+            raise self._fail("NC103", message, event, "put arrays into .npz files and refer to them by `file:`")

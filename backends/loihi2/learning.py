@@ -24,7 +24,7 @@ import numpy.typing as npt
 from neurocompile.backends.base import Approximation
 from neurocompile.backends.loihi2.arithmetic import DECAY_UNITY, TRACE_MAX, FloatArray, decay_register, mantissa_shift
 from neurocompile.backends.loihi2.neurons import Findings
-from neurocompile.ir import ALIF, LIF, Adam, CubaLIF, EProp, LeakyReadout, Loss, Network, PerInterval, Population, SurrogateKind
+from neurocompile.ir import ALIF, LIF, Adam, EProp, LeakyReadout, Loss, Network, PerInterval, Population, SurrogateKind
 from neurocompile.ir.neurons import decay, expand
 
 X1_IMPULSE = 16
@@ -75,12 +75,6 @@ def check_rule(network: Network, rule: EProp, population: Population, allowed: l
     def approximate(code: str, what: str, instead: str, effect: str = "") -> None:
         allowed.append(Approximation(code=code, where=where, what=what, instead=instead, effect=effect))
 
-    if isinstance(model, CubaLIF) or (isinstance(model, LeakyReadout) and model.tau_syn > 0):
-        found.error(
-            "NC312",
-            f"{where}: a {model.kind} with a synaptic time constant needs a second trace per synapse",
-            "use lif, alif or a leaky_readout with tau_syn 0 for populations that learn",
-        )
     if isinstance(rule.optimizer, Adam):
         approximate("NC313", "the Adam optimizer needs two more states per synapse", "gradient_descent with the same learning rate")
     elif rule.optimizer.each_step:

@@ -76,16 +76,21 @@ def choose_scale(population: Population, load: Load, dt: float) -> tuple[float, 
             level = level + expand(model.adapt_beta, n)
     else:
         level = np.zeros(n)
-        worst = worst / np.maximum(1.0 - decay(model.tau_mem, dt, model.integration, n), 1.0 / DECAY_UNITY)
-    bias = np.abs(expand(model.bias, n))
+    leak = expand(model.v_leak, n)
+    pull = (leak - (leak[0] if np.ptp(leak) == 0 else 0.0)) * (1.0 - decay(model.tau_mem, dt, model.integration, n))
+    bias = np.abs(expand(model.bias, n) + pull)
     worst = worst + bias
+    if isinstance(model, LeakyReadout):  # nothing resets it: input of every step adds up
+        worst = worst / np.maximum(1.0 - decay(model.tau_mem, dt, model.integration, n), 1.0 / DECAY_UNITY)
+    bias_limit = (BIAS_MANTISSA_MAX << BIAS_EXPONENT_MAX) / bias.max() if bias.any() else np.inf
     top, most = float(level.max()), float(worst.max())
     largest = load.largest
     if largest <= 0.0:
         reference = max(top, most)
-        return ((STATE_MAX / (_HEADROOM * reference)) if reference > 0 else 2.0**16), False
+        return min((STATE_MAX / (_HEADROOM * reference)) if reference > 0 else 2.0**16, bias_limit), False
     limit = STATE_MAX / (_HEADROOM * top) if top > 0 else np.inf
     full = [WEIGHT_FULL * 2.0 ** (ALIGN_SHIFT + exponent) / largest for exponent in range(WEIGHT_EXPONENT_MAX + 1)]
+    limit = min(limit, max(bias_limit, full[0] / 16.0))  # a large bias costs at most 4 bits of the weights
     safe = [scale for scale in full if scale <= limit and scale * most <= STATE_MAX]
     if safe:
         return max(safe), False

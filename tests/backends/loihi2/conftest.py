@@ -1,0 +1,108 @@
+"""Small networks and emitted programs of the loihi2 target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neurocompile.backends.base import BuildOptions
+from neurocompile.backends.loihi2 import TARGET
+from neurocompile.backends.loihi2.lowered import Loihi2Network
+from neurocompile.ir import (
+    LIF,
+    EProp,
+    Explicit,
+    GradientDescent,
+    LeakyReadout,
+    Network,
+    Normal,
+    Population,
+    Projection,
+    RandomFeedback,
+    Regularization,
+    SpikeSource,
+    Surrogate,
+    Task,
+)
+from neurocompile.ir.realise import realise_all
+from neurocompile.machine import load_machine
+
+
+def _edges(rng: np.random.Generator, n_pre: int, n_post: int, p: float, size: float, mean: float = 0.0, delay: int = 1) -> Explicit:
+    pre, post = np.nonzero(rng.random((n_pre, n_post)) < p)
+    return Explicit(
+        pre=pre.astype(np.int32),
+        post=post.astype(np.int32),
+        weight=rng.normal(mean, size, len(pre)),
+        delay=rng.integers(1, delay + 1, len(pre)),
+    )
+
+
+@pytest.fixture
+def edges() -> Callable[..., Explicit]:
+    """Random synapses: (rng, n_pre, n_post, probability, std, mean, longest delay)."""
+    return _edges
+
+
+@pytest.fixture
+def lower() -> Callable[..., Loihi2Network]:
+    """Lower a network for the default machine; ``allow`` accepts approximations."""
+
+    def run(network: Network, *, allow: bool = False, **extra: str) -> Loihi2Network:
+        options = BuildOptions(allow_approximation=allow, extra=extra)
+        lowered = TARGET.lower(network, realise_all(network), load_machine("oheo-gulch"), options)
+        assert isinstance(lowered, Loihi2Network)
+        return lowered
+
+    return run
+
+
+@pytest.fixture
+def write(tmp_path: Path, lower: Callable[..., Loihi2Network]) -> Callable[[Network], Path]:
+    """Write a network's program into a fresh build folder and return that folder."""
+
+    def run(network: Network) -> Path:
+        for path, content in TARGET.emit(lower(network), None, BuildOptions()).items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_bytes(content)
+        return tmp_path
+
+    return run
+
+
+@pytest.fixture
+def learner() -> Callable[..., Network]:
+    """A network that learns by e-prop; keywords replace fields of the rule, ``task`` and ``hidden`` the task and the hidden model."""
+
+    def make(*, task: Task | None = None, hidden: Any = None, readout: Any = None, **changes: Any) -> Network:
+        rng = np.random.default_rng(0)
+        rule = EProp(
+            surrogate=Surrogate(height=10.0, width=0.03),
+            kappa=0.96875,
+            kappa_reg=0.96875,
+            feedback=RandomFeedback(weight=Normal(mean=0.0, std=1.0)),
+            optimizer=GradientDescent(learning_rate=1e-6),
+            regularization=Regularization(strength=0.1, rate=10.0),
+        )
+        return Network(
+            name="learner",
+            dt=1e-3,
+            populations=(
+                Population(name="in", size=20, model=SpikeSource()),
+                Population(name="h", size=24, model=hidden or LIF(tau_mem=0.03, v_threshold=0.03)),
+                Population(name="out", size=2, model=readout or LeakyReadout(tau_mem=0.03)),
+            ),
+            projections=(
+                Projection(pre="in", post="h", connect=_edges(rng, 20, 24, 0.8, 0.014), learning="eprop"),
+                Projection(pre="h", post="out", connect=_edges(rng, 24, 2, 1.0, 0.1), learning="eprop"),
+            ),
+            rules=(replace(rule, **changes),),
+            task=task or Task(readout="out"),
+        )
+
+    return make

@@ -452,7 +452,6 @@ CODES: dict[str, CodeInfo] = {
         ExitCode.MISMATCH,
     ),
     "NC621": CodeInfo("sPyNNaker program without summary", "`program/run.py` did not print its JSON summary on stdout.", ExitCode.MISMATCH),
-    "NC610": CodeInfo("Loihi program differs from its twin", "Lava's spikes or states are not those of the NumPy twin.", ExitCode.MISMATCH),
     "NC613": CodeInfo(
         "emitted Loihi program failed", "The program ended with an error or did not end; its last messages are shown.", ExitCode.MISMATCH
     ),

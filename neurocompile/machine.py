@@ -139,7 +139,7 @@ class Machine:
     def n_cores(self) -> int:
         """Cores that programs may use, on all chips."""
         t = self.topology
-        return int((t.n_cores - t.n_reserved)[t.chips].sum()) - sum(core >= t.n_reserved[chip] for chip, core in t.dead_cores)
+        return int((t.n_cores - t.n_reserved)[t.chips].sum()) - sum(core >= int(t.n_reserved[chip]) for chip, core in t.dead_cores)
 
     def with_overrides(self, overrides: Mapping[str, float]) -> Machine:
         """Return the machine with other numbers, marked ``override``; InputError NC157 for unknown keys and bad numbers.

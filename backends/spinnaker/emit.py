@@ -60,7 +60,7 @@ def emit(lowered: SpinnakerNetwork, mapping: Mapping | None) -> Artifacts:
     }
     templates = resources.files("neurocompile.backends.spinnaker") / "templates"
     return {
-        "program/run.py": (templates / "run.py").read_bytes(),
+        "program/run.py": (templates / "run.py.txt").read_bytes(),
         "program/network.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
         "program/network.npz": npz_bytes(arrays),
         "program/README.md": _readme(lowered, (templates / "README.md").read_text(encoding="utf-8")).encode(),

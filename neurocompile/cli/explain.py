@@ -15,8 +15,8 @@ from neurocompile.ir.errors import InputError, did_you_mean
 def explain(code: str | None, output: Output) -> None:
     """Explain an error CODE such as NC204; without CODE, list them all."""
     if code is None:
-        payload = {"codes": {c: {"title": i.title, "exit_code": int(i.exit_code)} for c, i in sorted(CODES.items())}}
-        output.result("explain", payload, "\n".join(f"{c}  {i.title} (exit {int(i.exit_code)})" for c, i in sorted(CODES.items())))
+        listing = {"codes": {c: {"title": i.title, "exit_code": int(i.exit_code)} for c, i in sorted(CODES.items())}}
+        output.result("explain", listing, "\n".join(f"{c}  {i.title} (exit {int(i.exit_code)})" for c, i in sorted(CODES.items())))
         return
     found = CODES.get(code.upper())
     if found is None:

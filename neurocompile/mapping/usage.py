@@ -18,7 +18,7 @@ def measure_usage(
     """Return one row for each resource.
 
     Keys: ``name``, ``scope`` (core | chip | machine), ``used`` (worst core or chip), ``available``, ``mean`` (over those in use), ``unit``,
-    ``confidence`` of the limit, ``worst`` (where), ``lower_bound`` (cores that the sum alone needs, where additive).
+    ``confidence`` of the limit, ``worst`` (where), ``lower_bound``: ceil(least sum / limit) cores, each source counted on one core.
     """
     rows: list[dict[str, object]] = []
     inside = np.flatnonzero(~partition.external)
@@ -38,7 +38,9 @@ def measure_usage(
 
     for resource in problem.resources:
         used = used_of(resource)[inside]
+        sending = np.diff(problem.indptr) > 0
         own = float(resource.per_neuron[~problem.external].sum())
+        own += resource.per_axon_in * sending.sum() + resource.per_axon_out * (sending & ~problem.external).sum()
         rows.append(
             _row(resource.name, "core", used, resource.limit, resource.unit, resource.confidence)
             | {

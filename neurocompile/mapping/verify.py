@@ -149,7 +149,7 @@ def verify_mapping(problem: MappingProblem, mapping: Mapping, machine: Machine) 
     if machine.routing == "destination":
         _verify_axons(mapping, source, target)
     else:
-        _verify_tables(problem, mapping, machine, owner, source, target)
+        _verify_tables(mapping, machine, owner, source, target)
 
 
 def _verify_routes(problem: MappingProblem, mapping: Mapping, machine: Machine, source: Int64Array, target: Int64Array) -> None:
@@ -196,9 +196,7 @@ def _verify_axons(mapping: Mapping, source: Int64Array, target: Int64Array) -> N
         raise _fail("NC604", "neuron {} has an axon to chip {} core {}, where it has no target".format(*min(stray)))
 
 
-def _verify_tables(
-    problem: MappingProblem, mapping: Mapping, machine: Machine, owner: Int32Array, source: Int64Array, target: Int64Array
-) -> None:
+def _verify_tables(mapping: Mapping, machine: Machine, owner: Int32Array, source: Int64Array, target: Int64Array) -> None:
     tables, t = mapping.tables, machine.topology
     sends = np.unique(source)
     if not tables.has_key[sends].all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def test_a_missing_description(call: Any, tmp_path: Path) -> None:
     ("option", "value", "words"),
     [
         ("--input", "in", ("NC160", "NAME=FILE")),
-        ("--input", "im=spikes.npz", ("NC207", "did you mean 'in'?")),
+        ("--input", "im=spikes.npz", ("NC207", "there is no 'im'", "known: in")),
         ("--input", "hidden=spikes.npz", ("NC207",)),
         ("--input", "in=none.npz", ("NC105", "none.npz")),
         ("--signal", "out=spikes.npz", ("NC107", "target")),
@@ -156,6 +157,8 @@ def test_a_closed_pipe_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neurocompile.cli.cli, "main", closed)
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     assert run(["check", "x"]) == 0
+    assert sys.stdout.name == os.devnull
+    sys.stdout.close()
 
 
 def test_every_code_used_in_the_source_is_explained(root: Path) -> None:

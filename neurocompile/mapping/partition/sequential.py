@@ -7,12 +7,18 @@ latest with one neuron a part; numbers grow, so a limit that one neuron passes a
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from neurocompile.ir.errors import DoesNotFitError
-from neurocompile.mapping.partition._kernels import count_target_parts, fill, transpose
-from neurocompile.mapping.problem import Int32Array, MappingProblem, Resource
-from neurocompile.mapping.types import Partition
+from neurocompile.mapping.partition._kernels import count_source_axons, count_target_parts, fill, transpose
+from neurocompile.mapping.problem import FloatArray, Int32Array, MappingProblem, Resource
+from neurocompile.mapping.types import Int64Array, Partition
+
+
+class _Fill(Protocol):
+    def __call__(self, order: Int32Array, first: int, cost: FloatArray, *, n_parts: int | None = None) -> int: ...
 
 
 def partition(problem: MappingProblem) -> Partition:
@@ -40,7 +46,7 @@ def partition(problem: MappingProblem) -> Partition:
     source_stamp = np.full(problem.n_neurons, -1, np.int32)
     label_stamp = np.full((len(labels), int(labels.max(initial=-1)) + 1), -1, np.int32)
 
-    def run(order: Int32Array, first: int, cost: np.ndarray[tuple[int, ...], np.dtype[np.float64]], *, n_parts: int | None = None) -> int:
+    def run(order: Int32Array, first: int, cost: FloatArray, *, n_parts: int | None = None) -> int:
         following, culprit = fill(
             order, first, block, in_start, in_sources, cost, axon_in, limits, labels, label_limits, source_stamp, label_stamp, part
         )
@@ -55,14 +61,23 @@ def partition(problem: MappingProblem) -> Partition:
     return _number(problem, part, n_parts)
 
 
-def _matrix(resources: tuple[Resource, ...], n_neurons: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _matrix(resources: tuple[Resource, ...], n_neurons: int) -> FloatArray:
     return np.array([r.per_neuron for r in resources], np.float64).reshape(len(resources), n_neurons)
 
 
-def _split(problem, per_neuron, axon_in, axon_out, limits, part, n_parts, in_start, in_sources, run):  # type: ignore[no-untyped-def]
+def _split(
+    problem: MappingProblem,
+    per_neuron: FloatArray,
+    axon_in: FloatArray,
+    axon_out: FloatArray,
+    limits: FloatArray,
+    part: Int32Array,
+    n_parts: int,
+    in_start: Int64Array,
+    in_sources: Int32Array,
+    run: _Fill,
+) -> int:
     """Split parts over a limit, axons-out included, until none is; returns the number of parts numbers used so far."""
-    from neurocompile.mapping.partition._kernels import count_source_axons
-
     inside = np.flatnonzero(~problem.external).astype(np.int32)
     stamped = n_parts
     while True:
@@ -111,7 +126,7 @@ def _refuse(
     problem: MappingProblem,
     resources: tuple[Resource, ...],
     neuron: int,
-    used: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    used: FloatArray,
     n_parts: int | None,
 ) -> None:
     population = int(problem.population[neuron])
@@ -119,13 +134,14 @@ def _refuse(
     who = f"neuron {local} of population '{problem.population_names[population]}'"
     for r, resource in enumerate(resources):
         if used[r] > resource.limit:
-            n_in = int(np.sum(problem.indices == neuron))
+            n_in, n_out = int(np.sum(problem.indices == neuron)), int(problem.indptr[neuron + 1] - problem.indptr[neuron])
             where = "a core" if r < len(problem.resources) else "a chip"
             spread = f", with its targets on {n_parts} cores" if n_parts is not None else ""
             raise DoesNotFitError.of(
                 "NC401",
-                f"{who} alone needs {used[r]:g} {resource.unit} of {resource.name}{spread}; {where} has {resource.limit:g} ({resource.confidence})",
-                help=f"it has {n_in} sources and {int(problem.indptr[neuron + 1] - problem.indptr[neuron])} targets: lower its fan-in or fan-out, "
+                f"{who} alone needs {used[r]:g} {resource.unit} of {resource.name}{spread}; "
+                f"{where} has {resource.limit:g} ({resource.confidence})",
+                help=f"it has {n_in} sources and {n_out} targets: lower its fan-in or fan-out, "
                 f"take a machine with more {resource.name}, or replace the limit with --set machine.core.{resource.name}=NUMBER",
             )
     name = next((s.name for s in problem.set_resources if s.limit < 1 and s.label[neuron] >= 0), "labels")

@@ -130,7 +130,8 @@ def _too_big(
         f"the smallest machine of the family '{machine.family}' that fits is {fits} (--machine {fits})"
         if fits
         else (
-            f"no machine of the family '{machine.family}' is large enough; make the network smaller, or describe a larger machine in a file of your own"
+            f"no machine of the family '{machine.family}' is large enough; "
+            "make the network smaller, or describe a larger machine in a file of your own"
         )
     )
     if reason:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.machine import Machine
 from neurocompile.mapping.tables.keys import allocate_keys
 from neurocompile.mapping.tables.minimise import minimise
-from neurocompile.mapping.types import Int32Array, Partition, Placement, Routes, RoutingTable, RoutingTables
+from neurocompile.mapping.types import Int32Array, Int64Array, Partition, Placement, Routes, RoutingTable, RoutingTables
 
 
 def tabulate(n_neurons: int, partition: Partition, placement: Placement, routes: Routes, machine: Machine) -> RoutingTables:
@@ -70,9 +71,9 @@ def _axons(placement: Placement, routes: Routes) -> Int32Array:
     return rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
 
 
-def _entries(  # type: ignore[no-untyped-def]
+def _entries(
     partition: Partition, placement: Placement, routes: Routes, machine: Machine
-):
+) -> tuple[Int64Array, Int64Array, npt.NDArray[np.uint64]]:
     """Chip, (route group, default-routed) and output words (links, cores 0-63, cores 64-127, ...) of every entry."""
     topology = machine.topology
     n_words = max(1, -(-int(topology.n_cores.max()) // 64))

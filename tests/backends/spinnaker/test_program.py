@@ -119,20 +119,21 @@ def test_reward_modulated_on_a_virtual_board(tmp_path: Path, build: Callable[...
     assert results["spike_step:hid"].size == 0
     assert results["output:out"].shape == (0, 2)
     document = json.loads((folder / "program" / "network.json").read_text())
-    good = [check_synapses(n, c, results, document) for n, c in connections.items()]
+    arrays = load_npz(folder / "program" / "network.npz")
+    good = [check_synapses(n, c, results, document, arrays) for n, c in connections.items()]
     good += check_cores(document, summary) + check_routes(document, connections, mapping)
     assert all(c.ok for c in good), [c.detail for c in good]
 
     name = "in->hid"
     weight = results[f"weight:{name}"].copy()
     weight[3] += 0.01
-    assert not check_synapses(name, connections[name], {**results, f"weight:{name}": weight}, document).ok
+    assert not check_synapses(name, connections[name], {**results, f"weight:{name}": weight}, document, arrays).ok
     weight[3] = np.nan
-    assert not check_synapses(name, connections[name], {**results, f"weight:{name}": weight}, document).ok
+    assert not check_synapses(name, connections[name], {**results, f"weight:{name}": weight}, document, arrays).ok
     delay = results[f"delay:{name}"] + 1
-    assert not check_synapses(name, connections[name], {**results, f"delay:{name}": delay}, document).ok
+    assert not check_synapses(name, connections[name], {**results, f"delay:{name}": delay}, document, arrays).ok
     post = np.roll(results[f"post:{name}"], 1)
-    assert not check_synapses(name, connections[name], {**results, f"post:{name}": post}, document).ok
+    assert not check_synapses(name, connections[name], {**results, f"post:{name}": post}, document, arrays).ok
     summary["populations"]["hid"]["cores"] = 3
     assert not all(c.ok for c in check_cores(document, summary))
     entries = mapping["entries"].copy()

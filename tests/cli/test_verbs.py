@@ -118,3 +118,8 @@ def test_override_shows_in_the_report(pattern: Path, call_json: Any) -> None:
     (row,) = (r for r in report["usage"] if r["name"] in {"neurons", "core.neurons"})
     assert row["available"] == 7
     assert row["used"] <= 7
+
+
+def test_the_committed_schema_is_today_s(call: Any, root: Path) -> None:
+    _, out, _ = call("schema")
+    assert (root / "docs" / "neurocompile.schema.json").read_text() == out, "run: neurocompile schema > docs/neurocompile.schema.json"

@@ -22,7 +22,7 @@ def validate(build: Path, steps: int, output: Output) -> None:
     Exit 6 if a comparison fails.
     """
     folder = read_build(build)
-    checks = find_target(folder.target).validate(folder.path, folder.network, folder.connections, steps=steps)
+    checks = find_target(folder.target).validate(folder.path.resolve(), folder.network, folder.connections, steps=steps)
     rows = table(f"{folder.target}: {folder.network.name}, {steps} steps", "check", "result", "compared")
     rows.columns[2].justify = "left"
     for c in checks:

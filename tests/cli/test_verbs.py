@@ -123,3 +123,24 @@ def test_override_shows_in_the_report(pattern: Path, call_json: Any) -> None:
 def test_the_committed_schema_is_today_s(call: Any, root: Path) -> None:
     _, out, _ = call("schema")
     assert (root / "docs" / "neurocompile.schema.json").read_text() == out, "run: neurocompile schema > docs/neurocompile.schema.json"
+
+
+def test_validate_gives_targets_an_absolute_folder(pattern: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emulators run in folders of their own, where a relative path would lead nowhere."""
+    from neurocompile.backends.base import Check
+    from neurocompile.backends.nest import TARGET
+
+    assert call("build", pattern / "pattern.yaml", "--target", "nest", "-o", pattern / "out")[0] == 0
+    seen: list[Path] = []
+
+    def fake(_self: object, build: Path, *_rest: object, steps: int) -> list[Check]:
+        seen.append(build)
+        return [Check(name="fake", ok=steps == 200, detail="1 differs")]
+
+    monkeypatch.setattr(type(TARGET), "validate", fake)
+    monkeypatch.chdir(pattern)
+    assert call("validate", "out")[0] == 0
+    assert seen[0].is_absolute()
+    code, _, err = call("validate", "out", "--steps", "7")
+    assert code == 6
+    assert "NC650" in err

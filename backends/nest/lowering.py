@@ -17,7 +17,7 @@ from neurocompile.ir.errors import Diagnostic, InputError, UnsupportedError
 from neurocompile.ir.realise import Connections, realise_feedback
 
 MAX_REPEATS = 200
-"""Plastic synapses from one neuron to another: each needs its own copy of NEST's synapse model, of which there are at most a few hundred."""
+"""Plastic synapses from one neuron to another: each needs a copy of NEST's synapse model, of which there are a few hundred at most."""
 _TIC_MS = 1e-3
 FLUSH_STEPS = 1000
 """Steps after which a silent neuron lets its synapses drop their history: results stay the same, memory stays bounded."""
@@ -54,6 +54,8 @@ def lower(network: Network, connections: Mapping[str, Connections], options: Bui
     used = list({rule.name: rule for rule in eprop.values()}.values())
     errors += _weights(network, connections, eprop)
     found += _losses(network, used)
+    if at_once:
+        found += _clock(used)
     feedback: list[NestFeedback] = []
     for index, population in enumerate(network.populations):
         rules = list(
@@ -107,7 +109,7 @@ def _time_step(network: Network) -> list[Diagnostic]:
 def _no_stdp(name: str, rule: str) -> Diagnostic:
     return Diagnostic(
         code="NC334",
-        message=f"projection '{name}' learns by {rule}; NEST's {'stdp_dopamine_synapse' if rule == 'RSTDP' else 'stdp_synapse'} pairs spikes "
+        message=f"projection '{name}' learns by {rule}; NEST's stdp_synapse and stdp_dopamine_synapse pair spikes "
         "after a dendritic delay, and its e-prop neurons keep no STDP trace",
         help="nearest thing that works: e-prop, or target spinnaker",
     )
@@ -170,6 +172,26 @@ def _losses(network: Network, used: list[EProp]) -> list[Approximation]:
         if rule.sign_constraint
     )
     return found
+
+
+def counts_steps(rule: EProp) -> bool:
+    """Return whether the weights depend on the absolute number of a step, not only on distances: Adam's idle steps, update intervals."""
+    return isinstance(rule.optimizer, Adam) or (isinstance(rule.update, PerInterval) and rule.update.steps > 1)
+
+
+def _clock(used: list[EProp]) -> list[Approximation]:
+    """A spike in step 0 needs NEST's clock shifted by one step."""
+    return [
+        Approximation(
+            code="NC333",
+            where=f"rule '{rule.name}'",
+            what="adam or update intervals, while the bias of a neuron makes it spike in step 0",
+            instead="the same with the optimizer's clock one step ahead",
+            effect="NEST's e-prop synapses do not survive a spike in its first step, so everything happens one step later",
+        )
+        for rule in used
+        if counts_steps(rule)
+    ]
 
 
 def _conflicts(population: str, rules: list[EProp], readout: bool) -> list[Diagnostic]:

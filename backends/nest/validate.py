@@ -15,7 +15,7 @@ import numpy as np
 
 from neurocompile.backends.base import BuildOptions, Check
 from neurocompile.backends.nest.lowered import NestNetwork
-from neurocompile.backends.nest.lowering import lower
+from neurocompile.backends.nest.lowering import counts_steps, lower
 from neurocompile.backends.reference.simulator import Simulator
 from neurocompile.ir import ALIF, EProp, Loss, Network, Reset
 from neurocompile.ir._types import FloatArray
@@ -42,20 +42,20 @@ def validate(build: Path, network: Network, connections: Mapping[str, Connection
     """
     lowered = lower(network, connections, BuildOptions(allow_approximation=True))
     spikes, signals = random_input(network, steps)
+    # The engine has no clock that is one step ahead: what that approximation changes is not compared (see counts_steps).
+    learn = not (lowered.spikes_at_once and any(isinstance(r, EProp) and counts_steps(r) for r in network.rules))
     with tempfile.TemporaryDirectory() as folder:
-        results, summary = run_program(build / "program", steps, Path(folder), spikes, signals)
-    expected = run_engine(lowered, steps, spikes, signals)
-    return compare(network, connections, results, expected) + [
-        Check(
-            name="clock",
-            ok=not summary.get("warning"),
-            detail=f"NEST's steps are ours + {summary['offset_steps']}" + (f": {summary['warning']}" if summary.get("warning") else ""),
-        )
-    ]
+        options = () if learn else ("--no-learn",)
+        results, summary = run_program(build / "program", steps, Path(folder), spikes, signals, *options)
+    expected = run_engine(lowered, steps, spikes, signals, learn=learn)
+    detail = f"NEST's steps are ours + {summary['offset_steps']}"
+    if not learn:
+        detail += "; compared without learning, because adam or update intervals count one step more there"
+    return [*compare(network, connections, results, expected), Check(name="clock", ok="warning" not in summary, detail=detail)]
 
 
 def random_input(network: Network, steps: int, *, first: int = 1) -> tuple[dict[str, Spikes], dict[str, Signal]]:
-    """Return random spikes of all sources (from step ``first`` on) and a random signal for every readout, functions of the network's seed."""
+    """Return random spikes of all sources (from step ``first`` on) and a random signal for every readout."""
     rng = np.random.default_rng(network.seed)
     spikes, signals = {}, {}
     for population in network.spike_sources:
@@ -118,11 +118,13 @@ def twin(lowered: NestNetwork) -> tuple[Network, dict[tuple[str, str], FloatArra
     return replace(network, rules=rules, populations=populations, task=task), feedback
 
 
-def run_engine(lowered: NestNetwork, steps: int, spikes: Mapping[str, Spikes], signals: Mapping[str, Signal]) -> dict[str, AnyArray]:
+def run_engine(
+    lowered: NestNetwork, steps: int, spikes: Mapping[str, Spikes], signals: Mapping[str, Signal], *, learn: bool = True
+) -> dict[str, AnyArray]:
     """Return the engine's results under the keys of the program's results."""
     network, feedback = twin(lowered)
     simulator = Simulator(network, dict(lowered.connections), feedback=feedback)
-    record = simulator.run(steps, spikes=spikes, signals=signals)
+    record = simulator.run(steps, spikes=spikes, signals=signals, learn=learn)
     found: dict[str, AnyArray] = {f"weight:{name}": weight for name, weight in simulator.weights().items()}
     for name, given in record.spikes.items():
         found |= {f"spike_step:{name}": given.step, f"spike_neuron:{name}": given.neuron}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import resource
 import sys
@@ -148,9 +147,9 @@ def load_signals(net: dict, args: argparse.Namespace) -> dict[int, tuple[np.ndar
 
 
 def choose_offset(net: dict, spikes: dict[int, tuple[np.ndarray, np.ndarray]]) -> int:
-    """Return NEST's step of our step 0. Optimizer batches are counted in absolute steps, so an offset is a multiple of every batch size."""
+    """Return NEST's step of our step 0: 1 if anything spikes in step 0, which NEST's e-prop synapses do not survive, else 0."""
     early = any(step.size and step[0] == 0 for _, step in spikes.values())
-    return math.lcm(1, *(r["optimizer"]["batch_size"] for r in net["rules"])) if early or net["spikes_at_once"] else 0
+    return int(early or net["spikes_at_once"])
 
 
 def simulate(nest, net, data, spikes, signals, args):
@@ -192,7 +191,7 @@ def simulate(nest, net, data, spikes, signals, args):
     nest.Simulate(args.steps * dt)
     wall = time.perf_counter() - began
 
-    result = collect(nest, net, data, nodes, first, recorder, meters, plastic, offset, args.steps)
+    result = collect(nest, net, nodes, first, recorder, meters, plastic, offset, args.steps)
     counts = {p["name"]: int((result["spike_population"] == i).sum()) for i, p in enumerate(net["populations"]) if p["kind"] in NEURONS}
     summary = {
         "build_s": built,
@@ -208,8 +207,9 @@ def simulate(nest, net, data, spikes, signals, args):
         "steps": args.steps,
         "wall_s": wall,
     }
-    if offset and any(r["optimizer"]["type"] == "adam" for r in net["rules"]) and not args.no_learn:
-        summary["warning"] = f"a spike in step 0 shifts NEST's clock by {offset} steps: Adam replays {offset} more idle steps at first"
+    clocked = any(r["optimizer"]["type"] == "adam" or r["optimizer"]["batch_size"] > 1 for r in net["rules"])
+    if offset and clocked and not args.no_learn:
+        summary["warning"] = "a spike in step 0 shifts NEST's clock by one step, which Adam and update intervals count from"
         print("warning: " + summary["warning"], file=sys.stderr)
     return result, summary
 
@@ -219,14 +219,14 @@ NEURONS = ("lif", "alif", "cuba_lif")
 
 def create(nest, index: int, population: dict, data: dict[str, np.ndarray]):
     """Create a population. It stays silent until `begin` gives it its membrane, threshold and constant current."""
-    params = dict(population["params"])
-    for key in population["arrays"]:
-        params[key] = data[f"population{index}:{key}"]
-    for late in ("V_m", "I_e"):
-        params.pop(late, None)
-    if "V_th" in params:
+    params = {key: value for key, value in population["params"].items() if key not in ("V_m", "I_e")}
+    arrays = {key: data[f"population{index}:{key}"] for key in population["arrays"] if key not in ("V_m", "I_e", "V_th")}
+    if population["kind"] in NEURONS:
         params["V_th"] = NEVER
-    return nest.Create(population["model"], population["size"], params=params)
+    nodes = nest.Create(population["model"], population["size"], params=params)
+    if arrays:  # apart from the scalars: beside an array NEST takes a text for a list of letters
+        nodes.set(arrays)
+    return nodes
 
 
 def begin(nodes, index: int, population: dict, data: dict[str, np.ndarray]) -> None:
@@ -317,7 +317,7 @@ def connect(nest, net, data, first, *, learn: bool):
     return plastic
 
 
-def collect(nest, net, data, nodes, first, recorder, meters, plastic, offset, steps):
+def collect(nest, net, nodes, first, recorder, meters, plastic, offset, steps):
     """Return what this process holds: spikes, outputs of its readouts, weights of the synapses whose targets it holds."""
     dt, total = net["dt_ms"], first[-1] + net["populations"][-1]["size"]
     events = recorder.events

@@ -23,6 +23,18 @@ HEX_LINKS = ((1, 0), (1, 1), (0, 1), (-1, 0), (-1, -1), (0, -1))
 """Steps (dx, dy) of SpiNNaker's links E, NE, N, W, SW, S (datasheet: bits 0-5 of a route)."""
 LINK_STEPS: Mapping[str, tuple[tuple[int, int], ...]] = MappingProxyType({"mesh": MESH_LINKS, "hex": HEX_LINKS, "hex_torus": HEX_LINKS})
 ROUTING_KINDS = ("destination", "multicast_tcam")
+_WHOLE = frozenset({"chip.cores", "chip.reserved_cores", "router.usable_entries", "router.key_bits"})
+_MOST = MappingProxyType({"chip.cores": 65536, "chip.reserved_cores": 65536, "router.key_bits": 32})
+"""Bounds of the compiler's own arrays (keys are uint32), not of any hardware."""
+
+
+def quantity_need(key: str, value: float, unit: str) -> str | None:
+    """Return what a quantity must be if ``value`` is not it, else None. Pure numbers (unit 1: exponents) may be negative."""
+    kind = "a whole number" if key in _WHOLE else "a number"
+    most = _MOST.get(key, np.inf)
+    if np.isfinite(value) and value <= most and (value >= 0 or unit == "1") and (key not in _WHOLE or value == int(value)):
+        return None
+    return kind + (" >= 0" if unit != "1" else "") + (f" and <= {most}" if np.isfinite(most) else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +171,9 @@ class Machine:
                     f"'{key}' cannot be overridden: chips differ in their cores",
                     help=f"copy {self.name}.yaml, change it there, and pass its path as the machine",
                 )
-            if not (np.isfinite(value) and value >= 0):
-                raise InputError.of("NC157", f"'{key}' cannot be {value:g}: a number >= 0 {old.unit} is needed")
+            need = quantity_need(key, value, old.unit)
+            if need is not None:
+                raise InputError.of("NC157", f"'{key}' cannot be {value:g} {old.unit}: {need} is needed")
             quantities[key] = replace(old, value=float(value), source=f"user, instead of {old.value:g}", confidence="override")
         return replace(self, quantities=MappingProxyType(quantities))
 

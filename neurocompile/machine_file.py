@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 import yaml
 
 from neurocompile.ir.errors import Diagnostic, InputError, SourceSpan, did_you_mean
-from neurocompile.machine import CONFIDENCES, LINK_STEPS, ROUTING_KINDS, Machine, Quantity, Topology
+from neurocompile.machine import CONFIDENCES, LINK_STEPS, ROUTING_KINDS, Machine, Quantity, Topology, quantity_need
 
 LINK_NAMES = {
     "mesh": ("E", "N", "W", "S"),
@@ -35,7 +37,15 @@ _TOPOLOGY_KEYS = (
     "dead_cores",
 )
 _MAX_CHIPS = 1_000_000
+_MAX_CORES = 20_000_000  # the verifier has an owner for every core
 _MAX_TEXT = 1_000_000
+
+
+class _Mark(Protocol):
+    """A position in the text, as PyYAML's Python and C parsers give it; both count from 0."""
+
+    line: int
+    column: int
 
 
 class _Reader:
@@ -46,13 +56,14 @@ class _Reader:
         self.lines = text.splitlines()
         self.found: list[Diagnostic] = []
 
-    def span(self, node: yaml.Node) -> SourceSpan:
-        mark = node.start_mark
+    def span(self, mark: _Mark | None) -> SourceSpan | None:
+        if mark is None:
+            return None
         text = self.lines[mark.line] if mark.line < len(self.lines) else None
         return SourceSpan(file=self.file, line=mark.line + 1, column=mark.column + 1, text=text)
 
     def complain(self, code: str, message: str, node: yaml.Node, help: str | None = None) -> None:
-        self.found.append(Diagnostic(code=code, message=message, span=self.span(node), help=help))
+        self.found.append(Diagnostic(code=code, message=message, span=self.span(node.start_mark), file=self.file, help=help))
 
     def mapping(
         self, node: yaml.Node | None, what: str, allowed: tuple[str, ...] | None, required: tuple[str, ...] = ()
@@ -98,7 +109,7 @@ class _Reader:
                 value = math.nan
         if not math.isfinite(value) or (integer and value != int(value)) or value < least:
             kind = "a whole number" if integer else "a number"
-            self.complain("NC153", f"{what} must be {kind} >= {least:g}", node)
+            self.complain("NC153", f"{what} must be {kind}" + (f" >= {least:g}" if math.isfinite(least) else ""), node)
             return math.nan
         return value
 
@@ -119,7 +130,8 @@ class _Reader:
             return None
         return tuple(int(v) for v in values)
 
-    def fact(self, node: yaml.Node, what: str, extra: tuple[str, ...] = ()) -> tuple[Quantity, dict[str, yaml.Node]]:
+    def fact(self, node: yaml.Node, what: str, key: str, extra: tuple[str, ...] = ()) -> tuple[Quantity, dict[str, yaml.Node]]:
+        """Value, unit, source and confidence of the quantity ``key``."""
         entries = self.mapping(node, what, (*_FACT_KEYS, *extra), (*_FACT_KEYS, *extra))
         quantity = Quantity(
             value=self.number(entries.get("value"), f"{what}: value", least=-math.inf),
@@ -127,6 +139,10 @@ class _Reader:
             source=self.text(entries.get("source"), f"{what}: source"),
             confidence=self.text(entries.get("confidence"), f"{what}: confidence", CONFIDENCES),
         )
+        need = quantity_need(key, quantity.value, quantity.unit)
+        if need is not None and math.isfinite(quantity.value):
+            self.complain("NC153", f"{what}: value must be {need}", entries["value"])
+            quantity = replace(quantity, value=math.nan)
         return quantity, entries
 
 
@@ -150,7 +166,7 @@ def read_machine(text: str, *, file: str) -> Machine:
     quantities: dict[str, Quantity] = {}
     for group, members in reader.mapping(top.get("quantities"), "quantities", None).items():
         for key, node in reader.mapping(members, f"quantities: {group}", None).items():
-            quantities[f"{group}.{key}"] = reader.fact(node, f"{group}.{key}")[0]
+            quantities[f"{group}.{key}"] = reader.fact(node, f"{group}.{key}", f"{group}.{key}")[0]
     for key in (
         "chip.cores",
         "chip.reserved_cores",
@@ -172,17 +188,11 @@ def _compose(text: str, reader: _Reader) -> yaml.Node:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                mark = event.start_mark
-                span = SourceSpan(file=reader.file, line=mark.line + 1, column=mark.column + 1, text=reader.lines[mark.line])
+                span = reader.span(event.start_mark)
                 raise InputError.of("NC150", "aliases (*name) are not allowed in machine files", span=span, help="write the value out")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        span = None
-        if mark is not None:
-            line = reader.lines[mark.line] if mark.line < len(reader.lines) else None
-            span = SourceSpan(file=reader.file, line=mark.line + 1, column=mark.column + 1, text=line)
-        raise InputError.of("NC150", f"not YAML: {error.problem}", span=span, file=reader.file) from None
+        raise InputError.of("NC150", f"not YAML: {error.problem}", span=reader.span(error.problem_mark), file=reader.file) from None
     except (yaml.YAMLError, RecursionError):
         raise InputError.of("NC150", "not YAML", file=reader.file) from None
     if node is None:
@@ -212,10 +222,13 @@ def _topology(reader: _Reader, node: yaml.Node | None, quantities: dict[str, Qua
     n_reserved = np.full(grid.size, int(default[1]), np.int32)
     for key, array in (("cores", n_cores), ("reserved_cores", n_reserved)):
         for item in reader.items(top.get(key), f"topology: {key}"):
-            quantity, entries = reader.fact(item, f"topology: {key}", ("chips",))
+            quantity, entries = reader.fact(item, f"topology: {key}", f"chip.{key}", ("chips",))
             for chip in grid.board_chips(entries.get("chips"), f"topology: {key}: chips"):
                 if math.isfinite(quantity.value):
                     array[chip] = int(quantity.value)
+    if grid.size * int(n_cores.max()) > _MAX_CORES:
+        reader.complain("NC155", f"topology: {grid.size} chips of up to {n_cores.max()} cores, at most {_MAX_CORES} are possible", node)
+        return None
     for chip in grid.chips_of(top.get("dead_chips"), "topology: dead_chips"):
         grid.exists[chip] = False
     dead_links = frozenset(grid.dead_links(top.get("dead_links")))

@@ -71,17 +71,29 @@ def check_problem(problem: MappingProblem) -> None:
         or (np.diff(problem.indptr) < 0).any()
     ):
         raise ValueError(f"indptr does not describe {n} neurons and {len(problem.indices)} edges")
-    if len(problem.indices) and not (0 <= problem.indices.min() and problem.indices.max() < n):
+    if len(problem.indices) and (problem.indices.min() < 0 or problem.indices.max() >= n):
         raise ValueError("an edge leads to a neuron that does not exist")
     lengths = {len(problem.population), len(problem.external)} | {len(r.per_neuron) for r in (*problem.resources, *problem.chip_resources)}
     lengths |= {len(s.label) for s in problem.set_resources}
     if lengths != {n}:
         raise ValueError(f"arrays of {sorted(lengths)} values for {n} neurons")
+    source = np.repeat(np.arange(n), np.diff(problem.indptr))
+    if ((np.diff(source) == 0) & (np.diff(problem.indices) <= 0)).any():
+        raise ValueError("targets of a source must be sorted and distinct")
     if problem.external[problem.indices].any():
         raise ValueError("an edge leads to an external neuron: only neurons on cores have synapses")
+    n_populations = len(problem.population_names)
+    if n and not (problem.population.min() >= 0 and problem.population.max() < n_populations):
+        raise ValueError(f"a neuron is of a population outside 0 .. {n_populations - 1}")
+    if len(problem.core_width) != n_populations or (problem.core_width < 1).any():
+        raise ValueError(f"{len(problem.core_width)} core widths >= 1 for {n_populations} populations")
     for resource in (*problem.resources, *problem.chip_resources):
-        if not np.isfinite(resource.per_neuron).all() or (resource.per_neuron < 0).any():
-            raise ValueError(f"resource '{resource.name}' has costs that are negative or not finite")
+        costs = np.append(resource.per_neuron, (resource.per_axon_in, resource.per_axon_out, resource.limit))
+        if not np.isfinite(costs).all() or (costs < 0).any():
+            raise ValueError(f"resource '{resource.name}' has costs or a limit that are negative or not finite")
+    for labels in problem.set_resources:
+        if (labels.label < -1).any():
+            raise ValueError(f"set resource '{labels.name}' has labels below -1")
 
 
 __all__ = ["check_problem", "map_network"]

@@ -18,7 +18,7 @@ def mapping_arrays(mapping: Mapping) -> Arrays:
     """Return the mapping as arrays (without ``usage``, which is in the report)."""
     part, placement, tables, routes = mapping.partition.part, mapping.placement, mapping.tables, mapping.routes.routes
     trees: dict[int, int] = {}
-    distinct = []
+    distinct: list[npt.NDArray[np.int32]] = []
     for r in routes:
         if id(r.hops) not in trees:
             trees[id(r.hops)] = len(distinct)

@@ -34,7 +34,8 @@ def measure_usage(
 
     def used_of(resource: Resource) -> FloatArray:
         own = np.bincount(partition.part, resource.per_neuron, partition.n_parts)
-        return own + resource.per_axon_in * axons_in + resource.per_axon_out * axons_out  # type: ignore[no-any-return]
+        total: FloatArray = own + resource.per_axon_in * axons_in + resource.per_axon_out * axons_out
+        return total
 
     for resource in problem.resources:
         used = used_of(resource)[inside]
@@ -51,18 +52,19 @@ def measure_usage(
     for labels in problem.set_resources:
         some = labels.label >= 0
         pairs = np.unique(np.stack([partition.part[some], labels.label[some]], axis=1), axis=0)
-        used = np.bincount(pairs[:, 0], minlength=partition.n_parts)[inside].astype(np.float64)
+        different = np.bincount(pairs[:, 0], minlength=partition.n_parts)[inside].astype(np.float64)
         rows.append(
-            _row(labels.name, "core", used, float(labels.limit), "label", labels.confidence)
-            | {"worst": place_name(int(inside[np.argmax(used)])) if len(used) else ""}
+            _row(labels.name, "core", different, float(labels.limit), "label", labels.confidence)
+            | {"worst": place_name(int(inside[np.argmax(different)])) if len(different) else ""}
         )
     chips, at = np.unique(placement.chip[inside], return_inverse=True)
     for resource in problem.chip_resources:
-        used = np.bincount(at, used_of(resource)[inside], len(chips))
+        on_chip = np.bincount(at, used_of(resource)[inside], len(chips)).astype(np.float64)
         rows.append(
-            _row(resource.name, "chip", used, resource.limit, resource.unit, resource.confidence) | {"worst": _chip(machine, chips, used)}
+            _row(resource.name, "chip", on_chip, resource.limit, resource.unit, resource.confidence)
+            | {"worst": _chip(machine, chips, on_chip)}
         )
-    taken = np.bincount(at, placement.width[inside].astype(np.float64), len(chips))
+    taken = np.bincount(at, placement.width[inside].astype(np.float64), len(chips)).astype(np.float64)
     confidence = machine.quantity("chip.cores").confidence
     rows.append(
         _row(

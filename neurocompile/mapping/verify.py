@@ -71,7 +71,7 @@ def _use(resource: Resource, part: Int32Array, n_parts: int, source: Int64Array,
 
 
 def _limit(where: str, resource: Resource, used: float) -> None:
-    if used > resource.limit * (1.0 + _ROUNDING):
+    if not used <= resource.limit * (1.0 + _ROUNDING):
         raise _fail("NC602", f"{where} needs {used:.17g} {resource.unit} of {resource.name}, limit {resource.limit:g}")
 
 
@@ -128,9 +128,10 @@ def verify_mapping(problem: MappingProblem, mapping: Mapping, machine: Machine) 
     ------
     MismatchError
         NC601, NC602 as above; NC603 a target is not reached; NC604 a core is reached that should not be; NC605 a packet is lost or
-        runs in a loop; NC606 keys; NC607 a table is too long.
+        runs in a loop; NC606 keys; NC607 a table is too long; NC608 arrays that do not belong together.
     """
     verify_partition(problem, mapping.partition)
+    _verify_shapes(problem, mapping, machine)
     verify_placement(problem, mapping.partition, mapping.placement, machine)
     owner = owners(problem, mapping.partition, mapping.placement, machine)
     source, target = _pairs(problem, mapping.partition.part, mapping.partition.n_parts)
@@ -150,6 +151,26 @@ def verify_mapping(problem: MappingProblem, mapping: Mapping, machine: Machine) 
         _verify_axons(mapping, source, target)
     else:
         _verify_tables(mapping, machine, owner, source, target)
+
+
+def _verify_shapes(problem: MappingProblem, mapping: Mapping, machine: Machine) -> None:
+    """No array names a neuron, part or chip that does not exist: what follows may index with them."""
+    n_parts, t, tables = mapping.partition.n_parts, machine.topology, mapping.tables
+    if not len(tables.neuron_key) == len(tables.has_key) == problem.n_neurons:
+        raise _fail("NC608", f"{len(tables.neuron_key)} keys and {len(tables.has_key)} marks for {problem.n_neurons} neurons")
+    for r in mapping.routes.routes:
+        for what, values, n in (
+            ("neuron", r.neurons, problem.n_neurons),
+            ("part", np.append(r.target_parts, r.source_part), n_parts),
+            ("link", r.hops[:, 1], t.n_links),
+        ):
+            if len(values) and not (values.min() >= 0 and values.max() < n):
+                raise _fail("NC608", f"route of part {r.source_part}: there is no {what} {values[(values < 0) | (values >= n)][0]}")
+    words = {table.cores.shape[1:] for table in tables.tables.values()}
+    for chip, table in tables.tables.items():
+        lengths = {len(table.key), len(table.mask), len(table.links), len(table.cores)}
+        if chip not in t.chips or len(lengths) > 1 or len(words) > 1:
+            raise _fail("NC608", f"the table of chip {chip} has columns of {sorted(lengths)} entries, or no such chip exists")
 
 
 def _verify_routes(problem: MappingProblem, mapping: Mapping, machine: Machine, source: Int64Array, target: Int64Array) -> None:
@@ -184,12 +205,12 @@ def _verify_routes(problem: MappingProblem, mapping: Mapping, machine: Machine, 
 
 
 def _verify_axons(mapping: Mapping, source: Int64Array, target: Int64Array) -> None:
-    wanted = np.stack([source, mapping.placement.chip[target], mapping.placement.core[target]], axis=1)
-    wanted = {tuple(row) for row in wanted.tolist()}  # type: ignore[assignment]
-    found = [tuple(row) for row in mapping.tables.axons.tolist()]
+    chip, core = mapping.placement.chip[target], mapping.placement.core[target]
+    wanted: set[tuple[int, ...]] = set(zip(source.tolist(), chip.tolist(), core.tolist(), strict=True))
+    found: list[tuple[int, ...]] = [tuple(row) for row in mapping.tables.axons.tolist()]
     if len(found) != len(set(found)):
         raise _fail("NC606", "an axon (source neuron, chip, core) is listed twice")
-    missing, stray = wanted - set(found), set(found) - wanted  # type: ignore[operator]
+    missing, stray = wanted - set(found), set(found) - wanted
     if missing:
         raise _fail("NC603", "neuron {} has no axon to chip {} core {}".format(*min(missing)))
     if stray:
@@ -204,6 +225,9 @@ def _verify_tables(mapping: Mapping, machine: Machine, owner: Int32Array, source
     keys, counts = np.unique(tables.neuron_key[tables.has_key], return_counts=True)
     if (counts > 1).any():
         raise _fail("NC606", f"key {int(keys[np.argmax(counts)]):#010x} belongs to {counts.max()} neurons")
+    key_bits = machine.value("router.key_bits")
+    if len(keys) and int(keys[-1]) >= 2**key_bits:
+        raise _fail("NC606", f"key {int(keys[-1]):#010x} has more than {key_bits:g} bits")
     limit = machine.value("router.usable_entries")
     for chip, table in tables.tables.items():
         if len(table.key) > limit:
@@ -262,7 +286,7 @@ def _flatten(
     return np.cumsum(sizes), joined("key"), joined("mask"), joined("links"), cores
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _walk_all(
     neurons: Int64Array,
     alike: Int64Array,

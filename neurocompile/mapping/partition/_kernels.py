@@ -9,7 +9,7 @@ from neurocompile.mapping.problem import FloatArray, Int32Array
 from neurocompile.mapping.types import Int64Array
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def transpose(n_neurons: int, indptr: Int64Array, indices: Int32Array) -> tuple[Int64Array, Int32Array]:
     """CSR by source -> CSR by target."""
     start = np.zeros(n_neurons + 1, np.int64)
@@ -27,7 +27,7 @@ def transpose(n_neurons: int, indptr: Int64Array, indices: Int32Array) -> tuple[
     return start, sources
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def fill(
     order: Int32Array,
     first_part: int,
@@ -95,7 +95,7 @@ def fill(
     return current + (0 if empty else 1), -1
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def count_target_parts(indptr: Int64Array, indices: Int32Array, part: Int32Array, n_parts: int) -> Int32Array:
     """Number of different parts that hold targets of each neuron."""
     n = len(indptr) - 1
@@ -110,7 +110,7 @@ def count_target_parts(indptr: Int64Array, indices: Int32Array, part: Int32Array
     return counts
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def count_source_axons(order: Int32Array, in_start: Int64Array, in_sources: Int32Array, part: Int32Array, n_parts: int) -> Int64Array:
     """Distinct sources of each part; ``order`` lists the neurons part by part."""
     stamp = np.full(len(in_start) - 1, -1, np.int32)
@@ -125,7 +125,7 @@ def count_source_axons(order: Int32Array, in_start: Int64Array, in_sources: Int3
     return counts
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def target_parts(indptr: Int64Array, indices: Int32Array, part: Int32Array, n_parts: int) -> tuple[Int64Array, Int32Array]:
     """CSR by source neuron of the different parts that hold its targets, sorted."""
     counts = count_target_parts(indptr, indices, part, n_parts)

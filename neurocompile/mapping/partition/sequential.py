@@ -135,14 +135,14 @@ def _refuse(
     for r, resource in enumerate(resources):
         if used[r] > resource.limit:
             n_in, n_out = int(np.sum(problem.indices == neuron)), int(problem.indptr[neuron + 1] - problem.indptr[neuron])
-            where = "a core" if r < len(problem.resources) else "a chip"
+            where = "core" if r < len(problem.resources) else "chip"
             spread = f", with its targets on {n_parts} cores" if n_parts is not None else ""
             raise DoesNotFitError.of(
                 "NC401",
                 f"{who} alone needs {used[r]:g} {resource.unit} of {resource.name}{spread}; "
-                f"{where} has {resource.limit:g} ({resource.confidence})",
-                help=f"it has {n_in} sources and {n_out} targets: lower its fan-in or fan-out, "
-                f"take a machine with more {resource.name}, or replace the limit with --set machine.core.{resource.name}=NUMBER",
+                f"a {where} has {resource.limit:g} ({resource.confidence})",
+                help=f"it has {n_in} sources and {n_out} targets: lower its fan-in or fan-out, or take a machine with more {resource.name} "
+                f"on a {where}; if you know the limit better, replace its number with --set machine.QUANTITY=NUMBER",
             )
     name = next((s.name for s in problem.set_resources if s.limit < 1 and s.label[neuron] >= 0), "labels")
     raise DoesNotFitError.of("NC401", f"{who} needs one of {name}; a core has none", help="take a machine that has them")

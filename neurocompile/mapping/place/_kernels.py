@@ -10,7 +10,7 @@ from neurocompile.mapping.problem import FloatArray, Int32Array
 from neurocompile.mapping.types import Int64Array
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def swap_parts(
     chip: Int32Array,
     width: Int32Array,

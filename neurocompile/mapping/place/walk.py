@@ -7,6 +7,7 @@ exchanges (random pairs from a seeded generator, only gains are taken) help wher
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.machine import Machine, Topology, machines_of_family
@@ -28,13 +29,13 @@ def place(problem: MappingProblem, partition: Partition, machine: Machine, *, se
     Raises
     ------
     DoesNotFitError
-        NC402: more cores than the machine has (with the smallest machine of the family that fits); NC403: a part passes every chip.
+        NC402: more cores than the machine has (with the smallest machine of the family that fits); NC403: a part is wider than any chip.
     """
     width = part_widths(problem, partition)
     cost = part_costs(problem, partition)
     chip = _fill(problem, partition, machine.topology, width, cost)
-    if isinstance(chip, str):
-        raise _too_big(problem, partition, machine, width, cost, chip)
+    if chip is None:
+        raise _too_big(problem, partition, machine, width, cost)
     _refine(problem, partition, machine.topology, width, cost, chip, seed)
     core = _number_cores(machine.topology, partition, chip, width)
     for array in (chip, core, width):
@@ -94,8 +95,8 @@ def _hilbert(order: int, x: int, y: int) -> int:
     return d
 
 
-def _fill(problem: MappingProblem, partition: Partition, topology: Topology, width: Int32Array, cost: FloatArray) -> Int32Array | str:
-    """First fit along the curve; the chip of each part, or what was short in words."""
+def _fill(problem: MappingProblem, partition: Partition, topology: Topology, width: Int32Array, cost: FloatArray) -> Int32Array | None:
+    """First fit along the curve; the chip of each part, or None where a part finds no room."""
     chips = chip_order(topology).tolist()
     free = [len(topology.usable_cores(chip)) for chip in chips]
     limits = np.array([r.limit for r in problem.chip_resources])
@@ -109,10 +110,7 @@ def _fill(problem: MappingProblem, partition: Partition, topology: Topology, wid
             if free[at] >= need and (cost[:, part] <= left[at]).all():
                 break
         else:
-            if need > max(free, default=0) and need > max(len(topology.usable_cores(c)) for c in chips):
-                return f"a part of {need} cores, more than any chip has"
-            over = [r.name for r, c in zip(problem.chip_resources, cost[:, part], strict=True) if c > r.limit]
-            return f"a part with more {over[0]} than a chip has" if over else ""
+            return None
         lowest[shape] = at
         free[at] -= need
         left[at] -= cost[:, part]
@@ -120,12 +118,10 @@ def _fill(problem: MappingProblem, partition: Partition, topology: Topology, wid
     return chip_of
 
 
-def _too_big(
-    problem: MappingProblem, partition: Partition, machine: Machine, width: Int32Array, cost: FloatArray, reason: str
-) -> DoesNotFitError:
+def _too_big(problem: MappingProblem, partition: Partition, machine: Machine, width: Int32Array, cost: FloatArray) -> DoesNotFitError:
     n_parts, n_cores = int((~partition.external).sum()), int(width.sum())
-    others = [m for m in machines_of_family(machine.family) if m.name != machine.name]
-    fits = next((m.name for m in others if not isinstance(_fill(problem, partition, m.topology, width, cost), str)), None)
+    others = [m for m in machines_of_family(machine.family) if m.file != machine.file]
+    fits = next((m.name for m in others if _fill(problem, partition, m.topology, width, cost) is not None), None)
     way_out = (
         f"the smallest machine of the family '{machine.family}' that fits is {fits} (--machine {fits})"
         if fits
@@ -134,36 +130,40 @@ def _too_big(
             "make the network smaller, or describe a larger machine in a file of your own"
         )
     )
-    if reason:
-        widest = int(np.argmax(width))
+    most = max(len(machine.topology.usable_cores(c)) for c in machine.topology.chips.tolist())
+    widest = int(np.argmax(width))
+    if width[widest] > most:
         name = problem.population_names[int(problem.population[np.argmax(partition.part == widest)])]
-        most = max(len(machine.topology.usable_cores(c)) for c in machine.topology.chips.tolist())
-        found = DoesNotFitError.of(
-            "NC403", f"population '{name}' needs {reason}; chips of '{machine.name}' have up to {most} usable cores", help=way_out
+        code = "NC403"
+        message = (
+            f"population '{name}' needs parts of {width[widest]} cores on one chip, chips of '{machine.name}' have up to {most} usable"
         )
     else:
+        code = "NC402"
+        widths = f" of up to {width[widest]} cores on one chip" if width[widest] > 1 else ""
         chip_limits = "".join(
-            f"; {r.name}: {c.sum():g} of {r.limit * machine.n_chips:g} {r.unit}" for r, c in zip(problem.chip_resources, cost, strict=True)
+            f"; {r.name}: {c.sum():g} of {r.limit * machine.n_chips:g} {r.unit}, {r.limit:g} a chip"
+            for r, c in zip(problem.chip_resources, cost, strict=True)
         )
-        found = DoesNotFitError.of(
-            "NC402",
-            f"the network needs {n_cores} cores ({n_parts} parts), machine '{machine.name}' has {machine.n_cores} usable cores on "
-            f"{machine.n_chips} chips{chip_limits}",
-            help=way_out,
+        message = (
+            f"the network needs {n_cores} cores ({n_parts} parts{widths}), machine '{machine.name}' has {machine.n_cores} usable cores on "
+            f"{machine.n_chips} chips{chip_limits}"
         )
+    found = DoesNotFitError.of(code, message, help=way_out)
     assert isinstance(found, DoesNotFitError)
     return found
 
 
-def distances(topology: Topology) -> np.ndarray[tuple[int, ...], np.dtype[np.int16]]:
+def distances(topology: Topology) -> npt.NDArray[np.int16]:
     """Links between each two chip numbers when no link is dead, int16 (width * height, width * height)."""
     number = np.arange(topology.width * topology.height)
     x, y = number % topology.width, number // topology.width
     dx, dy = x[None, :] - x[:, None], y[None, :] - y[:, None]
     if topology.kind == "mesh":
-        return (np.abs(dx) + np.abs(dy)).astype(np.int16)
+        manhattan: npt.NDArray[np.int16] = (np.abs(dx) + np.abs(dy)).astype(np.int16)
+        return manhattan
     shifts = (-1, 0, 1) if topology.kind == "hex_torus" else (0,)
-    best = np.full(dx.shape, np.iinfo(np.int16).max, np.int16)
+    best: npt.NDArray[np.int16] = np.full(dx.shape, np.iinfo(np.int16).max, np.int16)
     for sx in shifts:
         for sy in shifts:
             ux, uy = dx + sx * topology.width, dy + sy * topology.height

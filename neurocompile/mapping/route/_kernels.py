@@ -11,7 +11,7 @@ from neurocompile.mapping.problem import Int32Array
 # The six links of SpiNNaker as numbers: E 0, NE 1, N 2, W 3, SW 4, S 5; the mesh's four: E 0, N 1, W 2, S 3.
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def hex_vector(dx: int, dy: int, width: int, height: int, torus: bool) -> tuple[int, int]:
     """The shortest (dx, dy) between two chips, over the edges of the machine where it is a torus."""
     if not torus:
@@ -26,14 +26,14 @@ def hex_vector(dx: int, dy: int, width: int, height: int, torus: bool) -> tuple[
     return best_x, best_y
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def hex_length(dx: int, dy: int) -> int:
     if (dx >= 0) == (dy >= 0):
         return max(abs(dx), abs(dy))
     return abs(dx) + abs(dy)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def legs(dx: int, dy: int, hexagonal: bool, links: Int32Array, counts: Int32Array) -> None:
     """Write (link, number of steps) of up to three straight legs: X then Y on a mesh, longest first on hexagons."""
     links[:] = 0
@@ -55,7 +55,7 @@ def legs(dx: int, dy: int, hexagonal: bool, links: Int32Array, counts: Int32Arra
                 links[j], links[j + 1] = links[j + 1], links[j]
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def build_tree(
     source: int,
     targets: Int32Array,
@@ -143,7 +143,7 @@ def build_tree(
                     queue[tail] = following
                     tail += 1
         if parent[target] < 0:
-            return -1 - target
+            return -1 - int(target)
         back = np.int64(target)
         first = n_hops
         while in_tree[back] != mark:

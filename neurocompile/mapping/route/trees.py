@@ -101,4 +101,5 @@ class _Trees:
         dx, dy = np.abs(chips % t.width - x), np.abs(chips // t.width - y)
         if t.kind == "hex_torus":
             dx, dy = np.minimum(dx, t.width - dx), np.minimum(dy, t.height - dy)
-        return (dx + dy).astype(np.int32)
+        distance: Int32Array = (dx + dy).astype(np.int32)
+        return distance

@@ -11,7 +11,7 @@ from neurocompile.mapping.types import Int64Array
 UInt32Array = npt.NDArray[np.uint32]
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def merge_groups(
     key: UInt32Array, mask: UInt32Array, group_start: Int64Array, blocked_key: UInt32Array, blocked_mask: UInt32Array
 ) -> tuple[UInt32Array, UInt32Array, Int64Array]:

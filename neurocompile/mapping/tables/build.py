@@ -68,7 +68,8 @@ def _axons(placement: Placement, routes: Routes) -> Int32Array:
             ).astype(np.int32)
         )
     rows = np.concatenate(blocks)
-    return rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
+    ordered: Int32Array = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
+    return ordered
 
 
 def _entries(

@@ -59,7 +59,8 @@ CODES: dict[str, CodeInfo] = {
     ),
     "NC115": CodeInfo(
         "unit missing",
-        "Times and frequencies carry a unit (20 ms, 10 Hz), because a bare number means ms to some and s to others; only 0 and .inf do not.",
+        "Times and frequencies carry a unit (20 ms, 10 Hz), because a bare number means ms to some and s to others; only "
+        "0 and .inf do not.",
     ),
     "NC116": CodeInfo(
         "wrong unit", "The unit is unknown, or belongs to another dimension than the key (a frequency where a time is needed)."
@@ -105,11 +106,13 @@ CODES: dict[str, CodeInfo] = {
     "NC153": CodeInfo("wrong value in a machine file", "A value has another type or range than the key allows. The message shows which."),
     "NC154": CodeInfo(
         "number without unit, source or confidence",
-        "Every number of a machine file says its unit, where it is known from, and how sure that is: measured, published, inferred or guess.",
+        "Every number of a machine file says its unit, where it is known from, and how sure that is: measured, "
+        "published, inferred or guess.",
     ),
     "NC155": CodeInfo(
         "impossible topology",
-        "Chips outside the machine, boards on top of each other, more reserved cores than cores, an input chip that does not exist, no chip left.",
+        "Chips outside the machine, boards on top of each other, more reserved cores than cores, an input chip that does "
+        "not exist, no chip left.",
     ),
     "NC156": CodeInfo(
         "machine does not state a quantity",
@@ -258,28 +261,33 @@ CODES: dict[str, CodeInfo] = {
     ),
     "NC320": CodeInfo(
         "SpiNNaker: time step or option not accepted",
-        "sPyNNaker's time step is a whole number of microseconds, at least 100. Options (`--set`) of the target are eprop (r_stdp or static), "
+        "sPyNNaker's time step is a whole number of microseconds, at least 100. Options (`--set`) of the target are "
+        "eprop (r_stdp or static), "
         "rate and source_rate (Hz).",
     ),
     "NC321": CodeInfo(
         "SpiNNaker: neuron model has no sPyNNaker form",
-        "The population mixes neurons with and without synaptic current, resets to a value at or above its threshold, or is of a model that "
+        "The population mixes neurons with and without synaptic current, resets to a value at or above its threshold, or "
+        "is of a model that "
         "sPyNNaker does not have.",
     ),
     "NC322": CodeInfo(
         "SpiNNaker: reset by subtraction",
-        "sPyNNaker's neurons reset to a value. With --allow-approximation they reset to 0, and what the membrane exceeds the threshold by is lost.",
+        "sPyNNaker's neurons reset to a value. With --allow-approximation they reset to v_leak, and what the membrane exceeds "
+        "the threshold by is lost.",
     ),
     "NC323": CodeInfo(
         "SpiNNaker: no lower bound of the membrane", "sPyNNaker's LIF has no v_min. With --allow-approximation the bound is left out."
     ),
     "NC324": CodeInfo(
         "SpiNNaker: no adaptive threshold",
-        "sPyNNaker has no model whose threshold rises. With --allow-approximation an adaptation current of the same steady effect stands in.",
+        "sPyNNaker has no model whose threshold rises. With --allow-approximation an adaptation current of the same "
+        "steady effect stands in.",
     ),
     "NC325": CodeInfo(
         "SpiNNaker: no e-prop",
-        "Released sPyNNaker has no e-prop synapse. With --allow-approximation, synapses into spiking populations learn by reward-modulated STDP "
+        "Released sPyNNaker has no e-prop synapse. With --allow-approximation, synapses into spiking populations learn "
+        "by reward-modulated STDP "
         "(which is not e-prop), those into readouts are static; `--set eprop=static` freezes all.",
     ),
     "NC326": CodeInfo(
@@ -292,12 +300,24 @@ CODES: dict[str, CodeInfo] = {
     ),
     "NC328": CodeInfo(
         "SpiNNaker: number outside fixed point",
-        "Neuron parameters are s16.15 numbers (range 65536, resolution 3e-5), weights have 16 bits. The message names the number. Very long "
+        "Neuron parameters are s16.15 numbers (range 65536, resolution 3e-5), weights have 16 bits. The message names "
+        "the number. Very long "
         "time constants are shortened with --allow-approximation.",
     ),
     "NC329": CodeInfo(
         "SpiNNaker 2: mapping only",
-        "sPyNNaker brings binaries for SpiNNaker 1 only. With --allow-approximation the program is written and maps on a virtual SpiNNaker 2 board.",
+        "sPyNNaker brings binaries for SpiNNaker 1 only. With --allow-approximation the program is written and maps on a "
+        "virtual SpiNNaker 2 board.",
+    ),
+    "NC340": CodeInfo(
+        "SpiNNaker: spikes are paired without the delay",
+        "A pre spike is paired with post spikes when it arrives; sPyNNaker pairs it when it is sent. With --allow-approximation the "
+        "amplitudes are corrected for the mean delay; pairs whose lag lies within the delay count differently.",
+    ),
+    "NC341": CodeInfo(
+        "SpiNNaker: unsigned eligibility",
+        "The eligibility of reward-modulated STDP is an unsigned number on SpiNNaker. With --allow-approximation post-before-pre pairs "
+        "only take away what pre-before-post pairs brought.",
     ),
     "NC310": CodeInfo(
         "neuron parameter outside Loihi's registers",
@@ -316,7 +336,8 @@ CODES: dict[str, CodeInfo] = {
     "NC314": CodeInfo("loss replaced on Loihi", "The readout sends y - y*; a softmax over the readout is not expressed."),
     "NC315": CodeInfo(
         "symmetric feedback on Loihi",
-        "Feedback weights cannot follow the readout's weights; they stay at the initial ones. `feedback: {random: ...}` needs no approximation.",
+        "Feedback weights cannot follow the readout's weights; they stay at the initial ones. `feedback: {random: ...}` "
+        "needs no approximation.",
     ),
     "NC316": CodeInfo(
         "eligibility trace replaced on Loihi",
@@ -329,7 +350,8 @@ CODES: dict[str, CodeInfo] = {
     ),
     "NC319": CodeInfo(
         "learning rate below Loihi's resolution",
-        "At this learning rate an error of the reference size gives a learning signal that rounds to 0. Raise the learning rate, or say how "
+        "At this learning rate an error of the reference size gives a learning signal that rounds to 0. Raise the "
+        "learning rate, or say how "
         "large errors are with `--set error_scale=...`.",
     ),
     "NC330": CodeInfo(
@@ -339,23 +361,27 @@ CODES: dict[str, CodeInfo] = {
     ),
     "NC331": CodeInfo(
         "NEST: no synaptic current",
-        "NEST's e-prop models take delta input, and in its iaf_psc_exp a spike's current reaches the membrane one step later than in a cuba_lif. "
+        "NEST's e-prop models take delta input, and in its iaf_psc_exp a spike's current reaches the membrane one step "
+        "later than in a cuba_lif. "
         "Use lif, alif, or a leaky_readout without tau_syn.",
     ),
     "NC332": CodeInfo("NEST: threshold too low", "NEST requires v_reset and v_min to lie below v_threshold."),
     "NC333": CodeInfo(
         "NEST: e-prop without an equal in NEST",
-        "NEST has no cross-entropy loss, no sign constraint, and no feedback that follows the readout's weights. With --allow-approximation the "
+        "NEST has no cross-entropy loss, no sign constraint, and no feedback that follows the readout's weights. With "
+        "--allow-approximation the "
         "loss is the mean squared error, signs are free, and symmetric feedback stays at the initial readout weights.",
     ),
     "NC334": CodeInfo(
         "NEST: STDP",
-        "NEST's stdp_synapse pairs spikes after a dendritic delay and its e-prop neurons keep no STDP trace, so that no network of ours would "
+        "NEST's stdp_synapse pairs spikes after a dendritic delay and its e-prop neurons keep no STDP trace, so that no "
+        "network of ours would "
         "learn the same. Target spinnaker has both rules.",
     ),
     "NC335": CodeInfo(
         "NEST: rules of one population disagree",
-        "Surrogate, filters, regularisation, cutoff and feedback belong to the neuron in NEST: all e-prop rules into a population must agree "
+        "Surrogate, filters, regularisation, cutoff and feedback belong to the neuron in NEST: all e-prop rules into a "
+        "population must agree "
         "in them. Optimizers and bounds may differ.",
     ),
     "NC336": CodeInfo("NEST: weight outside its bounds", "NEST refuses plastic weights that start outside weight_bounds."),
@@ -368,7 +394,8 @@ CODES: dict[str, CodeInfo] = {
     # --- NC4xx: does not fit ----------------------------------------------------------------------------------------------
     "NC401": CodeInfo(
         "one neuron exceeds a core",
-        "A neuron with all its synapses needs more than one core has, so no partition exists. Lower its fan-in or fan-out, or take a machine "
+        "A neuron with all its synapses needs more than one core has, so no partition exists. Lower its fan-in or "
+        "fan-out, or take a machine "
         "with larger cores.",
         ExitCode.DOES_NOT_FIT,
     ),
@@ -413,7 +440,8 @@ CODES: dict[str, CodeInfo] = {
     ),
     "NC601": CodeInfo(
         "mapping: neuron without a legal place",
-        "The verifier found a neuron without a part, or a part on a chip or core that does not exist, is reserved, or is taken twice. A defect "
+        "The verifier found a neuron without a part, or a part on a chip or core that does not exist, is reserved, or is "
+        "taken twice. A defect "
         "of the mapper (or of a stored mapping that was edited): please report it.",
         ExitCode.MISMATCH,
     ),

@@ -7,6 +7,8 @@ their order is that of their stored values (``.tocoo()``). Nothing is unpickled.
 from __future__ import annotations
 
 import io
+import re
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from neurocompile.ir._types import FloatArray
 from neurocompile.ir.connectivity import Explicit
 from neurocompile.ir.errors import Diagnostic, InputError, SourceSpan, did_you_mean
 from neurocompile.ir.npz import AnyArray, load_npz
+from neurocompile.ir.units import NUMBER
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 SUFFIXES = (".npz", *CSV_SUFFIXES)
@@ -162,12 +165,12 @@ def _split(path: Path, line: str) -> list[str]:
     return [f.strip() for f in (line.split(separator) if separator in line else line.split() if separator == "\t" else [line])]
 
 
+_CSV_NUMBER = re.compile(rf"{NUMBER}|[-+]?(?:inf|infinity|nan)", re.IGNORECASE)
+
+
 def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    """Whether a cell is a number as other tools write it: Python's float() would also take '1_0' and digits of other scripts."""
+    return _CSV_NUMBER.fullmatch(text) is not None
 
 
 def _table(path: Path) -> tuple[list[str] | None, FloatArray, list[int]]:
@@ -181,12 +184,16 @@ def _table(path: Path) -> tuple[list[str] | None, FloatArray, list[int]]:
     if not rows:
         return header, np.zeros((0, len(header) if header else 0)), []
     width = len(header) if header else len(_split(path, rows[0][1]))
-    fields = [_split(path, line) for _, line in rows]
-    try:
-        if all(len(f) == width for f in fields):
-            return header, np.array(fields, dtype=np.float64), [i for i, _ in rows]
-    except ValueError:
+    try:  # NumPy's parser is twenty times as fast; it is right where it is content, and silent about where it is not
+        separator = "\t" if path.suffix.lower() == ".tsv" or ("\t" in rows[0][1] and "," not in rows[0][1]) else ","
+        table = np.loadtxt([line for _, line in rows], delimiter=separator, comments=None, ndmin=2)
+        if table.shape[1] == width:
+            return header, table, [i for i, _ in rows]
+    except (ValueError, OverflowError):
         pass
+    fields = [_split(path, line) for _, line in rows]
+    if all(len(f) == width for f in fields) and all(map(_is_number, chain.from_iterable(fields))):
+        return header, np.array(fields, dtype=np.float64), [i for i, _ in rows]
     found = []
     for (number, line), cells in zip(rows, fields, strict=True):
         if len(cells) != width:

@@ -213,9 +213,11 @@ class STDP:
             _range(type(self).__name__, field, getattr(self, field), 0.0, np.inf, open_low=True, open_high=True)
         for field in ("a_plus", "a_minus"):
             _range(type(self).__name__, field, getattr(self, field), 0.0, np.inf, open_high=True)
-        if not self.weight_bounds[0] <= self.weight_bounds[1]:
+        if not -np.inf < self.weight_bounds[0] <= self.weight_bounds[1] < np.inf:  # changes are multiples of the bounds
             raise InputError.of(
-                "NC201", f"weight_bounds are {list(self.weight_bounds)}, low must not exceed high", field=("weight_bounds",)
+                "NC201",
+                f"weight_bounds are {list(self.weight_bounds)}, must be finite, and low must not exceed high",
+                field=("weight_bounds",),
             )
 
 
@@ -244,6 +246,7 @@ class RSTDP(STDP):
         STDP.__post_init__(self)
         for field in ("tau_c", "tau_d"):
             _range("r_stdp", field, getattr(self, field), 0.0, np.inf, open_low=True, open_high=True)
+        _range("r_stdp", "reward_weight", self.reward_weight, -np.inf, np.inf, open_low=True, open_high=True)
 
 
 LearningRule = EProp | STDP | RSTDP

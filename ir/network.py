@@ -32,6 +32,7 @@ from neurocompile.ir.values import Constant, Uniform, Values, ValueSpec
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_. ]{0,99}")
 _PROJECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_. >-]{0,219}")
+_NETWORK_NAME = re.compile(r"\w[\w. -]{0,99}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -163,6 +164,8 @@ class Network:
     Attributes
     ----------
     name : str
+        Letters (of any alphabet), digits, ``_``, ``.``, ``-`` and spaces, starting with a letter, digit or ``_``: folders are named
+        after it.
     dt : float
         Step, s, > 0.
     seed : int
@@ -241,6 +244,12 @@ class Network:
         return replace(self, seed=seed)
 
 
+def safe_network_name(text: str) -> str:
+    """Return a name that :class:`Network` allows, made from any text (a file's stem): what may not stand becomes ``_``."""
+    name = re.sub(r"[^\w. -]", "_", text)[:99]
+    return name if _NETWORK_NAME.fullmatch(name) else f"_{name}"
+
+
 def _duplicates(kind: str, names: list[str]) -> Iterator[Diagnostic]:
     seen: set[str] = set()
     for index, name in enumerate(names):
@@ -258,6 +267,13 @@ def _verify(network: Network) -> Iterator[Diagnostic]:
     if not (np.isfinite(network.dt) and network.dt > 0):
         yield Diagnostic(code="NC201", message=f"dt is {network.dt:g} s, must be > 0", field=("dt",))
         return
+    if not _NETWORK_NAME.fullmatch(network.name):
+        yield Diagnostic(
+            code="NC208",
+            message=f"network name {network.name[:120]!r} is not allowed",
+            help="use letters, digits, '_', '.', '-' and spaces, starting with a letter, a digit or '_'; at most 100 characters",
+            field=("name",),
+        )
     if not 0 <= network.seed < 2**63:
         yield Diagnostic(code="NC201", message=f"seed is {network.seed}, must lie in 0 .. 2^63-1", field=("seed",))
     if not network.populations:
@@ -408,6 +424,21 @@ def _verify_plastic(
 def _verify_rules(network: Network, populations: dict[str, Population]) -> Iterator[Diagnostic]:
     for rule in network.rules:
         place = ("rules", rule.name)
+        if not _NAME.fullmatch(rule.name):
+            yield Diagnostic(
+                code="NC208",
+                message=f"rule name {rule.name[:120]!r} is not allowed",
+                help="use letters, digits, '_', '.' and spaces, starting with a letter or '_'",
+                field=place,
+            )
+        if isinstance(rule, RSTDP) and rule.reward in populations and not populations[rule.reward].model.spikes:
+            yield Diagnostic(
+                code="NC210",
+                message=f"rule '{rule.name}': reward population '{rule.reward}' is a {populations[rule.reward].model.kind}, "
+                "which sends no spikes",
+                help="name a population that spikes: its spikes are the reward",
+                field=(*place, "reward"),
+            )
         if isinstance(rule, RSTDP) and rule.reward not in populations:
             yield Diagnostic(
                 code="NC207",
@@ -486,4 +517,4 @@ def _verify_task(network: Network, populations: dict[str, Population]) -> Iterat
             yield Diagnostic(code="NC210", message=f"task: input '{task.input}' must be a spike_source", field=("task", "input"))
 
 
-__all__ = ["Network", "Population", "Projection"]
+__all__ = ["Network", "Population", "Projection", "safe_network_name"]

@@ -27,8 +27,8 @@ from neurocompile.ir.errors import Diagnostic, InputError
 class Reset(str, Enum):
     """What a spike does to the membrane.
 
-    SUBTRACT: ``v -= v_threshold - v_leak`` in the step of the spike; the membrane goes on integrating while refractory, only spiking and the
-    surrogate gradient are gated (NEST ``eprop_iaf``).
+    SUBTRACT: ``v -= v_threshold - v_leak`` in the step of the spike; the membrane goes on integrating while refractory, only spiking and
+    the surrogate gradient are gated (NEST ``eprop_iaf``).
     TO_VALUE: ``v = v_reset``, and the membrane is clamped there while refractory, input lost (NEST ``eprop_iaf_psc_delta``).
     """
 
@@ -259,3 +259,19 @@ def decay(tau: Param, dt: float, integration: Integration, n: int) -> FloatArray
     with np.errstate(divide="ignore"):
         ratio = np.where(values > 0, dt / values, np.inf)
     return np.exp(-ratio) if integration is Integration.EXACT else np.maximum(1.0 - ratio, 0.0)
+
+
+__all__ = [
+    "ALIF",
+    "LIF",
+    "MODELS",
+    "CubaLIF",
+    "Integration",
+    "LeakyReadout",
+    "NeuronModel",
+    "Param",
+    "Reset",
+    "SpikeSource",
+    "decay",
+    "expand",
+]

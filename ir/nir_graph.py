@@ -23,6 +23,8 @@ from neurocompile.ir.nir_linear import Shape, linear_map, size
 SPIKING = (nir.IF, nir.LIF, nir.CubaLIF, nir.Threshold)
 GRADED = (nir.LI, nir.CubaLI)
 NEURONS = SPIKING + GRADED
+MAX_NEURONS = 50_000_000
+"""Of one node: the matrices of its paths need about 30 bytes a neuron."""
 LINEAR = (nir.Linear, nir.Affine, nir.Scale, nir.Conv1d, nir.Conv2d, nir.SumPool2d, nir.AvgPool2d, nir.Flatten, nir.Delay)
 SUPPORTED = (nir.Input, nir.Output, *NEURONS, *LINEAR)
 SUPPORTED_NAMES = tuple(sorted(t.__name__ for t in SUPPORTED))
@@ -60,9 +62,7 @@ def flatten(graph: Any) -> FlatGraph:
         if not isinstance(node, SUPPORTED):
             found.append(unsupported(name, type(node).__name__))
             continue
-        for key, value in vars(node).items():
-            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
-                found.append(Diagnostic(code="NC203", message=f"node '{name}': {key} has a value that is not finite"))
+        found.extend(_bad_values(name, node))
     seen: set[tuple[str, str]] = set()
     for edge in edges:
         for end in edge:
@@ -84,6 +84,33 @@ def flatten(graph: Any) -> FlatGraph:
     if found:
         raise InputError(found)
     return FlatGraph(nodes=nodes, edges=tuple(edges), inputs=inputs, outputs=outputs)
+
+
+_NO_NUMBERS = {"input_type", "output_type", "metadata", "name"}
+
+
+def _bad_values(name: str, node: Any) -> Iterator[Diagnostic]:
+    """Yield a finding for each parameter that is not made of finite real numbers (a file can hold anything under any name)."""
+    for key, value in vars(node).items():
+        if key in _NO_NUMBERS or value is None or (key == "padding" and isinstance(value, str | bytes)):
+            continue
+        array = np.asarray(value)
+        if array.dtype.kind not in "iufb" or array.size == 0:
+            what = f"no {array.dtype} values" if array.size == 0 else str(array.dtype)
+            yield Diagnostic(code="NC143", message=f"node '{name}' ({type(node).__name__}): {key} holds {what}, must hold numbers")
+        elif not np.isfinite(array).all():
+            yield Diagnostic(code="NC203", message=f"node '{name}': {key} has a value that is not finite")
+    if isinstance(node, nir.Input | nir.Output):
+        array = np.asarray(_declared(node))
+        whole = array.dtype.kind in "iufb" and np.isfinite(array).all() and np.all(array == np.rint(array))
+        if not whole or array.ndim > 1 or array.size == 0:
+            yield Diagnostic(code="NC143", message=f"node '{name}' ({type(node).__name__}): its shape is no list of whole numbers")
+
+
+def _declared(node: Any) -> Any:
+    """Return the shape that an Input or Output declares."""
+    types = node.input_type if isinstance(node, nir.Input) else node.output_type
+    return next(iter(types.values()), None)
 
 
 def unsupported(name: str, kind: str) -> Diagnostic:
@@ -144,6 +171,11 @@ def compose(graph: FlatGraph, dt: float) -> tuple[dict[str, Signal], tuple[str, 
     for name in order:
         if name in graph.outputs:
             result[name] = _sum(name, [made[p] for p in before[name]])
+            declared = tuple(int(v) for v in np.atleast_1d(_declared(graph.nodes[name])))
+            if size(declared) != size(result[name].shape):
+                raise InputError.of(
+                    "NC143", f"node '{name}' (Output) has shape {declared}, but gets a tensor of shape {result[name].shape}"
+                )
         else:
             made[name] = _apply(name, graph.nodes[name], _sum(name, [made[p] for p in before[name]]), dt, notes)
     for name in sources - set(graph.inputs):
@@ -177,9 +209,7 @@ def is_identity(signal: Signal) -> bool:
 
 def node_shape(node: Any) -> Shape:
     """Return the tensor shape of a neuron's parameters or of an Input; () becomes (1,)."""
-    values = (
-        node.input_type["input"] if isinstance(node, nir.Input) else vars(node)["threshold" if isinstance(node, nir.Threshold) else "r"]
-    )
+    values = _declared(node) if isinstance(node, nir.Input) else vars(node)["threshold" if isinstance(node, nir.Threshold) else "r"]
     shape = tuple(int(v) for v in np.atleast_1d(values)) if isinstance(node, nir.Input) else np.shape(values)
     return shape or (1,)
 
@@ -187,7 +217,9 @@ def node_shape(node: Any) -> Shape:
 def _source(name: str, node: Any) -> Signal:
     shape = node_shape(node)
     if size(shape) < 1 or min(shape) < 1:
-        raise InputError.of("NC205", f"node '{name}' has shape {shape}: no neurons")
+        raise InputError.of("NC205", f"node '{name}' has shape {shape}: no neurons", help="give every dimension a size of at least 1")
+    if size(shape) > MAX_NEURONS:
+        raise InputError.of("NC146", f"node '{name}' of shape {shape} has {size(shape)} neurons, at most {MAX_NEURONS} are read")
     return Signal(shape=shape, terms={(name, 0): sparse.identity(size(shape), format="csr")}, bias=np.zeros(size(shape)))
 
 

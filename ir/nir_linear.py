@@ -7,6 +7,7 @@ at the end, and needs stride 1; average pooling divides by the whole kernel, pad
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ class LinearMap:
 
 def size(shape: Shape) -> int:
     """Return the number of elements of a tensor."""
-    return int(np.prod(shape, dtype=np.int64))
+    return math.prod(shape)
 
 
 def _mismatch(name: str, kind: str, needs: str, incoming: Shape) -> InputError:
@@ -48,11 +49,12 @@ def _mismatch(name: str, kind: str, needs: str, incoming: Shape) -> InputError:
 
 def _numbers(value: Any, length: int, what: str, low: int) -> list[int]:
     """Return ``length`` integers from one number or an array."""
-    array = np.atleast_1d(np.asarray(value)).astype(np.int64)
-    if array.size == 1:
-        array = np.repeat(array, length)
-    if array.shape != (length,) or array.min() < low:
-        raise InputError(InputError.of("NC143", f"{what} is {np.asarray(value).tolist()}, needs {length} numbers >= {low}").diagnostics)
+    given = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    array = np.repeat(given, length) if given.size == 1 else given
+    if array.shape != (length,) or array.min() < low or np.any(array != np.rint(array)):
+        raise InputError(
+            InputError.of("NC143", f"{what} is {np.asarray(value).tolist()}, needs {length} whole numbers >= {low}").diagnostics
+        )
     return [int(v) for v in array]
 
 
@@ -136,7 +138,7 @@ def convolution_matrix(
 def _convolution(name: str, node: Any, incoming: Shape) -> LinearMap:
     kind, dimensions = type(node).__name__, 1 if isinstance(node, nir.Conv1d) else 2
     weight = np.asarray(node.weight)
-    groups = int(np.asarray(node.groups).ravel()[0])
+    (groups,) = _numbers(node.groups, 1, f"node '{name}': groups", 1)
     if weight.ndim != dimensions + 2:
         raise InputError.of("NC143", f"node '{name}' ({kind}): weight has shape {weight.shape}, needs {dimensions + 2} dimensions")
     if node.input_shape is not None:
@@ -189,7 +191,7 @@ def _dense(name: str, node: Any, incoming: Shape) -> LinearMap:
 
 def _flatten(name: str, node: Any, incoming: Shape) -> LinearMap:
     n = len(incoming)
-    start, end = (int(np.asarray(v).ravel()[0]) for v in (node.start_dim, node.end_dim))
+    start, end = (_numbers(v, 1, f"node '{name}': start_dim and end_dim", -n)[0] for v in (node.start_dim, node.end_dim))
     start, end = (start + n if start < 0 else start), (end + n if end < 0 else end)
     if n == 1:
         start = end = 0  # already flat, whatever a batch dimension once was

@@ -27,7 +27,7 @@ import numpy as np
 from neurocompile.ir._types import FloatArray, Param
 from neurocompile.ir.connectivity import Explicit
 from neurocompile.ir.errors import Diagnostic, InputError
-from neurocompile.ir.network import Network, Population, Projection
+from neurocompile.ir.network import Network, Population, Projection, safe_network_name
 from neurocompile.ir.neurons import LIF, CubaLIF, Integration, LeakyReadout, NeuronModel, Reset, SpikeSource
 from neurocompile.ir.nir_graph import SUPPORTED_NAMES, FlatGraph, Signal, compose, flatten, is_identity, node_shape, unsupported
 from neurocompile.ir.nir_linear import size
@@ -64,6 +64,8 @@ def read_nir(path: str | Path, *, dt: float | None, seed: int | None = None) -> 
         return network_from_nir(_load(Path(path)), dt=dt, seed=seed, name=Path(path).stem, source=str(path))
     except InputError as error:
         raise InputError(d if d.span or d.file else replace(d, file=str(path)) for d in error.diagnostics) from None
+    except MemoryError as error:
+        raise InputError.of("NC146", f"needs more memory than there is: {error}", file=str(path), help="read a smaller network") from None
 
 
 def network_from_nir(graph: Any, *, dt: float, seed: int | None = None, name: str = "nir", source: str = "nir") -> Network:
@@ -110,7 +112,7 @@ def network_from_nir(graph: Any, *, dt: float, seed: int | None = None, name: st
             else:
                 said.append(f"no projection from '{names[origin]}' to '{names[node_name]}': all weights are 0")
     return Network(
-        name=name,
+        name=safe_network_name(name),
         dt=dt,
         seed=1 if seed is None else seed,
         populations=tuple(populations.values()),
@@ -127,7 +129,7 @@ def _load(path: Path) -> Any:
         with h5py.File(path, "r") as file:
             kind = _kind(file["node"])
             found = list(_unknown_types(file["node"], ""))
-    except (OSError, KeyError, AttributeError, ValueError, RecursionError) as error:
+    except Exception as error:  # h5py raises OSError, KeyError, TypeError, RuntimeError ... for what a damaged file holds
         raise InputError.of("NC140", f"is not a NIR file: {error}", help="NIR files are HDF5 files written by nir.write") from None
     if kind != "NIRGraph":
         raise InputError.of("NC144", f"holds a single {kind} node, not a graph")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import tempfile
@@ -28,6 +29,7 @@ def load_npz(path: str | Path) -> dict[str, AnyArray]:
             if not isinstance(archive, np.lib.npyio.NpzFile):  # np.load gives the array itself for .npy
                 raise ValueError("it holds a single array, not an .npz archive")
             with archive:
+                _check_sizes(archive.zip)
                 return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise InputError.of("NC105", "file does not exist", file=str(path)) from None
@@ -36,6 +38,33 @@ def load_npz(path: str | Path) -> dict[str, AnyArray]:
         raise InputError.of("NC106", f"cannot be read as .npz: {_reason(error)}", file=str(path), help=_NPZ_HELP) from None
     except (zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, TypeError) as error:
         raise InputError.of("NC106", f"cannot be read as .npz: {_reason(error)}", file=str(path), help=_NPZ_HELP) from None
+
+
+def _check_sizes(archive: zipfile.ZipFile) -> None:
+    """Raise ValueError, before anything is decompressed, if the arrays cannot be what the headers say or would fill the memory."""
+    total = 0
+    for entry in archive.infolist():
+        name = entry.filename.removesuffix(".npy")[:60]
+        with archive.open(entry) as member:
+            version = np.lib.format.read_magic(member)  # type: ignore[no-untyped-call]
+            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+            if read_header is None:  # 3.0 is for names of fields in Unicode
+                raise ValueError(f"array '{name}' is no plain array (.npy version {version[0]}.{version[1]})")
+            shape, _, dtype = read_header(member)  # type: ignore[no-untyped-call]
+        claimed = math.prod(shape) * dtype.itemsize  # whole numbers of any size: nothing overflows
+        if claimed > entry.file_size and not dtype.hasobject:  # objects are refused by NumPy
+            raise ValueError(f"array '{name}' of shape {shape} needs {claimed} bytes, the file holds {entry.file_size}")
+        total += entry.file_size
+    if total > physical_memory():
+        raise ValueError(f"its arrays need {total / 2**30:.1f} GiB, this machine has {physical_memory() / 2**30:.1f} GiB of memory")
+
+
+def physical_memory() -> float:
+    """Return the machine's memory in bytes; infinity where the system does not say (no check beforehand then)."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return float("inf")
 
 
 _NPZ_HELP = "save plain arrays (no objects) with np.savez"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from neurocompile.ir.counter_rng import stream_key
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.learning import EProp, ExplicitFeedback, RandomFeedback, SymmetricFeedback
 from neurocompile.ir.network import Network, Projection
+from neurocompile.ir.npz import physical_memory
 from neurocompile.ir.sampling import (
     cell_lists,
     counting_sort,
@@ -126,7 +126,7 @@ def realise(network: Network, projection: Projection, *, dtype: WeightType = np.
     """
     expected = expected_synapses(network, projection)
     needed = expected * (np.dtype(dtype).itemsize + 9 + 8)  # pre, post, delay; float64 draws on the way
-    memory = _physical_memory()
+    memory = physical_memory()
     if needed > memory:
         raise _too_many(projection, expected, needed, memory)
     try:
@@ -233,13 +233,6 @@ def realise_feedback(network: Network, rule: EProp, hidden_name: str) -> FloatAr
         np.add.at(result, (pre, post), weight)
     result.setflags(write=False)
     return result
-
-
-def _physical_memory() -> float:
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not a POSIX system: no check beforehand
-        return float("inf")
 
 
 def _too_many(projection: Projection, expected: float, needed: float, memory: float) -> InputError:

@@ -87,9 +87,9 @@ def unpack_network(text: str, arrays: Mapping[str, AnyArray], *, file: str) -> N
         if tree["format"] != FORMAT:
             raise ValueError(f"format is {tree['format']!r}, this version reads {FORMAT!r}")
         net = _unpack(tree["network"], arrays)
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except InputError as error:
+        raise InputError(d if d.span or d.file else dataclasses.replace(d, file=file) for d in error.diagnostics) from None
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise InputError.of("NC161", f"is not a stored network: {error}", file=file, help="build it again") from None
     if not isinstance(net, Network):
         raise InputError.of("NC161", "does not hold a network", file=file, help="build it again")

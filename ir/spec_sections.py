@@ -11,6 +11,8 @@ from neurocompile.ir.spec_types import BAD, Choice, Definitions, Kind, Path_, Re
 from neurocompile.ir.task import DataSet
 from neurocompile.ir.yaml_source import MappingNode, Node, ScalarNode, SequenceNode
 
+_NO_MERGE = "merge keys are not read (YAML 1.2 has none): write the keys out, or name a whole value by an alias"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
@@ -101,6 +103,8 @@ class Section(Kind):
             if entry is None:
                 known = [f.key for f in self.fields]
                 fix = did_you_mean(key.text[:60], known) or "remove it: no keys are known here"
+                if key.text == "<<":
+                    fix = _NO_MERGE
                 ctx.fail("NC108", f"{self.name}: unknown key '{key.text[:60]}'", key, fix)
                 continue
             self._value(entry, value, parsed, ctx)
@@ -262,7 +266,8 @@ class Discriminated(Kind):
         if not chosen:
             known = {f.key for s in self.sections.values() for f in s.fields}
             typo = [k for k, _ in node.pairs if k.text not in known]
-            help_text = f"add `{self.key}:` ({', '.join(self.sections)})"
+            merged = any(k.text == "<<" for k in typo)
+            help_text = _NO_MERGE if merged else f"add `{self.key}:` ({', '.join(self.sections)})"
             return ctx.fail("NC109", f"'{self.key}' is missing", typo[0] if typo else node, help_text)
         name = Choice(values={n: n for n in self.sections}, what=self.what).read(chosen[0], ctx)
         return BAD if name is BAD else self.sections[name].read(node, ctx)

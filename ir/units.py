@@ -118,7 +118,7 @@ def parse_quantity(given: str | float, dimension: Dimension) -> Quantity:
         raise InputError.of("NC114", f"expected a {dimension.value}, got '{given[:60]}'", help=example)
     number, unit = match.groups()
     if unit is None:
-        return parse_quantity(_shift(number, 0), dimension)
+        return parse_quantity(_finite(_shift(number, 0), given), dimension)
     if unit not in UNITS[dimension]:
         other = _dimension_of(unit)
         what = f"'{unit[:40]}' is a unit of {other.value}" if other else f"unknown unit '{unit[:40]}'"
@@ -129,10 +129,13 @@ def parse_quantity(given: str | float, dimension: Dimension) -> Quantity:
         elif other is None and (near := did_you_mean(unit[:40], UNITS[dimension])) and near.startswith("did"):
             fix = near
         raise InputError.of("NC116", f"{what}, expected a {dimension.value}", help=fix)
-    value = _shift(number, UNITS[dimension][unit])
+    return Quantity(value=_finite(_shift(number, UNITS[dimension][unit]), given), unit=unit)
+
+
+def _finite(value: float, given: str) -> float:
     if math.isinf(value):
         raise InputError.of("NC114", f"'{given[:40]}' is too large for a float64", help="write .inf for infinity")
-    return Quantity(value=value, unit=unit)
+    return value
 
 
 def _with_units(value: float, dimension: Dimension) -> str:

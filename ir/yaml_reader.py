@@ -13,7 +13,7 @@ from typing import Any
 from neurocompile.ir.connectivity import Explicit
 from neurocompile.ir.errors import Diagnostic, InputError, SourceSpan, did_you_mean
 from neurocompile.ir.learning import RSTDP, STDP, EProp, LearningRule
-from neurocompile.ir.network import Network, Population, Projection
+from neurocompile.ir.network import Network, Population, Projection, safe_network_name
 from neurocompile.ir.neurons import MODELS
 from neurocompile.ir.spec import ROOT
 from neurocompile.ir.spec_build import MAX_READER_ARRAY, construct, draw, is_empty, place, tuples
@@ -127,12 +127,12 @@ class _Assembly:
         projections = self._projections(values.get("projections", []))
         task = construct(Task, values["task"], ctx) if "task" in values else None
         self._place_section(("task",), self.root.nodes.get("task"), values.get("task"))
-        for name in ("dt", "seed", "populations"):
+        for name in ("name", "dt", "seed", "populations"):
             self.nodes[(name,)] = self.root.at(name)
         if "dt" in values and ctx.dt is None:
             ctx.fail("NC201", f"dt is {values['dt']:g} s, must be > 0 and finite", self.root.at("dt"), "write for example 1 ms")
         everything = {
-            "name": values.get("name", self.stem),
+            "name": values.get("name", safe_network_name(self.stem)),
             "dt": ctx.dt if ctx.dt is not None else 1e-3,
             "seed": self.seed,
             "source": ctx.source.file,
@@ -265,7 +265,9 @@ class _Assembly:
             return True
         kind, last = found.field[0], found.field[-1]
         if kind == "rules":
-            return found.code == "NC207" and last == "reward" and not self._bad_reward(found, arguments)
+            if found.code == "NC207":
+                return last == "reward" and not self._bad_reward(found, arguments)
+            return found.code == "NC208" or last == "reward"
         if kind == "task" and isinstance(last, str):
             return getattr(arguments["task"], last, None) not in self.declared["populations"] or found.code != "NC207"
         return kind != "populations"

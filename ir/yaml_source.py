@@ -7,6 +7,7 @@ control characters, text that is not UTF-8, and anything beyond the limits below
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from neurocompile.ir.errors import InputError, SourceSpan
 MAX_BYTES = 16 * 2**20
 """A description, not data: arrays belong into .npz files."""
 MAX_DEPTH = 40
+_FEW_LEVELS = "descriptions need about six levels"
 MAX_NODES = 500_000
 """Values after expanding aliases; reading so many takes about three seconds."""
 
@@ -82,11 +84,13 @@ class Source:
     def __init__(self, text: str, file: str) -> None:
         self.file = file
         self.lines = _LINE_BREAK.split(text)
+        self._shown: dict[int, str] = {}  # one copy a line: a line may have 16 MiB and a thousand findings
 
     def span_at(self, line: int, column: int) -> SourceSpan:
         """Return the place; the line's text is shown with tabs as single spaces, so that the caret stands right."""
-        text = self.lines[line - 1] if 0 < line <= len(self.lines) else None
-        return SourceSpan(file=self.file, line=line, column=column, text=None if text is None else text.replace("\t", " "))
+        if 0 < line <= len(self.lines) and line not in self._shown:
+            self._shown[line] = self.lines[line - 1].replace("\t", " ")
+        return SourceSpan(file=self.file, line=line, column=column, text=self._shown.get(line))
 
     def span(self, node: Node) -> SourceSpan:
         """Return the place of a node."""
@@ -99,19 +103,22 @@ class Source:
 
 
 def resolve_plain(text: str) -> Scalar:
-    """Return the value of a plain (unquoted) scalar under YAML 1.2's core schema; ValueError for a number too long to be one."""
+    """Return the value of a plain (unquoted) scalar under YAML 1.2's core schema; ValueError (which says why) for a number too large."""
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):
         if len(text) > _MAX_INT_DIGITS:
-            raise ValueError("too many digits")
+            raise ValueError(f"a number of {len(text)} digits is too long")
         return int(text)
-    if _OCTAL.fullmatch(text):
-        return int(text[2:], 8)
-    if _HEX.fullmatch(text):
-        return int(text[2:], 16)
+    if _OCTAL.fullmatch(text) or _HEX.fullmatch(text):
+        if len(text) > _MAX_INT_DIGITS:
+            raise ValueError(f"a number of {len(text)} digits is too long")
+        return int(text[2:], 8 if text[1] == "o" else 16)
     if _FLOAT.fullmatch(text):
-        return float(text)
+        value = float(text)
+        if math.isinf(value):
+            raise ValueError(f"{text[:40]} is too large for a float64")
+        return value
     if _INF.fullmatch(text):
         return float("-inf") if text.startswith("-") else float("inf")
     return text
@@ -128,7 +135,10 @@ def read_text(path: str | Path) -> str:
                 file=str(path),
                 help="put arrays into .npz files and refer to them by `file:`",
             )
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)  # a device has no size, and no end
+        if len(raw) > MAX_BYTES:
+            raise InputError.of("NC103", f"more than {MAX_BYTES} bytes", file=str(path), help="give a file of at most 16 MiB")
     except FileNotFoundError:
         raise InputError.of("NC105", "file does not exist", file=str(path), help="check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -184,6 +194,8 @@ class _Composer:
             mark = error.problem_mark or error.context_mark
             problem = error.problem or error.context or "syntax error"
             span = self.source.span_at(mark.line + 1, mark.column + 1) if mark else None
+            if "nesting depth" in problem:  # libyaml reads a long way ahead, and has a limit of its own
+                raise InputError.of("NC103", f"nested deeper than {MAX_DEPTH} levels", span=span, help=_FEW_LEVELS) from None
             raise InputError.of("NC101", f"not valid YAML: {problem}", span=span, help=self._syntax_help(problem, mark)) from None
         except (yaml.YAMLError, ValueError) as error:
             raise InputError.of("NC101", f"not valid YAML: {error}", file=self.source.file, help="check the file in an editor") from None
@@ -214,7 +226,7 @@ class _Composer:
 
     def _node(self, event: Any, depth: int) -> tuple[Node, int, int]:
         if depth > MAX_DEPTH:
-            raise self._fail("NC103", f"nested deeper than {MAX_DEPTH} levels", event, "descriptions need about six levels")
+            raise self._fail("NC103", f"nested deeper than {MAX_DEPTH} levels", event, _FEW_LEVELS)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, depth)
         if getattr(event, "tag", None) is not None:
@@ -254,9 +266,9 @@ class _Composer:
             return ScalarNode(text=event.value, value=event.value, **place)
         try:
             return ScalarNode(text=event.value, value=resolve_plain(event.value), **place)
-        except ValueError:
-            message = f"a number of {len(event.value)} digits"
-            raise self._fail("NC114", message, event, "write fewer digits, or quotes if it is a text") from None
+        except ValueError as error:
+            fix = "write fewer digits (.inf for infinity), or quotes if it is a text"
+            raise self._fail("NC114", str(error), event, fix) from None
 
     def _alias(self, event: Any, depth: int) -> tuple[Node, int, int]:
         known = self.anchors.get(event.anchor, ())
@@ -267,7 +279,7 @@ class _Composer:
         node, size, height = known
         self._charge(size, event)
         if depth + height - 1 > MAX_DEPTH:
-            raise self._fail("NC103", f"aliases nest deeper than {MAX_DEPTH} levels", event, "descriptions need about six levels")
+            raise self._fail("NC103", f"aliases nest deeper than {MAX_DEPTH} levels", event, _FEW_LEVELS)
         return node, size, height
 
     def _charge(self, size: int, event: Any) -> None:

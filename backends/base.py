@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from neurocompile.machine import Machine
-
 from neurocompile.ir import Network
 from neurocompile.ir.errors import Diagnostic, SdkMissingError, UnsupportedError
 from neurocompile.ir.realise import Connections
+from neurocompile.machine import Machine
 from neurocompile.mapping.problem import MappingProblem
 from neurocompile.mapping.types import Mapping
 

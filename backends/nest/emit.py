@@ -60,7 +60,7 @@ def _structure(lowered: NestNetwork, arrays: dict[str, AnyArray]) -> dict[str, A
         "populations": [_population(i, p, arrays) for i, p in enumerate(lowered.populations)],
         "projections": projections,
         "feedback": feedback,
-        "rules": [{"optimizer": optimizer} for optimizer in lowered.rules],
+        "rules": [{"optimizer": rule.optimizer, "keep_sign": rule.keep_sign} for rule in lowered.rules],
     }
 
 

@@ -46,13 +46,21 @@ class NestFeedback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NestRule:
+    """What belongs to the synapses of an e-prop rule: NEST's optimizer settings, and whether weights keep their initial sign."""
+
+    optimizer: dict[str, Any]
+    keep_sign: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NestNetwork(TargetNetwork):
     """What the emitted program builds.
 
     Attributes
     ----------
     populations : in the order of the description
-    rules : optimizer settings, one for each e-prop rule that is used
+    rules : one for each e-prop rule that is used
     rule_of : projection name -> index in ``rules``; missing: static
     feedback : learning-signal connections
     spikes_at_once : bool
@@ -60,7 +68,7 @@ class NestNetwork(TargetNetwork):
     """
 
     populations: tuple[NestPopulation, ...]
-    rules: tuple[dict[str, Any], ...]
+    rules: tuple[NestRule, ...]
     rule_of: dict[str, int]
     feedback: tuple[NestFeedback, ...]
     spikes_at_once: bool

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from neurocompile.backends.base import Approximation, BuildOptions, accept
-from neurocompile.backends.nest.lowered import NestFeedback, NestNetwork, NestPopulation
+from neurocompile.backends.nest.lowered import NestFeedback, NestNetwork, NestPopulation, NestRule
 from neurocompile.backends.nest.neurons import lower_population
-from neurocompile.ir import Adam, EProp, LeakyReadout, Loss, Network, PerInterval, Projection, SymmetricFeedback
-from neurocompile.ir._types import FloatArray
+from neurocompile.ir import Adam, EProp, LeakyReadout, Loss, Network, PerInterval, Population, Projection
+from neurocompile.ir._types import FloatArray, IntArray
 from neurocompile.ir.errors import Diagnostic, InputError, UnsupportedError
 from neurocompile.ir.realise import Connections, realise_feedback
 
-MAX_REPEATS = 200
-"""Plastic synapses from one neuron to another: each needs a copy of NEST's synapse model, of which there are a few hundred at most."""
+MAX_MODELS = 400
+"""Copies of NEST's synapse model, of which repeated synapses of a pair of neurons need one each. NEST 3.10 has room for 511 synapse models
+and brings 77."""
 _TIC_MS = 1e-3
 FLUSH_STEPS = 1000
 """Steps after which a silent neuron lets its synapses drop their history: results stay the same, memory stays bounded."""
@@ -65,7 +66,7 @@ def lower(network: Network, connections: Mapping[str, Connections], options: Bui
         )
         if not rules:
             continue
-        errors += _conflicts(population.name, rules, isinstance(population.model, LeakyReadout))
+        errors += _conflicts(network, population, rules)
         populations[index] = replace(
             populations[index], params=populations[index].params | _learning_params(network, rules[0], populations[index].kind)
         )
@@ -73,7 +74,7 @@ def lower(network: Network, connections: Mapping[str, Connections], options: Bui
             item, near_feedback = _feedback(network, connections, rules[0], population.name, eprop)
             feedback += item
             found += near_feedback
-    populations = [replace(p, params=p.params | _flush(network, p)) for p in populations]
+    populations = [replace(p, params=p.params | _flush(network, p, eprop)) for p in populations]
     if errors:
         refused = [Diagnostic(code=a.code, message=f"{a.where}: {a.what}", help=f"nearest thing that works: {a.instead}") for a in found]
         raise UnsupportedError(errors + ([] if options.allow_approximation else refused))
@@ -86,7 +87,7 @@ def lower(network: Network, connections: Mapping[str, Connections], options: Bui
         approximations=accepted,
         summary=_summary(populations, network, connections, eprop),
         populations=tuple(populations),
-        rules=tuple(_optimizer(rule) for rule in used),
+        rules=tuple(NestRule(optimizer=_optimizer(rule), keep_sign=rule.sign_constraint) for rule in used),
         rule_of={name: names.index(rule.name) for name, rule in eprop.items()},
         feedback=tuple(feedback),
         spikes_at_once=at_once,
@@ -117,7 +118,7 @@ def _no_stdp(name: str, rule: str) -> Diagnostic:
 
 def _weights(network: Network, connections: Mapping[str, Connections], eprop: Mapping[str, EProp]) -> list[Diagnostic]:
     errors: list[Diagnostic] = []
-    pairs: dict[str, list[np.ndarray[Any, Any]]] = {}
+    pairs: dict[tuple[str, str], list[IntArray]] = {}
     for name, rule in eprop.items():
         weight, (low, high) = connections[name].weight, rule.weight_bounds
         bad = np.flatnonzero((weight < low) | (weight > high))
@@ -133,18 +134,20 @@ def _weights(network: Network, connections: Mapping[str, Connections], eprop: Ma
         projection = network.projection(name)
         first, last = network.offsets[projection.pre], network.offsets[projection.post]
         pair = (connections[name].pre.astype(np.int64) + first) * network.n_neurons + connections[name].post + last
-        pairs.setdefault(rule.name, []).append(pair)
-    for rule_name, lists in pairs.items():
-        _, counts = np.unique(np.concatenate(lists), return_counts=True)
-        if counts.size and counts.max() > MAX_REPEATS:
-            errors.append(
-                Diagnostic(
-                    code="NC338",
-                    message=f"rule '{rule_name}': {counts.max()} plastic synapses lead from one neuron to another, at most {MAX_REPEATS} can be told "
-                    "apart in NEST",
-                    help="merge repeated synapses",
-                )
+        sides = {"plus": weight >= 0.0, "minus": weight < 0.0} if rule.sign_constraint else {"": np.ones(weight.size, np.bool_)}
+        for side, members in sides.items():
+            pairs.setdefault((rule.name, side), []).append(pair[members])
+    copies = {key: int(np.unique(np.concatenate(lists), return_counts=True)[1].max(initial=0)) for key, lists in pairs.items()}
+    if sum(copies.values()) > MAX_MODELS:
+        (rule_name, _), most = max(copies.items(), key=lambda item: item[1])
+        errors.append(
+            Diagnostic(
+                code="NC338",
+                message=f"rule '{rule_name}': {most} plastic synapses lead from one neuron to another; each needs a copy of NEST's "
+                f"synapse model; the network needs {sum(copies.values())} copies, NEST has room for {MAX_MODELS}",
+                help="merge repeated synapses",
             )
+        )
     return errors
 
 
@@ -160,17 +163,6 @@ def _losses(network: Network, used: list[EProp]) -> list[Approximation]:
                 effect="NEST's eprop_readout has no softmax: the error is y - y* instead of softmax(y) - y*",
             )
         )
-    found.extend(
-        Approximation(
-            code="NC333",
-            where=f"rule '{rule.name}'",
-            what="sign_constraint",
-            instead="weight_bounds alone",
-            effect="weights can change their sign",
-        )
-        for rule in used
-        if rule.sign_constraint
-    )
     return found
 
 
@@ -194,20 +186,28 @@ def _clock(used: list[EProp]) -> list[Approximation]:
     ]
 
 
-def _conflicts(population: str, rules: list[EProp], readout: bool) -> list[Diagnostic]:
-    """NEST keeps cutoff, surrogate, filters and regularisation with the target neuron: its rules must agree."""
-    names = ("trace_cutoff_steps",) if readout else ("trace_cutoff_steps", "surrogate", "kappa", "kappa_reg", "regularization", "feedback")
+def _conflicts(network: Network, population: Population, rules: list[EProp]) -> list[Diagnostic]:
+    """NEST keeps cutoff, surrogate, filters, regularisation and learning signal with the target neuron: its rules must agree."""
+    readout = isinstance(population.model, LeakyReadout)
+    names = ("trace_cutoff_steps",) if readout else ("trace_cutoff_steps", "surrogate", "kappa", "kappa_reg", "regularization")
+    differ = [(rule, name) for rule in rules[1:] for name in names if getattr(rule, name) != getattr(rules[0], name)]
+    if not readout and network.task is not None:
+        matrices = [realise_feedback(network, rule, population.name) for rule in rules]
+        differ += [(rule, "feedback") for rule, matrix in zip(rules[1:], matrices[1:], strict=True) if not _equal(matrices[0], matrix)]
     return [
         Diagnostic(
             code="NC335",
-            message=f"population '{population}' learns by the rules '{rules[0].name}' and '{rule.name}', which differ in {name}; in NEST that "
-            "belongs to the neuron",
+            message=f"population '{population.name}' learns by the rules '{rules[0].name}' and '{rule.name}', which differ in {name}; "
+            "in NEST that belongs to the neuron",
             help="use one rule for all projections into a population",
         )
-        for rule in rules[1:]
-        for name in names
-        if getattr(rule, name) != getattr(rules[0], name) or (name == "feedback" and not isinstance(rule.feedback, SymmetricFeedback))
+        for rule, name in differ
     ]
+
+
+def _equal(a: FloatArray | None, b: FloatArray | None) -> bool:
+    """Whether two feedback matrices are the same; None: symmetric."""
+    return a is b if a is None or b is None else bool(np.array_equal(a, b))
 
 
 def _learning_params(network: Network, rule: EProp, kind: str) -> dict[str, float | str | FloatArray]:
@@ -228,8 +228,15 @@ def _learning_params(network: Network, rule: EProp, kind: str) -> dict[str, floa
     return params
 
 
-def _flush(network: Network, population: NestPopulation) -> dict[str, float | str | FloatArray]:
-    return {} if population.kind == "leaky_readout" else {"flush_event_send_interval": FLUSH_STEPS * (network.dt * 1e3)}
+def _flush(network: Network, population: NestPopulation, eprop: Mapping[str, EProp]) -> dict[str, float | str | FloatArray]:
+    """Return when a silent neuron lets its synapses drop their history.
+
+    With ``each_step`` NEST's flush changes the weights before they are transmitted, so those neurons' synapses keep their whole history.
+    """
+    rules = [eprop[p.name] for p in network.synaptic_projections if p.pre == population.name and p.name in eprop]
+    if not rules or any(rule.optimizer.each_step for rule in rules):
+        return {}
+    return {"flush_event_send_interval": FLUSH_STEPS * (network.dt * 1e3)}
 
 
 def _optimizer(rule: EProp) -> dict[str, Any]:

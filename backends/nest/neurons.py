@@ -63,7 +63,7 @@ def lower_population(population: Population, dt: float) -> tuple[NestPopulation,
     if isinstance(model, CubaLIF):
         errors.append(_no_current(name, model.kind, "lif"))
     params, alpha, bias = _membrane(model, n, dt)
-    threshold, leak = expand(model.v_threshold, n), expand(model.v_leak, n)
+    threshold, leak, lowest = expand(model.v_threshold, n), expand(model.v_leak, n), expand(model.v_min, n)
     subtract = model.reset is Reset.SUBTRACT
     found: list[Approximation] = []
     steps = np.rint(expand(model.t_ref, n) / dt)
@@ -86,13 +86,16 @@ def lower_population(population: Population, dt: float) -> tuple[NestPopulation,
     if not subtract:
         reset = expand(model.v_reset, n)
         params["V_reset"] = _compact(reset)
-        errors += _ordered(name, "v_reset", reset, threshold)
-    errors += _ordered(name, "v_min", expand(model.v_min, n), threshold)
+        errors += _ordered(name, "v_reset", reset, "v_threshold", threshold)
+        errors += _ordered(name, "v_min", lowest, "v_reset", reset, equal=True)
+    errors += _ordered(name, "v_min", lowest, "v_threshold", threshold)
     params["V_th"] = _compact(threshold)
     params["t_ref"] = _compact(steps * (dt * 1e3))
     lag = bias / alpha if subtract else np.zeros(n)
     params["V_m"] = _compact(leak + lag)
-    at_once = bool(np.any(leak + bias >= threshold))
+    # Rounding may put a neuron on either side of its threshold: where it could spike, the program keeps step 0 out of NEST's first step.
+    margin = 1e-12 * (np.abs(leak) + np.abs(bias) + np.abs(threshold))
+    at_once = bool(np.any(leak + bias >= threshold - margin))
     return NestPopulation(name=name, kind=model.kind, model=kind, size=n, params=params), errors, found, at_once
 
 
@@ -123,21 +126,24 @@ def _readout(population: Population, model: LeakyReadout, dt: float) -> tuple[Ne
 def _no_current(name: str, kind: str, instead: str) -> Diagnostic:
     return Diagnostic(
         code="NC331",
-        message=f"population '{name}': {kind} with a synaptic current; in NEST's iaf_psc_exp the current of a spike reaches the membrane one "
-        "step later, and its e-prop models have none",
+        message=f"population '{name}': {kind} with a synaptic current; in NEST's iaf_psc_exp the current of a spike reaches the membrane "
+        "one step later, and its e-prop models have none",
         help=f"nearest thing that works: {instead}",
     )
 
 
-def _ordered(name: str, parameter: str, low: FloatArray, threshold: FloatArray) -> list[Diagnostic]:
-    bad = np.flatnonzero(low >= threshold)
+def _ordered(name: str, lower: str, low: FloatArray, upper: str, high: FloatArray, *, equal: bool = False) -> list[Diagnostic]:
+    """NEST's order of the membrane's limits; ``equal``: both may be the same."""
+    bad = np.flatnonzero(low > high if equal else low >= high)
     if not bad.size:
         return []
     i = int(bad[0])
     return [
         Diagnostic(
             code="NC332",
-            message=f"population '{name}': {parameter} of neuron {i} is {low[i]:g}, its v_threshold {threshold[i]:g}; NEST needs it below",
-            help=f"set {parameter} below v_threshold",
+            message=f"population '{name}': {lower} of neuron {i} is {low[i]:g}, its {upper} {high[i]:g}; NEST needs {lower} "
+            + ("at or below" if equal else "below")
+            + f" {upper}",
+            help=f"set {lower} {'at or below' if equal else 'below'} {upper}",
         )
     ]

@@ -99,7 +99,6 @@ def run_program(
 def twin(lowered: NestNetwork) -> tuple[Network, dict[tuple[str, str], FloatArray]]:
     """Return the network as NEST has it, every approximation carried out, and its feedback matrices for the engine."""
     network = lowered.network
-    rules = tuple(replace(r, sign_constraint=False) if isinstance(r, EProp) else r for r in network.rules)
     populations = tuple(
         replace(p, model=replace(p.model, t_ref=0.0))
         if isinstance(p.model, ALIF) and p.model.reset is Reset.TO_VALUE and np.any(np.asarray(p.model.adapt_beta) > 0)
@@ -115,7 +114,7 @@ def twin(lowered: NestNetwork) -> tuple[Network, dict[tuple[str, str], FloatArra
         for projection in network.synaptic_projections:
             if projection.post == hidden.name and projection.learning is not None:
                 feedback[projection.learning, hidden.name] = matrix
-    return replace(network, rules=rules, populations=populations, task=task), feedback
+    return replace(network, populations=populations, task=task), feedback
 
 
 def run_engine(
@@ -154,11 +153,11 @@ def compare(
 
 
 def _spikes(name: str, results: Mapping[str, AnyArray], expected: Mapping[str, AnyArray]) -> Check:
-    pairs = [np.stack([r[f"spike_step:{name}"], r[f"spike_neuron:{name}"]]).astype(np.int64) for r in (results, expected)]
-    same = np.array_equal(*pairs)
-    detail = f"{pairs[0].shape[1]} in NEST, {pairs[1].shape[1]} in the engine, " + ("all equal" if same else "they differ")
+    got, wanted = (np.stack([r[f"spike_step:{name}"], r[f"spike_neuron:{name}"]]).astype(np.int64) for r in (results, expected))
+    same = np.array_equal(got, wanted)
+    detail = f"{got.shape[1]} in NEST, {wanted.shape[1]} in the engine, " + ("all equal" if same else "they differ")
     if not same:
-        step = min(set(map(tuple, pairs[0].T.tolist())) ^ set(map(tuple, pairs[1].T.tolist())), default=(-1, -1))
+        step = min(set(map(tuple, got.T.tolist())) ^ set(map(tuple, wanted.T.tolist())), default=(-1, -1))
         detail += f" first in step {step[0]}, neuron {step[1]}"
     return Check(name=f"spikes of {name}", ok=same, detail=detail)
 
@@ -167,13 +166,13 @@ def _close(name: str, got: AnyArray, expected: AnyArray, start: AnyArray | None 
     a, b = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     if a.shape != b.shape:
         return Check(name=name, ok=False, detail=f"shape {a.shape} in NEST, {b.shape} in the engine")
-    difference = float(np.abs(a - b).max(initial=0.0)) if np.isfinite(a).all() else np.inf
+    difference = float(np.abs(a - b).max(initial=0.0)) if np.isfinite(a).all() else float(np.inf)
     scale = float(np.abs(b).max(initial=0.0))
     detail = f"largest difference {difference:.3g}, largest value {scale:.3g}"
     ok = difference <= TOLERANCE * scale
     if start is not None:
         change = float(np.abs(b - np.asarray(start, np.float64)).max(initial=0.0))
         # A change far below the weight itself is rounded with the weight: 1e-9 of it cannot be less than some last bits.
-        ok = ok and difference <= max(TOLERANCE * change, 64 * np.finfo(np.float64).eps * scale)
+        ok = ok and difference <= max(TOLERANCE * change, 64 * float(np.finfo(np.float64).eps) * scale)
         detail += f", largest change {change:.3g}"
     return Check(name=name, ok=bool(ok), detail=detail)

@@ -12,30 +12,43 @@ import os
 import resource
 import sys
 import time
+import zipfile
+import zlib
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Arrays = dict[str, NDArray[Any]]
+Spikes = dict[int, tuple[Ints, Ints]]  # population -> neuron, step
+Signals = dict[int, tuple[Floats, NDArray[np.bool_]]]  # population -> target, window
+Plastic = dict[str, tuple[Ints, Ints, Ints]]  # synapse model -> what `connect` says
 
 HERE = Path(__file__).resolve().parent
-LAGGED = ("eprop_iaf", "eprop_iaf_adapt", "eprop_readout")  # their constant current I_e acts one step after it is set
 NEVER = 1e300  # a threshold out of reach
+NEURONS = ("lif", "alif")
 
 
 def main() -> None:
     args = arguments()
-    net = json.loads((HERE / "network.json").read_text(encoding="utf-8"))
-    with np.load(HERE / "network.npz", allow_pickle=False) as archive:
-        data = {key: archive[key] for key in archive.files}
+    try:
+        net = json.loads((HERE / "network.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        fail(f"{HERE / 'network.json'}: cannot be read: {error}")
+    data = read_npz(HERE / "network.npz")
     spikes = load_spikes(net, data, args)
     signals = load_signals(net, args)
+    check_clock(net, spikes, args)
     stdout = os.dup(1)  # stdout is for the summary alone: what NEST prints goes to stderr
     os.dup2(2, 1)
-    sys.argv = sys.argv[:1]  # NEST reads the command line too
-    import nest
-
-    if hasattr(nest, "VerbosityLevel"):
-        nest.verbosity = nest.VerbosityLevel.WARNING
-    result, summary = simulate(nest, net, data, spikes, signals, args)
+    nest = import_nest()
+    try:
+        result, summary = simulate(nest, net, data, spikes, signals, args)
+    except (nest.NESTError, nest.NESTErrors.KernelException) as error:
+        fail(f"NEST: {error}", status=1)
     if args.out is not None:
         merge(nest, net, data, spikes, result, args)
     sys.stdout.flush()
@@ -52,43 +65,75 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="write weights, spikes and outputs to this .npz file")
     parser.add_argument("--threads", type=int, default=1, help="threads per process (default 1)")
     parser.add_argument("--no-learn", action="store_true", help="keep all weights")
+    parser.add_argument(
+        "--allow-approximation",
+        action="store_true",
+        help="run although spikes in step 0 put the clock of adam or of update intervals one step ahead",
+    )
     args = parser.parse_args()
     if args.steps < 1:
         parser.error(f"--steps is {args.steps}, must be >= 1")
     if args.threads < 1:
         parser.error(f"--threads is {args.threads}, must be >= 1")
-    if args.out is not None and not args.out.resolve().parent.is_dir():
-        parser.error(f"--out: the folder of {args.out} does not exist")
+    if args.out is not None:
+        folder = args.out.resolve().parent
+        if not folder.is_dir():
+            parser.error(f"--out: the folder of {args.out} does not exist")
+        if args.out.is_dir() or not os.access(folder, os.W_OK):
+            parser.error(f"--out: {args.out} cannot be written")
     return args
 
 
-def fail(message: str) -> None:
+def fail(message: str, status: int = 3) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(3)
+    raise SystemExit(status)
 
 
-def load(option: str, kind: str, net: dict, names: tuple[str, ...]) -> tuple[int, dict[str, np.ndarray]]:
+def import_nest() -> Any:
+    sys.argv = sys.argv[:1]  # NEST reads the command line too
+    try:
+        import nest
+    except ImportError as error:
+        fail(f"NEST cannot be imported ({error}): pip install 'nest-simulator>=3.10'", status=5)
+    version = tuple(int(part) for part in nest.__version__.split(".")[:2] if part.isdigit())
+    if len(version) == 2 and version < (3, 10):
+        fail(f"NEST is {nest.__version__}, this program needs 3.10 or later", status=5)
+    if hasattr(nest, "VerbosityLevel"):
+        nest.verbosity = nest.VerbosityLevel.WARNING
+    return nest
+
+
+def read_npz(path: str | Path) -> Arrays:
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it is no .npz archive")
+        with archive:
+            return {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, SyntaxError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        fail(f"{path}: cannot be read as .npz: {error}")
+
+
+def load(option: str, kind: str, net: dict[str, Any], names: tuple[str, ...]) -> tuple[int, Arrays]:
     """Return (index of the population, arrays) of a `NAME=file.npz` option."""
     name, _, path = option.partition("=")
     found = [i for i, p in enumerate(net["populations"]) if p["name"] == name and p["kind"] == kind]
     if not found:
         fail(f"{option!r}: the network has no {kind} of that name; it has {[p['name'] for p in net['populations'] if p['kind'] == kind]}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, AttributeError) as error:
-        fail(f"{path}: cannot be read as .npz: {error}")
+    arrays = read_npz(path)
     for key in names:
         if key not in arrays:
             fail(f"{path}: has no array '{key}'")
     return found[0], arrays
 
 
-def load_spikes(net: dict, data: dict[str, np.ndarray], args: argparse.Namespace) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+def load_spikes(net: dict[str, Any], data: Arrays, args: argparse.Namespace) -> Spikes:
     """Return (neuron, step) of every source, sorted by step, then neuron; steps 0 .. N-1."""
-    result = {}
+    result: Spikes = {}
     for option in args.input:
         index, arrays = load(option, "spike_source", net, ("neuron", "step"))
+        if index in result:
+            fail(f"{option}: spikes of this source are given twice")
         neuron, step = arrays["neuron"], arrays["step"]
         size = net["populations"][index]["size"]
         if neuron.ndim != 1 or neuron.shape != step.shape or any(a.size and a.dtype.kind not in "iu" for a in (neuron, step)):
@@ -111,13 +156,13 @@ def load_spikes(net: dict, data: dict[str, np.ndarray], args: argparse.Namespace
     return result
 
 
-def poisson(probability: np.ndarray, first: int, seed: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def poisson(probability: NDArray[Any], first: int, seed: int, steps: int) -> tuple[Ints, Ints]:
     """One Bernoulli draw a step and neuron, a function of (seed, neuron, step): the same spikes as `neurocompile simulate` draws."""
     if not probability.any():
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     mask, golden = 2**64 - 1, 0x9E3779B97F4A7C15
 
-    def mix(x: np.ndarray) -> np.ndarray:
+    def mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return x ^ (x >> np.uint64(31))
@@ -133,10 +178,14 @@ def poisson(probability: np.ndarray, first: int, seed: int, steps: int) -> tuple
     return np.concatenate(neurons).astype(np.int64), np.concatenate(times).astype(np.int64)
 
 
-def load_signals(net: dict, args: argparse.Namespace) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    result = {}
+def load_signals(net: dict[str, Any], args: argparse.Namespace) -> Signals:
+    result: Signals = {}
     for option in args.signal:
         index, arrays = load(option, "leaky_readout", net, ("target",))
+        if index in result:
+            fail(f"{option}: a signal of this readout is given twice")
+        if any(arrays[key].dtype.kind not in "biuf" for key in ("target", "window") if key in arrays):
+            fail(f"{option}: 'target' and 'window' must hold numbers")
         target = np.asarray(arrays["target"], np.float64)
         window = np.asarray(arrays.get("window", np.ones(target.shape[:1], np.bool_)), np.bool_)
         size = net["populations"][index]["size"]
@@ -146,13 +195,33 @@ def load_signals(net: dict, args: argparse.Namespace) -> dict[int, tuple[np.ndar
     return result
 
 
-def choose_offset(net: dict, spikes: dict[int, tuple[np.ndarray, np.ndarray]]) -> int:
+def spikes_early(spikes: Spikes) -> bool:
+    return any(step.size and step[0] == 0 for _, step in spikes.values())
+
+
+def counts_steps(net: dict[str, Any]) -> bool:
+    """Return whether weights depend on the number of a step, not only on distances between steps."""
+    return any(r["optimizer"]["type"] == "adam" or r["optimizer"]["batch_size"] > 1 for r in net["rules"])
+
+
+def check_clock(net: dict[str, Any], spikes: Spikes, args: argparse.Namespace) -> None:
+    """Refuse input that NEST cannot learn from exactly: a spike in step 0 shifts the clock that adam and update intervals count from."""
+    shifts = spikes_early(spikes) and not net["spikes_at_once"]  # that one was accepted when the program was built
+    if counts_steps(net) and shifts and not args.no_learn and not args.allow_approximation:
+        fail(
+            "a source spikes in step 0, and adam or update intervals would count one step more in NEST; "
+            "give no spikes in step 0, or accept it with --allow-approximation"
+        )
+
+
+def choose_offset(net: dict[str, Any], spikes: Spikes) -> int:
     """Return NEST's step of our step 0: 1 if anything spikes in step 0, which NEST's e-prop synapses do not survive, else 0."""
-    early = any(step.size and step[0] == 0 for _, step in spikes.values())
-    return int(early or net["spikes_at_once"])
+    return int(spikes_early(spikes) or net["spikes_at_once"])
 
 
-def simulate(nest, net, data, spikes, signals, args):
+def simulate(
+    nest: Any, net: dict[str, Any], data: Arrays, spikes: Spikes, signals: Signals, args: argparse.Namespace
+) -> tuple[Arrays, dict[str, Any]]:
     dt = net["dt_ms"]
     offset = choose_offset(net, spikes)
     nest.ResetKernel()
@@ -178,9 +247,9 @@ def simulate(nest, net, data, spikes, signals, args):
     for index, population in enumerate(net["populations"]):
         if population["kind"] == "leaky_readout":
             meters[index] = nest.Create("multimeter", params={"record_from": ["V_m"], "interval": dt})
-            nest.Connect(meters[index], nodes[index])
+            nest.Connect(meters[index], nodes[index], "all_to_all", {"delay": dt})
         elif population["kind"] != "spike_source":
-            nest.Connect(nodes[index], recorder)
+            nest.Connect(nodes[index], recorder, "all_to_all", {"delay": dt})
     built = time.perf_counter() - began
 
     if offset:
@@ -207,17 +276,13 @@ def simulate(nest, net, data, spikes, signals, args):
         "steps": args.steps,
         "wall_s": wall,
     }
-    clocked = any(r["optimizer"]["type"] == "adam" or r["optimizer"]["batch_size"] > 1 for r in net["rules"])
-    if offset and clocked and not args.no_learn:
+    if offset and counts_steps(net) and not args.no_learn:
         summary["warning"] = "a spike in step 0 shifts NEST's clock by one step, which Adam and update intervals count from"
         print("warning: " + summary["warning"], file=sys.stderr)
     return result, summary
 
 
-NEURONS = ("lif", "alif", "cuba_lif")
-
-
-def create(nest, index: int, population: dict, data: dict[str, np.ndarray]):
+def create(nest: Any, index: int, population: dict[str, Any], data: Arrays) -> Any:
     """Create a population. It stays silent until `begin` gives it its membrane, threshold and constant current."""
     params = {key: value for key, value in population["params"].items() if key not in ("V_m", "I_e")}
     arrays = {key: data[f"population{index}:{key}"] for key in population["arrays"] if key not in ("V_m", "I_e", "V_th")}
@@ -229,7 +294,7 @@ def create(nest, index: int, population: dict, data: dict[str, np.ndarray]):
     return nodes
 
 
-def begin(nodes, index: int, population: dict, data: dict[str, np.ndarray]) -> None:
+def begin(nodes: Any, index: int, population: dict[str, Any], data: Arrays) -> None:
     for key in ("V_m", "I_e", "V_th"):
         if key in population["arrays"]:
             nodes.set({key: data[f"population{index}:{key}"]})
@@ -237,7 +302,7 @@ def begin(nodes, index: int, population: dict, data: dict[str, np.ndarray]) -> N
             nodes.set({key: population["params"][key]})
 
 
-def drive(nest, parrots, neuron: np.ndarray, times: np.ndarray, dt: float) -> None:
+def drive(nest: Any, parrots: Any, neuron: Ints, times: Floats, dt: float) -> None:
     """Give spikes to a source: a generator for each neuron; its parrot sends them on one step (the delay) later, at the time given."""
     order = np.argsort(neuron, kind="stable")
     neuron, times = neuron[order], times[order]
@@ -255,7 +320,7 @@ def drive(nest, parrots, neuron: np.ndarray, times: np.ndarray, dt: float) -> No
         )
 
 
-def teach(nest, readout, target: np.ndarray, window: np.ndarray, offset: int, dt: float) -> None:
+def teach(nest: Any, readout: Any, target: Floats, window: NDArray[Any], offset: int, dt: float) -> None:
     """Compare a readout with its signal. Row 0 needs no delivery where NEST has no step for it: no spike arrives in step 0."""
     rows = np.arange(len(target)) + offset
     keep = rows >= 1
@@ -263,7 +328,7 @@ def teach(nest, readout, target: np.ndarray, window: np.ndarray, offset: int, dt
     if not window.any():
         return
 
-    def generator(values: np.ndarray, end: float | None):
+    def generator(values: Floats, end: float | None) -> Any:
         change = np.flatnonzero(np.diff(values, prepend=np.nan) != 0)
         times, values = rows[change] * dt, values[change]
         if end is not None:
@@ -276,20 +341,21 @@ def teach(nest, readout, target: np.ndarray, window: np.ndarray, offset: int, dt
         nest.Connect(generator(target[:, column], None), readout[column], "all_to_all", {**spec, "receptor_type": 2})
 
 
-def join(nest, pre: np.ndarray, post: np.ndarray, weight: np.ndarray, delay: np.ndarray, model: str) -> None:
+def join(nest: Any, pre: NDArray[Any], post: NDArray[Any], weight: NDArray[Any], delay: NDArray[Any], model: str) -> None:
     """Connect pre[i] with post[i]. Every process passes the whole list; NEST makes the synapses whose target it holds."""
     if pre.size:
         spec = {"synapse_model": model, "weight": weight.astype(np.float64), "delay": delay.astype(np.float64)}
         nest.Connect(pre.astype(np.int64), post.astype(np.int64), "one_to_one", spec)
 
 
-def connect(nest, net, data, first, *, learn: bool):
+def connect(nest: Any, net: dict[str, Any], data: Arrays, first: list[int], *, learn: bool) -> Plastic:
     """Make all synapses. Return synapse model -> (key of each of its synapses, sorted; projection; number within the projection).
 
-    NEST tells synapses apart by (source, target, model), so repeated plastic synapses of a pair go into copies of the model.
+    NEST tells synapses apart by (source, target, model), so repeated plastic synapses of a pair go into copies of the model. Weights that
+    must keep their sign go into two more, which differ in their bounds.
     """
     dt, total = net["dt_ms"], first[-1] + net["populations"][-1]["size"]
-    parts: dict[int, list] = {}
+    parts: dict[int, list[tuple[NDArray[Any], ...]]] = {}
     for index, projection in enumerate(net["projections"]):
         key = f"projection{index}:"
         pre, post = data[key + "pre"] + np.int64(first[projection["pre"]]), data[key + "post"] + np.int64(first[projection["post"]])
@@ -298,43 +364,64 @@ def connect(nest, net, data, first, *, learn: bool):
             join(nest, pre, post, weight, data[key + "delay"] * dt, "static_synapse")
         else:
             parts.setdefault(rule, []).append((pre, post, weight, np.full(pre.size, index), np.arange(pre.size)))
-    plastic = {}
+    plastic: Plastic = {}
     for rule, lists in parts.items():
         pre, post, weight, projection, synapse = (np.concatenate(column) for column in zip(*lists, strict=True))
-        pair = pre * total + post
-        order = np.argsort(pair, kind="stable")
-        sorted_pair = pair[order]
-        run = np.searchsorted(sorted_pair, sorted_pair, side="left")
-        repeat = np.empty(pair.size, np.int64)
-        repeat[order] = np.arange(pair.size) - run
-        for number in range(int(repeat.max()) + 1 if repeat.size else 0):
-            mine = np.flatnonzero(repeat == number)
-            model = f"eprop_rule{rule}_{number}"
-            nest.CopyModel("eprop_synapse", model, {"optimizer": net["rules"][rule]["optimizer"]})
-            join(nest, pre[mine], post[mine], weight[mine], np.full(mine.size, dt), model)
-            mine = mine[np.argsort(pair[mine])]
-            plastic[model] = (pair[mine], projection[mine], synapse[mine])
+        pair, optimizer = pre * total + post, net["rules"][rule]["optimizer"]
+        sides = {"": (np.ones(pair.size, np.bool_), optimizer)}
+        if net["rules"][rule]["keep_sign"]:
+            sides = {
+                "plus": (weight >= 0, optimizer | {"Wmin": max(optimizer["Wmin"], 0.0)}),
+                "minus": (weight < 0, optimizer | {"Wmax": min(optimizer["Wmax"], 0.0)}),
+            }
+        for side, (chosen, settings) in sides.items():
+            members = np.flatnonzero(chosen)
+            repeat = repeats(pair[members])
+            for number in range(int(repeat.max(initial=-1)) + 1):
+                mine = members[repeat == number]
+                model = f"eprop_rule{rule}{side}_{number}"
+                nest.CopyModel("eprop_synapse", model, {"weight": float(weight[mine[0]])})  # the default, 1, may be out of bounds
+                nest.SetDefaults(model, {"optimizer": settings})
+                join(nest, pre[mine], post[mine], weight[mine], np.full(mine.size, dt), model)
+                mine = mine[np.argsort(pair[mine])]
+                plastic[model] = (pair[mine], projection[mine], synapse[mine])
     return plastic
 
 
-def collect(nest, net, nodes, first, recorder, meters, plastic, offset, steps):
+def repeats(pair: Ints) -> Ints:
+    """Return how many equal values stand before each value."""
+    order = np.argsort(pair, kind="stable")
+    result = np.empty(pair.size, np.int64)
+    result[order] = np.arange(pair.size) - np.searchsorted(pair[order], pair[order], side="left")
+    return result
+
+
+def collect(
+    nest: Any,
+    net: dict[str, Any],
+    nodes: list[Any],
+    first: list[int],
+    recorder: Any,
+    meters: dict[int, Any],
+    plastic: Plastic,
+    offset: int,
+    steps: int,
+) -> Arrays:
     """Return what this process holds: spikes, outputs of its readouts, weights of the synapses whose targets it holds."""
     dt, total = net["dt_ms"], first[-1] + net["populations"][-1]["size"]
     events = recorder.events
     senders = np.asarray(events["senders"], np.int64)
     step = np.rint(np.asarray(events["times"]) / dt).astype(np.int64) - 1 - offset
     population = np.searchsorted(np.array(first), senders, side="right") - 1
-    result = {"spike_population": population, "spike_neuron": senders - np.array(first)[population], "spike_step": step}
+    result: Arrays = {"spike_population": population, "spike_neuron": senders - np.array(first)[population], "spike_step": step}
     for index, meter in meters.items():
         events = meter.events
         row = np.rint(np.asarray(events["times"]) / dt).astype(np.int64) - 1 - offset
         column = np.asarray(events["senders"], np.int64) - first[index]
         value = np.asarray(events["V_m"], np.float64)
-        local = nest.GetLocalNodeCollection(nodes[index])
-        if len(local):  # the last step is still with the neuron
-            last = np.array(local.tolist(), np.int64) - first[index]
-            row, column = np.append(row, np.full(last.size, steps - 1)), np.append(column, last)
-            value = np.append(value, np.atleast_1d(local.V_m))
+        last = np.flatnonzero(np.atleast_1d(nodes[index].local))  # the last step is still with the neuron
+        row, column = np.append(row, np.full(last.size, steps - 1)), np.append(column, last)
+        value = np.append(value, [nodes[index][int(i)].V_m for i in last])
         inside = row >= 0
         result[f"output{index}:row"], result[f"output{index}:column"] = row[inside], column[inside]
         result[f"output{index}:value"] = value[inside]
@@ -352,7 +439,7 @@ def collect(nest, net, nodes, first, recorder, meters, plastic, offset, steps):
     return result
 
 
-def merge(nest, net, data, spikes, result, args) -> None:
+def merge(nest: Any, net: dict[str, Any], data: Arrays, spikes: Spikes, result: Arrays, args: argparse.Namespace) -> None:
     """Write the results. With several processes each writes its part, and process 0 joins them as they appear in the folder."""
     rank, n_ranks = nest.Rank(), nest.NumProcesses()
     parts = [result]
@@ -371,11 +458,10 @@ def merge(nest, net, data, spikes, result, args) -> None:
                 if time.monotonic() > deadline:
                     fail(f"{name} did not appear")
                 time.sleep(0.1)
-            with np.load(name, allow_pickle=False) as archive:
-                parts.append({key: archive[key] for key in archive.files})
+            parts.append(read_npz(name))
             name.unlink()
     joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    out = {}
+    out: Arrays = {}
     for index, projection in enumerate(net["projections"]):
         key = f"projection{index}:"
         weight = data[key + "weight"].astype(np.float64)
@@ -401,13 +487,15 @@ def merge(nest, net, data, spikes, result, args) -> None:
     write(args.out, out)
 
 
-def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write(path: Path, arrays: Arrays) -> None:
     """Write an .npz file that appears whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with part.open("wb") as file:
             np.savez(file, **arrays)
         part.replace(path)
+    except OSError as error:
+        fail(f"{path}: cannot be written: {error}")
     finally:
         part.unlink(missing_ok=True)
 

@@ -171,16 +171,15 @@ def compose(graph: FlatGraph, dt: float) -> tuple[dict[str, Signal], tuple[str, 
     for name in order:
         if name in graph.outputs:
             result[name] = _sum(name, [made[p] for p in before[name]])
-            declared = tuple(int(v) for v in np.atleast_1d(_declared(graph.nodes[name])))
-            if size(declared) != size(result[name].shape):
-                raise InputError.of(
-                    "NC143", f"node '{name}' (Output) has shape {declared}, but gets a tensor of shape {result[name].shape}"
-                )
         else:
             made[name] = _apply(name, graph.nodes[name], _sum(name, [made[p] for p in before[name]]), dt, notes)
     for name in sources - set(graph.inputs):
         result[name] = _sum(name, [made[p] for p in before[name]])
     for name, signal in result.items():
+        if name in graph.outputs:
+            declared = tuple(int(v) for v in np.atleast_1d(_declared(graph.nodes[name])))
+            if size(declared) != size(signal.shape):
+                raise InputError.of("NC143", f"node '{name}' (Output) has shape {declared}, but gets a tensor of shape {signal.shape}")
         for source, delay in signal.terms:
             graded = isinstance(graph.nodes[source], GRADED)
             if graded and not (name in graph.outputs and delay == 0 and is_identity(signal)):

@@ -34,6 +34,9 @@ class Spikes:
                 raise InputError.of("NC202", f"spikes: '{name}' holds {values.dtype}, must hold integers")
             if values.size and values.min() < 0:
                 raise InputError.of("NC204", f"spikes: {name}[{int(values.argmin())}] is {values.min()}, must be >= 0")
+            largest = np.iinfo(np.int32 if name == "neuron" else np.int64).max
+            if values.size and values.max() > largest:  # a conversion would wrap around to another neuron
+                raise InputError.of("NC204", f"spikes: {name}[{int(values.argmax())}] is {values.max()}, at most {largest} is possible")
         order = np.lexsort((neuron, step))
         object.__setattr__(self, "neuron", frozen_array(neuron[order], np.int32))
         object.__setattr__(self, "step", frozen_array(step[order], np.int64))
@@ -68,6 +71,10 @@ class Signal:
     window: BoolArray
 
     def __post_init__(self) -> None:
+        for name in ("target", "window"):
+            given = np.asarray(getattr(self, name))
+            if given.dtype.kind not in "iufb":
+                raise InputError.of("NC202", f"signal: '{name}' holds {given.dtype}, must hold numbers")
         target, window = frozen_array(self.target, np.float64), frozen_array(self.window, np.bool_)
         if target.ndim != 2 or window.shape != target.shape[:1]:
             raise InputError.of(
@@ -88,8 +95,6 @@ class Signal:
         window = arrays.get("window", np.ones(target.shape[:1], np.bool_))
         try:
             signal = cls(target=target, window=window)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            raise InputError.of("NC202", "signal: 'target' and 'window' must hold numbers", file=str(path)) from None
         except InputError as error:
             raise _in_file(error, path) from None
         if signal.target.shape[1] != size:

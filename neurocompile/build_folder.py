@@ -50,8 +50,8 @@ def _digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+def _json(value: object, *, sort: bool = True) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=sort, allow_nan=False) + "\n").encode()
 
 
 def assemble(compiled: Compiled, options: CompileOptions, inputs: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -63,7 +63,8 @@ def assemble(compiled: Compiled, options: CompileOptions, inputs: Mapping[str, b
         Name -> content of the user's files (digests go into the manifest).
     """
     text, arrays = pack_network(compiled.network)
-    report = build_report(compiled)
+    origin = _provenance(compiled, options, inputs)
+    report = build_report(compiled, origin)
     files: dict[str, bytes] = dict(compiled.artifacts)
     files["network.json"] = text.encode()
     files["network.npz"] = npz_bytes(arrays)
@@ -74,13 +75,23 @@ def assemble(compiled: Compiled, options: CompileOptions, inputs: Mapping[str, b
     else:
         offsets = np.cumsum([0] + [p.size for p in compiled.network.populations])
         files["mapping.npz"] = npz_bytes({"population_offset": offsets, "part": np.zeros(compiled.network.n_neurons, np.int32)})
-    files["report.json"] = _json(report)
+    files["report.json"] = _json(report, sort=False)  # in the order of the description, as the page shows it
     files["report.html"] = render_html(report).encode()
     manifest = {
         "format_version": FORMAT_VERSION,
         "name": compiled.network.name,
         "target": options.target,
         "machine": compiled.machine.name if compiled.machine else None,
+        **origin,
+        "files": {name: _digest(content) for name, content in sorted(files.items())},
+    }
+    files["manifest.json"] = _json(manifest)
+    return files
+
+
+def _provenance(compiled: Compiled, options: CompileOptions, inputs: Mapping[str, bytes]) -> dict[str, Any]:
+    """What the build was made from; no times and no folders, so that the same build elsewhere has the same bytes."""
+    return {
         "seed": compiled.network.seed,
         "options": {
             "allow_approximation": options.allow_approximation,
@@ -89,10 +100,7 @@ def assemble(compiled: Compiled, options: CompileOptions, inputs: Mapping[str, b
         },
         "versions": versions(),
         "inputs": {name: _digest(content) for name, content in sorted(inputs.items())},
-        "files": {name: _digest(content) for name, content in sorted(files.items())},
     }
-    files["manifest.json"] = _json(manifest)
-    return files
 
 
 def _weight_arrays(connections: Mapping[str, Connections]) -> dict[str, AnyArray]:

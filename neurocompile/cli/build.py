@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from neurocompile.build_folder import assemble, write_build
 from neurocompile.cli.common import Output, common_options, connect, key_values, network_argument, network_options, open_network
 from neurocompile.ir.errors import InputError
 from neurocompile.pipeline import Compiled, CompileOptions, compile_network
-from neurocompile.report import build_report, render_text
+from neurocompile.report import render_text
 
 
 def _compile_options(command: Any) -> Any:
@@ -75,7 +76,7 @@ def build(
     compiled, files = _compile(net, options, dt=dt, seed=seed, weights=weights, output=output)
     destination = out if out is not None else Path("build") / f"{compiled.network.name.replace(' ', '_')}-{target}"
     write_build(files, destination)
-    summary = build_report(compiled)
+    summary = json.loads(files["report.json"])
     size = sum(len(content) for content in files.values())
     output.result(
         "build",
@@ -103,6 +104,6 @@ def plan(
 ) -> None:
     """Compile NET for a target and show the report; write nothing."""
     options = _options(target, machine, allow_approximation, settings)
-    compiled, _files = _compile(net, options, dt=dt, seed=seed, weights=weights, output=output)
-    summary = build_report(compiled)
+    _compiled, files = _compile(net, options, dt=dt, seed=seed, weights=weights, output=output)
+    summary = json.loads(files["report.json"])
     output.result("plan", {"report": summary}, *render_text(summary))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,12 +11,25 @@ from rich.text import Text
 
 
 def number(value: Any) -> str:
-    """Return a number as people read it: whole numbers whole, others with four digits."""
+    """Return a number as people read it: whole numbers and those from 1000 on without decimals, others with four digits."""
     if value is None:
         return "-"
-    if isinstance(value, float) and value != int(value):
-        return f"{value:.4g}"
-    return f"{int(value):,}"
+    if isinstance(value, float) and (not math.isfinite(value) or abs(value) >= 1e15):
+        return f"{value:g}"
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share as a percentage; what is used a little does not show as unused, what is not quite full not as full."""
+    if share is None:
+        return "-"
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    if 0.9995 <= share < 1:
+        return "> 99.9 %"
+    return f"{100 * share:.1f} %"
 
 
 def render_text(report: Mapping[str, Any]) -> list[Any]:
@@ -38,11 +52,15 @@ def render_text(report: Mapping[str, Any]) -> list[Any]:
                 str(row["name"]),
                 number(row["used"]),
                 number(row.get("available")),
-                "-" if fill is None else f"{100 * fill:.1f} %",
+                percent(fill),
                 str(row.get("unit", "")),
                 str(row.get("confidence", "")),
             )
         pieces.append(table)
+    if report["bottleneck"]:
+        full = report["bottleneck"]
+        where = f" on {full['worst']}" if full.get("worst") else ""
+        pieces.append(Text(f"fullest: {full['name']}{where}, {percent(full['fill'])} (limit: {full['confidence']})"))
     if report.get("routing"):
         routing = report["routing"]
         entries = f", {routing['table_entries']:,} table entries ({routing['table_entries_before_minimisation']:,} before minimisation)"

@@ -136,7 +136,8 @@ def _too_big(problem: MappingProblem, partition: Partition, machine: Machine, wi
         name = problem.population_names[int(problem.population[np.argmax(partition.part == widest)])]
         code = "NC403"
         message = (
-            f"population '{name}' needs parts of {width[widest]} cores on one chip, chips of '{machine.name}' have up to {most} usable"
+            f"population '{name}' needs parts of {width[widest]} cores on one chip, "
+            f"chips of '{machine.name}' have up to {most} usable cores"
         )
     else:
         code = "NC402"

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from neurocompile.backends.spinnaker.learning import Learning
-from neurocompile.backends.spinnaker.neurons import Cell, FloatArray
+from neurocompile.backends.spinnaker.learning import Learning, table_bytes
+from neurocompile.backends.spinnaker.neurons import Cell
 from neurocompile.ir import Network
+from neurocompile.ir._types import FloatArray
 from neurocompile.ir.realise import Connections
 from neurocompile.machine import Machine
 from neurocompile.mapping.problem import MappingProblem, Resource, SetResource
@@ -67,7 +68,7 @@ def mapping_problem(
         np.add.at(events, post + offset[m.post], rates[m.pre][pre])
         np.add.at(sdram, post + offset[m.post], static_bytes)
 
-    dtcm = _dtcm(cells, rule_of, machine)
+    dtcm = _dtcm(cells, learning, network.dt, machine)
     row_limit = row_limits(network, connections, cells, learning, machine)
     split = np.zeros(len(cells), np.int32)
     load = np.zeros(n)
@@ -86,6 +87,7 @@ def mapping_problem(
     # A single neuron may be asked more than a core can do in real time; it still gets its core, and the program runs slower or drops.
     load = np.minimum(load, 1.0)
 
+    indptr, indices = _csr(pairs, n)
     source = np.asarray([c.cell == "source" for c in cells])[population]
     per_source = neurons / machine.value("core.neurons_source", neurons)
     rows = machine.value("core.row_header_words") + (PLASTIC_HEADER_WORDS if rule_of else 0)
@@ -95,7 +97,8 @@ def mapping_problem(
             population=population,
             population_names=tuple(c.name for c in cells),
             external=np.zeros(n, np.bool_),
-            **_csr(pairs, n),
+            indptr=indptr,
+            indices=indices,
             resources=(
                 Resource(
                     name="neurons",
@@ -160,18 +163,34 @@ def row_limits(
     return np.asarray([limits[c.name] for c in cells])
 
 
-def _dtcm(cells: list[Cell], rules: Mapping[str, object], machine: Machine) -> tuple[FloatArray, float]:
-    """Return bytes of local memory that each neuron takes, and what is left of it after the ring buffers and the spike buffer."""
-    per_cell = [0.0 if c.cell == "source" else STATE_BYTES + (HISTORY_BYTES if c.name in rules else 0.0) for c in cells]
+def local_memory(machine: Machine) -> float:
+    """Return the bytes of a core's local memory that the ring buffers and the spike buffer leave free."""
     fixed = 2.0 * 2.0 ** machine.value("core.ring_buffer_bits") + 4.0 * machine.value("core.incoming_spike_buffer")
-    return np.repeat(np.asarray(per_cell), [c.size for c in cells]), machine.value("core.dtcm") - fixed
+    return float(machine.value("core.dtcm") - fixed)
 
 
-def _csr(pairs: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]], n: int) -> dict[str, npt.NDArray[np.generic]]:
+def rule_tables(learning: Learning, dt: float) -> dict[str, int]:
+    """Return the bytes of the decay tables on every core of a plastic population."""
+    modulation = {m.post: m for m in learning.modulations}
+    return {rule.post: table_bytes(rule, modulation.get(rule.post), dt * 1e3) for rule in learning.rules}
+
+
+def _dtcm(cells: list[Cell], learning: Learning, dt: float, machine: Machine) -> tuple[FloatArray, float]:
+    """Return bytes of local memory that each neuron takes, and what is free of it. What all neurons of a core share (the tables of their
+    rule) is taken from the free part: their own bytes count for more."""
+    free, tables = local_memory(machine), rule_tables(learning, dt)
+    per_cell = []
+    for cell in cells:
+        own = 0.0 if cell.cell == "source" else STATE_BYTES + (HISTORY_BYTES if cell.name in tables else 0.0)
+        per_cell.append(own * free / max(free - tables.get(cell.name, 0), own, 1.0))
+    return np.repeat(np.asarray(per_cell), [c.size for c in cells]), free
+
+
+def _csr(pairs: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]], n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """Return ``indptr`` and ``indices`` of the distinct targets of each source, sorted."""
     pre = np.concatenate([p for p, _ in pairs]) if pairs else np.zeros(0, np.int64)
     post = np.concatenate([q for _, q in pairs]) if pairs else np.zeros(0, np.int64)
     matrix = scipy.sparse.coo_array((np.ones(len(pre), np.bool_), (pre, post)), shape=(n, n)).tocsr()
     matrix.sum_duplicates()
     matrix.sort_indices()
-    return {"indptr": matrix.indptr.astype(np.int64), "indices": matrix.indices.astype(np.int32)}
+    return matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)

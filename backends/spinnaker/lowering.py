@@ -11,8 +11,9 @@ from neurocompile.backends.base import BuildOptions, accept
 from neurocompile.backends.spinnaker import costs
 from neurocompile.backends.spinnaker.learning import Learning, lower_learning, rule_rows
 from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
-from neurocompile.backends.spinnaker.neurons import Cell, Findings, FloatArray, lower_population, summary_row
+from neurocompile.backends.spinnaker.neurons import Cell, Findings, lower_population, summary_row
 from neurocompile.ir import Network, SpikeSource
+from neurocompile.ir._types import FloatArray
 from neurocompile.ir.errors import InputError, UnsupportedError, did_you_mean
 from neurocompile.ir.neurons import expand
 from neurocompile.ir.realise import Connections
@@ -57,22 +58,14 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
     cells = [lower_population(p, network.dt, largest[p.name], findings) for p in network.populations]
     by_name = {cell.name: cell for cell in cells}
     learning = lower_learning(network, connections, by_name, mode, findings)
-    for modulation in learning.modulations:
-        sender = by_name.get(modulation.pre)
-        if sender is not None and sender.record == "v":
-            findings.refuse("NC327", f"reward population '{sender.name}' sends no spikes", "name a spike_source or a spiking population")
+    _check_tables(learning, network.dt, machine, findings)
     mapping_only = ""
     if machine.family == "spinnaker2":
-        mapping_only = (
-            f"machine '{machine.name}' is SpiNNaker 2: sPyNNaker 1!7.4.1 brings binaries for SpiNNaker 1 only, the program maps (--virtual) "
-            "but cannot run"
-        )
-        findings.approximate(
-            "NC329", f"machine '{machine.name}'", mapping_only.partition(": ")[2], "mapping only", "run it on a SpiNNaker 1 machine (spin5)"
-        )
+        why = "sPyNNaker 1!7.4.1 brings binaries for SpiNNaker 1 only, the program maps (--virtual) but cannot run"
+        mapping_only = f"machine '{machine.name}' is SpiNNaker 2: {why}"
+        findings.approximate("NC329", f"machine '{machine.name}'", why, "mapping only", "run it on a SpiNNaker 1 machine (spin5)")
     if findings.errors:
         raise UnsupportedError(findings.errors)
-    approximations = accept(findings.approximations, options)
     cells += [Cell(name=name, size=1, cell="source", params={"rate": 0.0}) for name in learning.signals]
     rates = {
         p.name: np.where(expand(p.model.rate, p.size) > 0, expand(p.model.rate, p.size), source_rate)
@@ -80,9 +73,9 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
         else np.full(p.size, rate)
         for p in network.populations
     } | {name: np.full(1, source_rate) for name in learning.signals}
-    buffers = {
-        cell.name: _ring_buffer(cell, network, connections, learning, rates, largest[cell.name]) for cell in cells if cell.cell != "source"
-    }
+    buffers = {cell.name: _ring_buffer(cell, network, connections, learning, rates) for cell in cells if cell.cell != "source"}
+    _check_amplitudes(learning, buffers, findings)
+    approximations = accept(findings.approximations, options)
     problem, split = costs.mapping_problem(network, connections, cells, learning, rates, machine)
     version, boards = _board(machine)
     return SpinnakerNetwork(
@@ -117,6 +110,34 @@ def _options(options: BuildOptions) -> tuple[str, float, float]:
     return options.extra.get("eprop", "r_stdp"), numbers["rate"], numbers["source_rate"]
 
 
+def _check_tables(learning: Learning, dt: float, machine: Machine, findings: Findings) -> None:
+    free = costs.local_memory(machine)
+    for post, size in costs.rule_tables(learning, dt).items():
+        if size > free - costs.STATE_BYTES - costs.HISTORY_BYTES:
+            findings.refuse(
+                "NC328",
+                f"population '{post}': the decay tables of its learning rule take {size} bytes (2 for each of ln(2048) tau / dt steps), "
+                f"a core has {free:g} left",
+                "use shorter time constants (tau_plus, tau_minus, tau_c, tau_d) or a larger dt",
+            )
+
+
+def _check_amplitudes(learning: Learning, buffers: Mapping[str, RingBuffer], findings: Findings) -> None:
+    """A weight change below the weight's resolution is lost: weights are rounded down after each presynaptic spike."""
+    for rule in learning.rules:
+        unit = buffers[rule.post].resolution[0]
+        reach = rule.w_max - rule.w_min if rule.multiplicative else 1.0
+        for name, amplitude in (("a_plus", rule.a_plus * reach), ("a_minus", rule.a_minus * reach)):
+            if 0.0 < amplitude < unit:
+                findings.approximate(
+                    "NC328",
+                    f"inputs of '{rule.post}'",
+                    f"{name} changes a weight (with reward: an eligibility) by at most {amplitude / unit:.2g} of the stored resolution",
+                    "changes are rounded down to whole units",
+                    "a single pair then strengthens nothing and weakens by a whole unit; narrow weight_bounds or raise the amplitude",
+                )
+
+
 def _board(machine: Machine) -> tuple[int, int]:
     """Return sPyNNaker's version number of the board type, and how many boards there are (a triad has 3; see SpiNNMachine.version)."""
     if machine.family == "spinnaker2":
@@ -132,7 +153,6 @@ def _ring_buffer(
     connections: Mapping[str, Connections],
     learning: Learning,
     rates: Mapping[str, FloatArray],
-    largest: float,
 ) -> RingBuffer:
     """Plan for the summed weight of a step: mean + 5 sigma of independent spikes, at least the largest weight, at most all at once."""
     mean, variance, total = np.zeros((2, cell.size)), np.zeros((2, cell.size)), np.zeros((2, cell.size))

@@ -1,13 +1,17 @@
 """Our neuron models as sPyNNaker's, with the arithmetic of the SpiNNaker core in view.
 
-sPyNNaker's LIF (``neuron_model_lif_impl.h``) computes in s16.15, with R = tau_m / cm and E = exp(-dt / tau_m) rounded to 2^-15:
+sPyNNaker's LIF (``neuron_model_lif_impl.h``) computes in s16.15, with R = tau_m / cm and E = exp(-dt / tau_m):
 
     alpha <- I R + v_rest;   v <- alpha - E (alpha - v);   spike when v >= v_thresh, then v <- v_reset for tau_refrac / dt further steps
 
 which is ``v <- E v + (1 - E) v_rest + (1 - E) R I``: the user's LIF with hard reset when (1 - E) R I is the user's input. For delta input
 (``input_type_delta.h``) I = sum(w) / dt_ms + i_offset, so R = dt_ms / (1 - E) makes a spike add exactly its weight. For exponential
 currents (``IF_curr_exp``) a spike adds w (tau_syn / dt) (1 - exp(-dt / tau_syn)), so R = 1 / (1 - E) and the weight is divided by that
-factor. cm is computed from the *rounded* E, so that rounding E changes the decay but not the weight of a spike.
+factor.
+
+A core divides by rounding *down* to 2^-15 (``kdivk``), so dt / tau_m of a slow neuron, and with it 1 - E, is off by up to 2^-15 tau_m / dt
+(0.3 % at 100 steps). tau_m is therefore moved to where the quotient becomes the nearest number instead of the next lower one, and cm is
+made from the E that results: rounding then changes the decay a little, but not what a spike adds.
 
 s16.15 has a resolution of 3e-5 and a range of 65536, so every population gets a power of two S by which all its membrane quantities are
 multiplied: the threshold then lies in (8, 16]. Weights are multiplied by S too; recorded membranes are divided by it.
@@ -19,14 +23,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from neurocompile.backends.base import Approximation
-from neurocompile.ir import ALIF, LIF, CubaLIF, Integration, LeakyReadout, Population, SpikeSource
+from neurocompile.ir import ALIF, LIF, Integration, LeakyReadout, Population, SpikeSource
+from neurocompile.ir._types import FloatArray, Param
 from neurocompile.ir.errors import Diagnostic
-from neurocompile.ir.neurons import Param, Reset, expand
-
-FloatArray = npt.NDArray[np.float64]
+from neurocompile.ir.neurons import Reset, expand
 
 ACCUM_STEP = 2.0**-15
 """Resolution of s16.15, the number format of neuron parameters and state (spynnaker.pyNN: DataType.S1615)."""
@@ -78,6 +80,21 @@ def quantise(value: FloatArray) -> FloatArray:
     return result
 
 
+def divide(numerator: FloatArray | float, denominator: FloatArray | float) -> FloatArray:
+    """Return quotients as a core computes them (``kdivk``): all in s16.15, rounded down."""
+    top, bottom = (np.rint(np.asarray(x, np.float64) / ACCUM_STEP).astype(np.int64) for x in (numerator, denominator))
+    result: FloatArray = (top * 2**15 // np.maximum(bottom, 1)) * ACCUM_STEP
+    return result
+
+
+def nearest_tau(tau_ms: FloatArray, dt_ms: float) -> FloatArray:
+    """Return the time constants (ms, s16.15) for which :func:`divide` gives the number nearest to dt / tau, not the next lower one."""
+    step = np.rint(dt_ms / ACCUM_STEP)
+    wanted = np.maximum(np.rint(dt_ms / tau_ms / ACCUM_STEP), 1.0)
+    moved = np.floor(step * 2**15 / wanted) * ACCUM_STEP
+    return np.where(divide(dt_ms, tau_ms) == wanted * ACCUM_STEP, quantise(tau_ms), moved)
+
+
 def shrink(value: FloatArray) -> float | FloatArray:
     """Return one number where all are equal, else the array."""
     return float(value[0]) if value.size and np.all(value == value[0]) else value
@@ -102,7 +119,6 @@ def lower_population(population: Population, dt: float, largest_weight: float, f
         findings.refuse("NC321", f"population '{population.name}': sPyNNaker has no form of a {model.kind}", "use lif, alif or cuba_lif")
         return Cell(name=population.name, size=n, cell="source", params={"rate": 0.0})
     where = f"population '{population.name}'"
-    dt_ms = dt * 1e3
     tau = _membrane_tau(model.tau_mem, model.integration, dt, n, where, findings)
     tau_syn = expand(getattr(model, "tau_syn", 0.0), n)
     exponential = bool(np.any(tau_syn > 0))
@@ -124,10 +140,10 @@ def lower_population(population: Population, dt: float, largest_weight: float, f
     v_leak = expand(model.v_leak, n)
     threshold, reset, refractory = _spiking(model, dt, n, where, findings)
     scale = _voltage_scale(None if threshold is None else threshold - v_leak, largest_weight, float(np.max(tau)) / dt)
-    decay = np.minimum(quantise(np.exp(-dt / tau)), 1.0 - ACCUM_STEP)
-    per_step = 1.0 if exponential else dt_ms
-    tau_ms = tau * 1e3
-    c_m = tau_ms * (1.0 - decay) / per_step
+    tau_ms, dt_ms = nearest_tau(tau * 1e3, dt * 1e3), dt * 1e3
+    decay = quantise(np.exp(-divide(dt_ms, tau_ms)))
+    per_weight = 1.0 if exponential else float(divide(1.0, dt_ms))  # input of a step / weight, and so 1 / (R (1 - E))
+    c_m = tau_ms * (1.0 - decay) * per_weight
     params: dict[str, FloatArray] = {
         "tau_m": tau_ms,
         "cm": c_m,
@@ -135,32 +151,36 @@ def lower_population(population: Population, dt: float, largest_weight: float, f
         "v_reset": (v_leak if reset is None else reset) * scale,
         "v_thresh": np.full(n, UNREACHABLE) if threshold is None else threshold * scale,
         "tau_refrac": refractory * 1e3,
-        "i_offset": expand(model.bias, n) * scale / per_step,
+        "i_offset": expand(model.bias, n) * scale * per_weight,
         "v_init": v_leak * scale,
     }
     cell, weight_scale = "IF_curr_delta", np.full(n, scale)
     if exponential:
         cell = "IF_curr_exp"
-        params["tau_syn_E"] = params["tau_syn_I"] = tau_syn * 1e3
+        _check_slow("tau_syn", tau_syn, dt, where, findings)
+        tau_syn_ms = nearest_tau(tau_syn * 1e3, dt_ms)
+        params["tau_syn_E"] = params["tau_syn_I"] = tau_syn_ms
+        kept = np.exp(-divide(dt_ms, tau_syn_ms))
         # sPyNNaker decays a current after it acted, we decay it before.
-        first = expand(getattr(model, "i_init", 0.0), n) * np.exp(-dt / tau_syn) * scale
+        first = expand(getattr(model, "i_init", 0.0), n) * kept * scale
         params["isyn_exc"], params["isyn_inh"] = np.maximum(first, 0.0), np.maximum(-first, 0.0)
-        weight_scale = scale / (tau_syn / dt * -np.expm1(-dt / tau_syn))
+        weight_scale = scale / (divide(tau_syn_ms, dt_ms) * (1.0 - kept))
     if isinstance(model, ALIF):
         cell = "IF_curr_delta_ca2_adaptive"
         adapt_tau, beta = expand(model.adapt_tau, n), expand(model.adapt_beta, n)
+        _check_slow("adapt_tau", adapt_tau, dt, where, findings)
         # A steady current I shifts the membrane by R I; i_ca2 decays once before it first acts.
-        params["tau_ca2"] = adapt_tau * 1e3
-        params["i_alpha"] = beta * scale * (1.0 - decay) / per_step * np.exp(dt / adapt_tau)
+        params["tau_ca2"] = nearest_tau(adapt_tau * 1e3, dt_ms)
+        params["i_alpha"] = beta * scale * (1.0 - decay) * per_weight * np.exp(divide(dt_ms, params["tau_ca2"]))
         findings.approximate(
             "NC324",
             where,
             "alif raises the threshold with each spike; sPyNNaker has no such model",
             "IFCurrDeltaCa2Adaptive: a current that pulls the membrane down by the same amount in the steady state",
-            f"the adaptation sets in with tau_mem ({np.max(tau_ms):g} ms) instead of at once, and is reset with the membrane",
+            f"the adaptation sets in with tau_mem ({np.max(tau) * 1e3:g} ms) instead of at once, and is reset with the membrane",
         )
     _check_range(params, where, findings)
-    gain = (1.0 - decay) * quantise(quantise(tau_ms) / np.maximum(quantise(c_m), ACCUM_STEP)) / per_step
+    gain = (1.0 - decay) * divide(tau_ms, np.maximum(c_m, ACCUM_STEP)) * per_weight
     return Cell(
         name=population.name,
         size=n,
@@ -205,6 +225,11 @@ def _synaptic_tau(tau_syn: FloatArray, integration: Integration, dt: float) -> F
     return result
 
 
+def _shown(values: FloatArray) -> str:
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"{low:g}" if low == high else f"{low:g} .. {high:g}"
+
+
 def _spiking(
     model: LIF | LeakyReadout, dt: float, n: int, where: str, findings: Findings
 ) -> tuple[FloatArray | None, FloatArray | None, FloatArray]:
@@ -212,20 +237,22 @@ def _spiking(
     if isinstance(model, LeakyReadout):
         return None, None, np.zeros(n)
     threshold = expand(model.v_threshold, n)
-    # Our shortest interval is max(1, t_ref/dt) steps; sPyNNaker's is 1 + ceil(tau_refrac/dt). Half a step keeps rounding out of ceil.
-    extra_steps = np.maximum(np.ceil(expand(model.t_ref, n) / dt - 1e-9) - 1.0, 0.0)
-    refractory = np.where(extra_steps > 0, (extra_steps - 0.5) * dt, 0.0)
+    # Steps without a spike after a spike: t_ref / dt where the reset is to a value, one less where it subtracts (ir/neurons.py).
+    silent_steps = np.rint(expand(model.t_ref, n) / dt)
     reset = expand(model.v_reset, n)
     if model.reset is Reset.SUBTRACT:
-        reset = np.zeros(n)
-        lost = ", and input during the refractory time is lost" if np.any(extra_steps > 0) else ""
+        silent_steps = np.maximum(silent_steps - 1.0, 0.0)
+        reset = expand(model.v_leak, n)
+        lost = ", and input during the refractory time is lost" if np.any(silent_steps > 0) else ""
         findings.approximate(
             "NC322",
             where,
             "reset by subtraction; sPyNNaker's LIF only resets to a value",
-            "reset to 0 (the threshold minus itself)",
+            f"reset to v_leak ({_shown(reset)}), where a subtraction from exactly the threshold ends",
             f"what the membrane exceeds the threshold by is lost at each spike, at most one step's input{lost}",
         )
+    # sPyNNaker is silent for ceil(tau_refrac / dt) steps; half a step less keeps rounding out of ceil.
+    refractory = np.where(silent_steps > 0, (silent_steps - 0.5) * dt, 0.0)
     if np.any(reset >= threshold):
         bad = int(np.argmax(reset >= threshold))
         findings.refuse(
@@ -244,6 +271,17 @@ def _voltage_scale(distance: FloatArray | None, largest_weight: float, r_steps: 
     if largest_weight > 0:
         exponent = min(exponent, np.floor(np.log2(2.0**14 / (max(r_steps, 1.0) * largest_weight))))
     return float(2.0 ** np.clip(exponent, -14, 20))
+
+
+def _check_slow(name: str, tau: FloatArray, dt: float, where: str, findings: Findings) -> None:
+    longest = LONGEST_TAU_STEPS * dt
+    if np.any(tau > longest):
+        findings.refuse(
+            "NC328",
+            f"{where}: {name} is {np.max(tau) * 1e3:g} ms; the longest that the machine tells apart is {longest * 1e3:g} ms "
+            f"({LONGEST_TAU_STEPS:g} steps)",
+            "use a shorter time constant or a larger dt",
+        )
 
 
 def _check_range(params: dict[str, FloatArray], where: str, findings: Findings) -> None:

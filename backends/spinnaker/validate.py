@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from neurocompile.backends.base import Check
+from neurocompile.backends.spinnaker.neurons import Findings, lower_population
 from neurocompile.backends.spinnaker.walk import walk
 from neurocompile.ir import Network
 from neurocompile.ir.errors import MismatchError
@@ -20,6 +21,8 @@ from neurocompile.ir.npz import AnyArray, load_npz
 from neurocompile.ir.realise import Connections
 
 TIMEOUT_S = 1800
+STATE = frozenset({"v_init", "isyn_exc", "isyn_inh"})
+"""Entries of a cell's ``params`` that are initial values; sPyNNaker does not give them back as parameters."""
 
 
 def validate(build: Path, network: Network, connections: Mapping[str, Connections], *, steps: int) -> list[Check]:
@@ -37,6 +40,7 @@ def validate(build: Path, network: Network, connections: Mapping[str, Connection
         results, mapping = load_npz(out), load_npz(found)
     document, arrays = json.loads((program / "network.json").read_text(encoding="utf-8")), load_npz(program / "network.npz")
     checks = [check_synapses(p.name, connections[p.name], results, document, arrays) for p in network.synaptic_projections]
+    checks += check_cells(network, connections, document, mapping, summary)
     checks += check_cores(document, summary)
     checks.append(check_tables(summary))
     checks += check_routes(document, connections, mapping)
@@ -88,6 +92,42 @@ def check_synapses(
         detail=f"{len(expected.pre)} expected, {missing} missing, {late} with another delay, weights differ by at most {difference:.3g} "
         f"(16-bit resolution {float(np.max(allowed, initial=0.0)):.3g})",
     )
+
+
+def check_cells(
+    network: Network,
+    connections: Mapping[str, Connections],
+    document: Mapping[str, Any],
+    mapping: Mapping[str, AnyArray],
+    summary: Mapping[str, Any],
+) -> list[Check]:
+    """Compare the neuron parameters that sPyNNaker holds with the description lowered again, and its weight format with the planned one."""
+    checks = []
+    for index, population in enumerate(network.populations):
+        inputs = [connections[p.name].weight for p in network.synaptic_projections if p.post == population.name]
+        largest = max((float(np.abs(w).max(initial=0.0)) for w in inputs), default=0.0)
+        cell = lower_population(population, network.dt, largest, Findings())
+        if cell.cell == "source":
+            continue
+        wrong = []
+        for name in sorted(set(cell.params) - STATE):
+            got = mapping.get(f"param:{index}:{name}")
+            # The same numbers went through JSON or npz and sPyNNaker's own storage, in double precision.
+            if got is None or not np.allclose(np.asarray(got, np.float64), cell.params[name], rtol=1e-12, atol=0.0):
+                wrong.append(name)
+        entry = document["populations"][index]
+        planned, got_units = entry.get("weight_resolution"), summary["populations"][population.name].get("weight_resolution")
+        ok = not wrong and planned == got_units and entry["cell"] == cell.cell
+        checks.append(
+            Check(
+                name=f"cells of {population.name}",
+                ok=ok,
+                detail=f"{cell.cell}, {len(cell.params) - len(STATE & set(cell.params))} parameters, "
+                + (f"other than the description's: {', '.join(wrong)}" if wrong else "as described")
+                + f"; weight resolution planned {planned}, sPyNNaker {got_units}",
+            )
+        )
+    return checks
 
 
 def check_cores(document: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Check]:

@@ -70,6 +70,8 @@ def _population(i: int, population: NestPopulation, arrays: dict[str, AnyArray])
         arrays[f"population{i}:{key}"] = np.asarray(population.params[key])
     if population.probability is not None:
         arrays[f"population{i}:probability"] = population.probability
+    if population.pushed is not None:
+        arrays[f"population{i}:pushed"] = population.pushed
     return {
         "name": population.name,
         "kind": population.kind,

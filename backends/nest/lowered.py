@@ -24,6 +24,8 @@ class NestPopulation:
         NEST parameter -> number, text, or float64 array of shape (size,); ms, ms^-1 and membrane units (C_m = 1).
     probability : float64 array, shape (size,), optional
         Of a Poisson source: of a spike in a step.
+    pushed : float64 array, shape (size,), optional
+        Bias of neurons without leak, which comes as a spike of that weight in every step.
     """
 
     name: str
@@ -32,6 +34,7 @@ class NestPopulation:
     size: int
     params: dict[str, float | str | FloatArray]
     probability: FloatArray | None = None
+    pushed: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

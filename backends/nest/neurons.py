@@ -2,7 +2,8 @@
 
 NEST's e-prop models compute, relative to E_L, v <- alpha v + P I + input with P = tau_m / C_m (1 - alpha): with C_m = 1, E_L = v_leak and
 I_e = bias / P that is our recurrence. In ``eprop_iaf``, ``eprop_iaf_adapt`` and ``eprop_readout`` I_e acts one step after it is set, so the
-bias of step 0 is given through the membrane at the start, v_leak + bias / alpha.
+bias of step 0 is given through the membrane at the start, v_leak + bias / alpha. Without leak P is 0: there the bias of step 0 is given the
+same way, and that of later steps as spikes of that weight.
 """
 
 from __future__ import annotations
@@ -20,25 +21,22 @@ NEST_MIN = -1.7976931348623157e308
 """NEST's default of V_min: no bound."""
 _LAST_ALPHA = 600.0
 """dt/tau beyond which a decay counts as 0 (exp(-600) = 1e-261): alpha stays a normal number, so that bias / alpha is finite."""
-_NO_LEAK = 1.6e-16
-"""dt/tau of an infinite time constant with a bias: alpha is the largest double below 1, so that P = tau (1 - alpha) is not 0."""
 _FOREVER = 1e300
-"""tau_m (ms) of an infinite time constant without bias: alpha is exactly 1."""
+"""tau_m (ms) of an infinite time constant: alpha is exactly 1."""
 
 
-def membrane_time(tau: FloatArray, dt: float, integration: Integration, bias: FloatArray) -> FloatArray:
+def membrane_time(tau: FloatArray, dt: float, integration: Integration) -> FloatArray:
     """Return tau_m in ms, shape (n,), such that NEST's exp(-dt/tau_m) is the description's decay per step."""
     ratio = dt / tau
     if integration is Integration.EULER:
         with np.errstate(divide="ignore"):
             ratio = -np.log1p(-np.minimum(ratio, 1.0))
     ratio = np.minimum(ratio, _LAST_ALPHA)
-    still = np.where(bias != 0.0, dt * 1e3 / _NO_LEAK, _FOREVER)
     with np.errstate(divide="ignore"):
         exact = dt * 1e3 / ratio
     if integration is Integration.EXACT:
         exact = np.where(ratio == _LAST_ALPHA, exact, tau * 1e3)
-    return np.where(ratio == 0.0, still, exact)
+    return np.minimum(exact, _FOREVER)
 
 
 def _compact(values: FloatArray) -> float | FloatArray:
@@ -62,7 +60,7 @@ def lower_population(population: Population, dt: float) -> tuple[NestPopulation,
     errors: list[Diagnostic] = []
     if isinstance(model, CubaLIF):
         errors.append(_no_current(name, model.kind, "lif"))
-    params, alpha, bias = _membrane(model, n, dt)
+    params, pushed, start = _membrane(model, n, dt, lagged=model.reset is Reset.SUBTRACT)
     threshold, leak, lowest = expand(model.v_threshold, n), expand(model.v_leak, n), expand(model.v_min, n)
     subtract = model.reset is Reset.SUBTRACT
     found: list[Approximation] = []
@@ -71,7 +69,7 @@ def lower_population(population: Population, dt: float) -> tuple[NestPopulation,
     if isinstance(model, ALIF):
         kind += "_adapt"
         params["adapt_beta"] = _compact(expand(model.adapt_beta, n))
-        params["adapt_tau"] = _compact(membrane_time(expand(model.adapt_tau, n), dt, model.integration, np.zeros(n)))
+        params["adapt_tau"] = _compact(membrane_time(expand(model.adapt_tau, n), dt, model.integration))
         if not subtract and np.any(steps > 0) and np.any(expand(model.adapt_beta, n) > 0):
             found.append(
                 Approximation(
@@ -91,36 +89,42 @@ def lower_population(population: Population, dt: float) -> tuple[NestPopulation,
     errors += _ordered(name, "v_min", lowest, "v_threshold", threshold)
     params["V_th"] = _compact(threshold)
     params["t_ref"] = _compact(steps * (dt * 1e3))
-    lag = bias / alpha if subtract else np.zeros(n)
-    params["V_m"] = _compact(leak + lag)
+    params["V_m"] = _compact(start)
     # Rounding may put a neuron on either side of its threshold: where it could spike, the program keeps step 0 out of NEST's first step.
+    bias = expand(model.bias, n)
     margin = 1e-12 * (np.abs(leak) + np.abs(bias) + np.abs(threshold))
     at_once = bool(np.any(leak + bias >= threshold - margin))
-    return NestPopulation(name=name, kind=model.kind, model=kind, size=n, params=params), errors, found, at_once
+    return NestPopulation(name=name, kind=model.kind, model=kind, size=n, params=params, pushed=pushed), errors, found, at_once
 
 
-def _membrane(model: LIF | LeakyReadout, n: int, dt: float) -> tuple[dict[str, float | str | FloatArray], FloatArray, FloatArray]:
-    bias = expand(model.bias, n)
-    tau = membrane_time(expand(model.tau_mem, n), dt, model.integration, bias)
+def _membrane(
+    model: LIF | LeakyReadout, n: int, dt: float, *, lagged: bool
+) -> tuple[dict[str, float | str | FloatArray], FloatArray | None, FloatArray]:
+    """Return (parameters, bias that comes as spikes, membrane at the start); ``lagged``: I_e acts one step after it is set."""
+    bias, leak = expand(model.bias, n), expand(model.v_leak, n)
+    tau = membrane_time(expand(model.tau_mem, n), dt, model.integration)
     alpha = np.exp(-(dt * 1e3) / tau)
-    gain = tau * (1.0 - alpha)
-    current = np.divide(bias, gain, out=np.zeros(n), where=bias != 0.0)
+    leaky = alpha < 1.0
+    current = np.divide(bias, tau * (1.0 - alpha), out=np.zeros(n), where=leaky & (bias != 0.0))
+    pushed = np.where(leaky, 0.0, bias)
+    start = leak + np.where(leaky & (not lagged), 0.0, bias / alpha)
     params: dict[str, float | str | FloatArray] = {
         "C_m": 1.0,
-        "E_L": _compact(expand(model.v_leak, n)),
+        "E_L": _compact(leak),
         "I_e": _compact(current),
         "tau_m": _compact(tau),
         "V_min": _compact(np.maximum(expand(model.v_min, n), NEST_MIN)),
     }
-    return params, alpha, bias
+    return params, pushed if pushed.any() else None, start
 
 
 def _readout(population: Population, model: LeakyReadout, dt: float) -> tuple[NestPopulation, list[Diagnostic], list[Approximation], bool]:
     n = population.size
     errors = [_no_current(population.name, model.kind, "leaky_readout without tau_syn")] if np.any(np.asarray(model.tau_syn) > 0) else []
-    params, alpha, bias = _membrane(model, n, dt)
-    params["V_m"] = _compact(expand(model.v_leak, n) + bias / alpha)
-    return NestPopulation(name=population.name, kind=model.kind, model="eprop_readout", size=n, params=params), errors, [], False
+    params, pushed, start = _membrane(model, n, dt, lagged=True)
+    params["V_m"] = _compact(start)
+    lowered = NestPopulation(name=population.name, kind=model.kind, model="eprop_readout", size=n, params=params, pushed=pushed)
+    return lowered, errors, [], False
 
 
 def _no_current(name: str, kind: str, instead: str) -> Diagnostic:

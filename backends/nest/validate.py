@@ -48,10 +48,11 @@ def validate(build: Path, network: Network, connections: Mapping[str, Connection
         options = () if learn else ("--no-learn",)
         results, summary = run_program(build / "program", steps, Path(folder), spikes, signals, *options)
     expected = run_engine(lowered, steps, spikes, signals, learn=learn)
-    detail = f"NEST's steps are ours + {summary['offset_steps']}"
+    offset, wanted = summary.get("offset_steps"), int(lowered.spikes_at_once)
+    detail = f"NEST's steps are ours + {offset}, expected + {wanted}"
     if not learn:
         detail += "; compared without learning, because adam or update intervals count one step more there"
-    return [*compare(network, connections, results, expected), Check(name="clock", ok="warning" not in summary, detail=detail)]
+    return [*compare(network, connections, results, expected), Check(name="clock", ok=offset == wanted, detail=detail)]
 
 
 def random_input(network: Network, steps: int, *, first: int = 1) -> tuple[dict[str, Spikes], dict[str, Signal]]:
@@ -134,7 +135,8 @@ def compare(
     network: Network, connections: Mapping[str, Connections], results: Mapping[str, AnyArray], expected: Mapping[str, AnyArray]
 ) -> list[Check]:
     """Return one check for the spikes of each population, each readout's output and each projection's weights."""
-    missing = sorted(set(expected) - set(results))
+    ends = {f"{end}:{p.name}": getattr(connections[p.name], end) for p in network.synaptic_projections for end in ("pre", "post")}
+    missing = sorted((set(expected) | set(ends)) - set(results))
     if missing:
         raise MismatchError.of("NC632", f"the results of run.py lack '{missing[0]}'", help="build it again")
     checks = []
@@ -147,6 +149,9 @@ def compare(
             )
     for projection in network.synaptic_projections:
         start = connections[projection.name].weight.astype(np.float64)
+        same = [np.array_equal(results[f"{end}:{projection.name}"], ends[f"{end}:{projection.name}"]) for end in ("pre", "post")]
+        if not all(same):
+            checks.append(Check(name=f"synapses of {projection.name}", ok=False, detail="pre or post differ from the description"))
         key = f"weight:{projection.name}"
         checks.append(_close(f"weights of {projection.name}", results[key], expected[key], start))
     return checks

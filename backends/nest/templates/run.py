@@ -232,6 +232,9 @@ def simulate(
     first = [n[0].global_id for n in nodes]
     for index, (neuron, step) in spikes.items():
         drive(nest, nodes[index], neuron, (step + offset) * dt, dt)
+    for index, population_nodes in enumerate(nodes):
+        if f"population{index}:pushed" in data:
+            push(nest, population_nodes, data[f"population{index}:pushed"], np.arange(1, args.steps) + offset, dt)
     plastic = connect(nest, net, data, first, learn=not args.no_learn)
     if not args.no_learn:
         for index, (target, window) in signals.items():
@@ -318,6 +321,13 @@ def drive(nest: Any, parrots: Any, neuron: Ints, times: Floats, dt: float) -> No
             np.full(active.size, dt),
             "static_synapse",
         )
+
+
+def push(nest: Any, nodes: Any, bias: Floats, steps: Ints, dt: float) -> None:
+    """Give neurons without leak their constant input, which NEST's I_e cannot give, as a spike of that weight in every step."""
+    generator = nest.Create("spike_generator", params={"spike_times": steps * dt})
+    post = np.flatnonzero(bias)
+    join(nest, np.full(post.size, generator.global_id), post + nodes[0].global_id, bias[post], np.full(post.size, dt), "static_synapse")
 
 
 def teach(nest: Any, readout: Any, target: Floats, window: NDArray[Any], offset: int, dt: float) -> None:

@@ -56,7 +56,7 @@ def lower_network(
     weights = {
         p.name: _quantise(p, connections[p.name], lowered[p.post].scale, rules.get(p.name), approximations, found) for p in projections
     }
-    plan = _Plan(network, connections, rules, lowered, weights, _error_scale(options), approximations, found)
+    plan = _Plan(network, connections, rules, lowered, weights, _error_scale(options), _low_bits(options), approximations, found)
     if rules and not found.errors:
         plan.learn()
     if found.errors:
@@ -218,6 +218,15 @@ def _error_scale(options: BuildOptions) -> float:
     return value
 
 
+def _low_bits(options: BuildOptions) -> bool:
+    text = options.extra.get("low_bits", "d")
+    if text not in {"d", "none"}:
+        raise InputError.of(
+            "NC201", f"low_bits is {text!r}, must be 'd' or 'none'", help="--set low_bits=d (default) or --set low_bits=none"
+        )
+    return text == "d"
+
+
 class _Plan:
     """Learning of the whole network: gains per population, rule strings per projection, feedback matrices."""
 
@@ -229,11 +238,13 @@ class _Plan:
         lowered: dict[str, LoweredPopulation],
         weights: Mapping[str, QuantisedWeights],
         error_scale: float,
+        low_bits: bool,
         approximations: list[Approximation],
         found: Findings,
     ) -> None:
         self.network, self.connections, self.rules, self.lowered, self.weights = network, connections, rules, lowered, weights
-        self.error_scale, self.approximations, self.found = error_scale, approximations, found
+        self.error_scale, self.low_bits = error_scale, low_bits
+        self.approximations, self.found = approximations, found
         self.rules_out: dict[str, dict[str, Any]] = {}
         self.feedback: list[LoweredFeedback] = []
         self.summary: dict[str, Any] = {}
@@ -259,8 +270,8 @@ class _Plan:
         if projections:
             rule = self.rules[projections[0]]
             eprop.check_rule(self.network, rule, population, self.approximations, self.found)
-            highest = max(self.weights[p].exponent for p in projections)
-            gains = eprop.readout_gains(rule, scale=lowered.scale, alpha=alpha, highest_exponent=highest, reference=self.error_scale)
+            exponents = [self.weights[p].exponent for p in projections]
+            gains = eprop.readout_gains(rule, scale=lowered.scale, alpha=alpha, weight_exponents=exponents, reference=self.error_scale)
             for projection in projections:
                 self.rules_out[projection] = eprop.readout_rule(gains, weight_exponent=self.weights[projection].exponent, alpha=alpha)
             self._report(name, rule, gains)
@@ -281,8 +292,14 @@ class _Plan:
         self.feedback.append(LoweredFeedback(readout=numbers[readout], post=numbers[name], real=real, quantised=quantised))
         norms = np.sqrt((real**2).sum(axis=1))
         reference = self.error_scale * float(np.median(norms[norms > 0])) if norms.any() else self.error_scale
-        highest = max(self.weights[p].exponent for p in projections)
-        gains = eprop.hidden_gains(rule, scale=lowered.scale, alpha=alpha, highest_exponent=highest, reference=reference)
+        gains = eprop.hidden_gains(
+            rule,
+            scale=lowered.scale,
+            alpha=alpha,
+            weight_exponents=[self.weights[p].exponent for p in projections],
+            reference=reference,
+            low_bits=self.low_bits,
+        )
         for projection in projections:
             self.rules_out[projection] = eprop.hidden_rule(rule, gains, weight_exponent=self.weights[projection].exponent, alpha=alpha)
         error_unit = quantised.unit * 2.0**eprop.ERROR_SHIFT / self.lowered[readout].scale
@@ -315,6 +332,7 @@ class _Plan:
         self.summary[name] = {
             "rule": rule.name,
             "kappa": 1.0 - eprop.leak_literal(rule.kappa).value,
+            "fraction_bits": gains.fraction_bits or 0,
             "tag_units_per_eligibility": gains.tag,
             "y3_at_reference_error": gains.y3_reference,
             "reference_error": self.error_scale,

@@ -32,7 +32,8 @@ def make_problem(network: Network, projections: Sequence[LoweredProjection], mac
     edges = []
     for projection in projections:
         bits = machine.value("core.weight_bits") + machine.value("core.index_bits")
-        if projection.delay.size and projection.delay.max() > 1:
+        low_bits_in_d = projection.rule is not None and projection.rule["dd_fixed"] is not None
+        if low_bits_in_d or (projection.delay.size and projection.delay.max() > 1):
             bits += machine.value("core.delay_bits")
         if projection.rule is not None:
             bits += machine.value("core.tag_bits")

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -28,6 +29,9 @@ from neurocompile.mapping.export import mapping_arrays
 from neurocompile.pipeline import Compiled, CompileOptions, load_connections
 from neurocompile.report import build_report, render_html
 from neurocompile.versions import FORMAT_VERSION, versions
+
+_NEEDED_KEYS = ("format_version", "name", "target", "versions")
+_NEEDED_FILES = ("network.json", "network.npz", "report.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,15 +112,16 @@ def _weight_arrays(connections: Mapping[str, Connections]) -> dict[str, AnyArray
 
 
 def write_build(files: Mapping[str, bytes], destination: Path) -> None:
-    """Write a build folder: into a hidden folder beside it, then renamed. An older build at the same place is replaced, anything else
-    is refused (InputError NC702); a folder that cannot be written is InputError NC701."""
+    """Write a build folder: into a hidden folder beside it, then renamed. An older build at the same place is replaced; a folder that
+    holds anything else is refused (InputError NC702); a folder that cannot be written is InputError NC701."""
     destination = Path(os.path.abspath(destination))
-    if destination.exists() and not _replaceable(destination):
+    foreign = _foreign(destination)
+    if foreign is not None:
         raise InputError.of(
             "NC702",
-            "exists and is not a build of neurocompile: nothing was written",
+            f"{foreign}: nothing was written",
             file=str(destination),
-            help="choose another folder with -o, or remove this one",
+            help="choose another folder with -o, or remove what is yours from this one",
         )
     parent = destination.parent
     staging: Path | None = None
@@ -133,12 +138,7 @@ def write_build(files: Mapping[str, bytes], destination: Path) -> None:
                 os.fsync(file.fileno())
         if destination.exists():
             destination.rename(staging / "old")
-        try:
-            (staging / "new").rename(destination)
-        except BaseException:
-            if (staging / "old").exists():
-                (staging / "old").rename(destination)
-            raise
+        (staging / "new").rename(destination)
     except OSError as error:
         raise InputError.of(
             "NC701",
@@ -148,23 +148,32 @@ def write_build(files: Mapping[str, bytes], destination: Path) -> None:
         ) from None
     finally:
         if staging is not None:
+            if (staging / "old").exists() and not destination.exists():  # stopped between the two renames, whatever the reason
+                (staging / "old").rename(destination)
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _replaceable(destination: Path) -> bool:
+def _foreign(destination: Path) -> str | None:
+    """Return why a folder may not be replaced: it is no build, or holds files of others (results of a run); None if it may."""
+    if not destination.exists() and not destination.is_symlink():
+        return None
     if not destination.is_dir() or destination.is_symlink():
-        return False
-    if not any(destination.iterdir()):
-        return True
+        return "exists and is no folder"
+    found = {str(p.relative_to(destination)) for p in destination.rglob("*") if not p.is_dir() and "__pycache__" not in p.parts}
+    if not found:
+        return None
     try:
-        return "target" in json.loads((destination / "manifest.json").read_bytes())
-    except (OSError, ValueError):
-        return False
+        manifest = json.loads((destination / "manifest.json").read_bytes())
+        own = {"manifest.json", *manifest["files"]} if manifest["target"] and manifest["format_version"] else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        return "exists and is not a build of neurocompile"
+    added = sorted(found - own)
+    return f"holds '{added[0]}', which is not part of the build" if added else None
 
 
 def _clean_leftovers(parent: Path, name: str) -> None:
     """Remove hidden folders that a killed build of the same destination left; bring back an older build it had moved aside."""
-    for leftover in parent.glob(f".{name}.*"):
+    for leftover in parent.glob(f".{glob.escape(name)}.*"):
         pid = leftover.name[len(name) + 2 :].partition(".")[0]
         if not leftover.is_dir() or not pid.isdigit() or _alive(int(pid)):
             continue
@@ -188,8 +197,11 @@ def read_build(path: Path) -> BuildFolder:
     try:
         manifest = json.loads((path / "manifest.json").read_bytes())
         files = dict(manifest["files"])
+        lacking = [key for key in _NEEDED_KEYS if not manifest.get(key)] + [name for name in _NEEDED_FILES if name not in files]
+        if lacking:
+            raise ValueError(f"its manifest lacks '{lacking[0]}'")
         report = json.loads((path / "report.json").read_bytes())
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError.of(
             "NC703", f"is not a build folder: {error}", file=str(path), help="make one with `neurocompile build NET --target T -o DIR`"
         ) from None
@@ -207,7 +219,10 @@ def read_build(path: Path) -> BuildFolder:
                 file=str(path),
                 help="build it again",
             )
+    for code in sorted(p for pattern in ("*.py", "*.so", "*.pth") for p in (path / "program").rglob(pattern)):
+        name = code.relative_to(path).as_posix()
+        if name not in files:  # it would run with the program, or in the place of a module that the program imports
+            raise InputError.of("NC704", f"'{name}' was added after the build", file=str(path), help="remove it, or build again elsewhere")
     network = unpack_network((path / "network.json").read_text("utf-8"), load_npz(path / "network.npz"), file=str(path / "network.json"))
-    weights = path / "weights.npz"
-    connections = load_connections(network, weights if weights.exists() else None)
+    connections = load_connections(network, path / "weights.npz" if "weights.npz" in files else None)
     return BuildFolder(path=path, manifest=manifest, report=report, network=network, connections=connections)

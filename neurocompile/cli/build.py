@@ -49,7 +49,9 @@ def _compile(
     compiled = compile_network(opened.network, options, connections=given, progress=output.progress)
     inputs = dict(opened.inputs)
     if weights is not None:
-        inputs[weights.name] = weights.read_bytes()
+        inputs[f"--weights {weights.name}"] = weights.read_bytes()
+    if compiled.machine is not None and options.machine is not None and Path(compiled.machine.file) == Path(options.machine):
+        inputs[f"--machine {Path(options.machine).name}"] = Path(options.machine).read_bytes()
     return compiled, assemble(compiled, options, inputs)
 
 

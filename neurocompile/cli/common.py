@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from neurocompile.ir import Network
-from neurocompile.ir.errors import InputError, NeurocompileError, did_you_mean
+from neurocompile.ir.errors import ExitCode, InputError, NeurocompileError, did_you_mean
 from neurocompile.ir.units import Dimension, parse_quantity
 from neurocompile.versions import FORMAT_VERSION
 
@@ -39,16 +40,18 @@ class Output:
     @property
     def err(self) -> Console:
         """Console for progress and logs (stderr; plain where it is no terminal or NO_COLOR is set)."""
-        return Console(stderr=True, quiet=self.verbosity < 0, soft_wrap=True)
+        return Console(stderr=True, quiet=self.verbosity < 0, soft_wrap=True, markup=False, emoji=False)
 
     def result(self, command: str, payload: Mapping[str, Any], *renderables: Any) -> None:
         """Print a result: ``payload`` as JSON with ``format_version``, or ``renderables`` as text."""
         if self.json:
-            click.echo(json.dumps({"format_version": FORMAT_VERSION, "command": command, **payload}, indent=2, allow_nan=False))
+            write_result(json.dumps({"format_version": FORMAT_VERSION, "command": command, **payload}, indent=2, allow_nan=False))
             return
-        console = Console(soft_wrap=True, highlight=False)
-        for item in renderables:
-            console.print(item, markup=False) if isinstance(item, str) else console.print(item)
+        console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+        with console.capture() as captured:
+            for item in renderables:
+                console.print(printable(item)) if isinstance(item, str) else console.print(item)
+        write_result(captured.get().rstrip("\n"))
 
     def progress(self, stage: str) -> None:
         """Say on stderr which stage begins."""
@@ -90,7 +93,8 @@ def network_options(command: F) -> F:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Opened:
-    """A NET argument that was read: network, connections (None: not realised yet), and the user's files by name."""
+    """A NET argument that was read: network, connections (None: not realised yet), and the user's files by
+    their path from the folder of NET (so that it does not matter where that folder lies)."""
 
     network: Network
     connections: Mapping[str, Connections] | None
@@ -111,8 +115,8 @@ def open_network(net: Path, *, dt: str | None, seed: int | None, output: Output)
         return Opened(network=build.network, connections=build.connections, inputs={})
     network = read_network(net, dt=None if dt is None else parse_dt(dt), seed=seed)
     for note in network.notes:
-        output.err.print(f"note: {note}", markup=False, highlight=False)
-    inputs = {Path(name).name: Path(name).read_bytes() for name in (str(net), *network.files)}
+        output.err.print(f"note: {printable(note)}", highlight=False)
+    inputs = {os.path.relpath(name, net.parent).replace(os.sep, "/"): Path(name).read_bytes() for name in (str(net), *network.files)}
     return Opened(network=network, connections=None, inputs=inputs)
 
 
@@ -171,21 +175,31 @@ def table(title: str, *columns: str) -> Table:
     return grid
 
 
-def report_error(error: NeurocompileError, *, as_json: bool) -> int:
+def report_error(error: NeurocompileError, *, as_json: bool, exit_code: ExitCode | None = None) -> int:
     """Print an error (text on stderr; with JSON also as the result on stdout) and return its exit code."""
+    code = int(error.exit_code if exit_code is None else exit_code)
     if as_json:
         findings = [d.as_json() for d in error.diagnostics]
-        click.echo(json.dumps({"format_version": FORMAT_VERSION, "errors": findings, "exit_code": int(error.exit_code)}, indent=2))
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+        write_result(json.dumps({"format_version": FORMAT_VERSION, "errors": findings, "exit_code": code}, indent=2))
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     for finding in error.diagnostics:
         head, _, rest = finding.render().partition(":")
-        console.print(head, style="bold red", end="", markup=False)
-        console.print(":" + rest, markup=False)
+        console.print(head, style="bold red", end="")
+        console.print(":" + printable(rest))
     if len(error.diagnostics) > 1:
-        console.print(f"{len(error.diagnostics)} errors", markup=False)
-    return int(error.exit_code)
+        console.print(f"{len(error.diagnostics)} errors")
+    return code
 
 
-def close_stdout_quietly() -> None:
-    """After the reader of a pipe has gone, keep Python from complaining about it at exit."""
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+def printable(text: str) -> str:
+    """Return text without control characters, which a description can hold and a terminal would obey."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else repr(c)[1:-1] for c in text)
+
+
+def write_result(text: str) -> None:
+    """Write to stdout. A reader that has gone (`| head`) is no error: the work goes on, and the exit code is the work's."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - Python flushes it at exit

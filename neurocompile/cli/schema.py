@@ -6,10 +6,13 @@ import json
 
 import click
 
+from neurocompile.cli.common import Output, common_options
 from neurocompile.ir.schema import json_schema
 
 
 @click.command()
-def schema() -> None:
-    """Print the JSON Schema (draft-07) of the YAML format."""
-    click.echo(json.dumps(json_schema(), indent=2))
+@common_options
+def schema(output: Output) -> None:
+    """Print the JSON Schema (draft-07) of the YAML format (with --format json under the key "schema")."""
+    found = json_schema()
+    output.result("schema", {"schema": found}, json.dumps(found, indent=2))

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from neurocompile.build_folder import read_build
-from neurocompile.cli.common import Output, common_options, table
+from neurocompile.cli.common import Output, common_options, report_error, table
 from neurocompile.ir.errors import Diagnostic, MismatchError
 from neurocompile.pipeline import find_target
 
@@ -16,7 +16,7 @@ from neurocompile.pipeline import find_target
 @click.argument("build", type=click.Path(path_type=Path))
 @click.option("--steps", type=click.IntRange(1), default=200, show_default=True, help="Steps to run.")
 @common_options
-def validate(build: Path, steps: int, output: Output) -> None:
+def validate(build: Path, steps: int, output: Output) -> int:
     """Run the program of a BUILD folder in the target's emulator and compare it with the twin or the reference engine.
 
     Exit 6 if a comparison fails.
@@ -28,13 +28,14 @@ def validate(build: Path, steps: int, output: Output) -> None:
     for c in checks:
         rows.add_row(c.name, "ok" if c.ok else "DIFFERS", c.detail)
     failed = [c for c in checks if not c.ok]
+    error = MismatchError(Diagnostic(code="NC650", message=f"{c.name}: {c.detail}", file=str(build)) for c in failed) if failed else None
     payload = {
         "build": str(build),
         "target": folder.target,
         "steps": steps,
-        "ok": not failed,
+        "ok": error is None,
         "checks": [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in checks],
+        "errors": [] if error is None else [d.as_json() for d in error.diagnostics],
     }
     output.result("validate", payload, rows)
-    if failed:
-        raise MismatchError(Diagnostic(code="NC650", message=f"{c.name}: {c.detail}", file=str(build)) for c in failed)
+    return 0 if error is None else report_error(error, as_json=False)

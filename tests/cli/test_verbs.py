@@ -51,9 +51,6 @@ def test_build_plan_report(pattern: Path, call: Any, call_json: Any, target: str
     code, out, _ = call("report", pattern / "out")
     assert code == 0
     assert "pattern for " + target in out
-    page = (pattern / "out" / "report.html").read_text()
-    assert "<script" not in page
-    assert "http" not in page.replace("https://json-schema", "")
     if target != "nest":
         assert built["report"]["usage"]
         assert all(row["used"] <= row["available"] for row in built["report"]["usage"] if row["available"])

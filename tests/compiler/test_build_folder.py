@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from neurocompile.build_folder import assemble, read_build, write_build
@@ -33,6 +34,12 @@ def files_for(folder: Path, target: str = "loihi2") -> dict[str, bytes]:
     (folder / "net.yaml").write_text(NET)
     options = CompileOptions(target=target, allow_approximation=True)
     return assemble(compile_network(read_network(folder / "net.yaml"), options), options, {"net.yaml": NET.encode()})
+
+
+def fake(**files: bytes) -> dict[str, bytes]:
+    """The files of a build that is none: enough for what only moves folders."""
+    manifest = {"format_version": "1.0", "target": "x", "files": dict.fromkeys(files, "")}
+    return {"manifest.json": json.dumps(manifest).encode(), **files}
 
 
 @pytest.mark.parametrize("target", ["loihi2", "spinnaker", "nest"])
@@ -76,32 +83,97 @@ def test_a_missing_file_is_noticed(tmp_path: Path) -> None:
         read_build(tmp_path / "out")
 
 
-def test_something_else_is_no_build(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="NC703"):
+@pytest.mark.parametrize("name", ["program/numpy.py", "program/processes/extra.so"])
+def test_code_that_was_added_is_noticed(tmp_path: Path, name: str) -> None:
+    """The program's folder is the first place where its imports are looked for."""
+    write_build(files_for(tmp_path), tmp_path / "out")
+    (tmp_path / "out" / name).write_text("print('not ours')")
+    with pytest.raises(InputError, match=f"NC704.*{name}"):
+        read_build(tmp_path / "out")
+
+
+def test_weights_that_were_added_are_not_taken(tmp_path: Path) -> None:
+    write_build(files_for(tmp_path), tmp_path / "out")
+    weight = read_build(tmp_path / "out").connections["hidden->hidden"].weight
+    np.savez(tmp_path / "out" / "weights.npz", **{"weight:hidden->hidden": weight + 1.0})
+    np.testing.assert_array_equal(read_build(tmp_path / "out").connections["hidden->hidden"].weight, weight)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        (None, "No such file"),
+        ("half of a {", "Expecting"),
+        ("[]", "list"),
+        ('{"files": 3}', "int"),
+        ('{"files": {}, "format_version": "1.0", "name": "n", "target": "nest"}', "lacks 'versions'"),
+        ('{"files": {}, "format_version": "1.0", "name": "n", "target": "nest", "versions": {"python": "3"}}', "lacks 'network.json'"),
+    ],
+)
+def test_something_else_is_no_build(tmp_path: Path, manifest: str | None, words: str) -> None:
+    if manifest is not None:
+        (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(InputError, match=f"NC703.*{words}"):
         read_build(tmp_path)
 
 
 def test_an_older_build_is_replaced_and_other_folders_are_not(tmp_path: Path) -> None:
-    write_build({"manifest.json": b'{"target": "x"}', "old": b"1"}, tmp_path / "out")
-    write_build({"manifest.json": b'{"target": "x"}', "new": b"2"}, tmp_path / "out")
+    write_build(fake(old=b"1"), tmp_path / "out")
+    write_build(fake(new=b"2"), tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["manifest.json", "new"]
+    (tmp_path / "empty").mkdir()
+    write_build(fake(new=b"2"), tmp_path / "empty")
+    assert (tmp_path / "empty" / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "manifest", [None, b"{}", b"no JSON", b'"target files format_version"', b"[1]", b'{"target": "x"}', b'{"target": "x", "files": {}}']
+)
+def test_a_folder_that_is_no_build_stays_as_it_is(tmp_path: Path, manifest: bytes | None) -> None:
     thesis = tmp_path / "thesis"
     thesis.mkdir()
     (thesis / "chapter.txt").write_text("years of work")
-    with pytest.raises(InputError, match="NC702"):
-        write_build({"manifest.json": b"{}"}, thesis)
+    if manifest is not None:
+        (thesis / "manifest.json").write_bytes(manifest)
+    with pytest.raises(InputError, match=r"NC702.*thesis"):
+        write_build(fake(), thesis)
     assert (thesis / "chapter.txt").read_text() == "years of work"
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis"]
+
+
+def test_results_that_lie_in_an_older_build_are_not_lost(tmp_path: Path) -> None:
+    write_build(fake(**{"program/run.py": b"1"}), tmp_path / "out")
+    (tmp_path / "out" / "program" / "__pycache__").mkdir()
+    (tmp_path / "out" / "program" / "__pycache__" / "run.cpython-310.pyc").write_bytes(b"")
+    write_build(fake(**{"program/run.py": b"2"}), tmp_path / "out")
+    (tmp_path / "out" / "program" / "results.npz").write_bytes(b"a night on the machine")
+    with pytest.raises(InputError, match=r"NC702.*'program/results\.npz'"):
+        write_build(fake(**{"program/run.py": b"3"}), tmp_path / "out")
+    assert (tmp_path / "out" / "program" / "results.npz").read_bytes() == b"a night on the machine"
+    assert (tmp_path / "out" / "program" / "run.py").read_bytes() == b"2"
+
+
+def test_links_and_files_are_not_replaced(tmp_path: Path) -> None:
+    write_build(fake(), tmp_path / "real")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("text")
+    for name in ("link", "dangling", "file"):
+        with pytest.raises(InputError, match="NC702"):
+            write_build(fake(), tmp_path / name)
+    assert (tmp_path / "file").read_text() == "text"
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_failing_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_build({"manifest.json": b'{"target": "x"}', "old": b"1"}, tmp_path / "out")
+    write_build(fake(old=b"1"), tmp_path / "out")
 
     def full(_fd: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match=r"NC701.*No space left"):
-        write_build({"manifest.json": b'{"target": "x"}', "new": b"2"}, tmp_path / "out")
+        write_build(fake(new=b"2"), tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
     assert (tmp_path / "out" / "old").read_bytes() == b"1"
 
@@ -109,48 +181,104 @@ def test_a_failing_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(InputError, match="NC701"):
-        write_build({"manifest.json": b"{}"}, tmp_path / "file" / "out")
+        write_build(fake(), tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(5, "Input/output error")])
+@pytest.mark.parametrize("renames_done", [0, 1])
+def test_a_stop_around_the_two_renames_keeps_the_older_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] | OSError, renames_done: int
+) -> None:
+    """The stop comes after the older build was moved aside (a signal can arrive between any two instructions), or before."""
+    out = tmp_path / "out"
+    write_build(fake(old=b"1"), out)
+    real, calls = Path.rename, iter(range(100))
+
+    def rename(self: Path, target: Path) -> Path:
+        call = next(calls)
+        if call == 0 and renames_done == 1:
+            real(self, target)
+        if call == 0:
+            raise error
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises((KeyboardInterrupt, InputError)):
+        write_build(fake(new=b"2"), out)
+    assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "old"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 SLOW_WRITER = """
 import os, sys, time
 from pathlib import Path
 from neurocompile.build_folder import write_build
-real = os.fsync
-def slow(fd):
-    real(fd)
-    print("writing", flush=True)
-    time.sleep(30)
-os.fsync = slow
-write_build({"manifest.json": b'{"target": "x"}', "new": b"2"}, Path(sys.argv[1]))
+def stop(*_arguments):
+    print("there", flush=True)
+    time.sleep(60)
+moment, out, manifest = sys.argv[1], Path(sys.argv[2]), sys.argv[3].encode()
+if moment == "in a file":
+    os.fsync = stop
+else:
+    real, left = Path.rename, [int(moment)]
+    def rename(self, target):
+        if left[0] == 0:
+            stop()
+        left[0] -= 1
+        return real(self, target)
+    Path.rename = rename
+write_build({"manifest.json": manifest, "new": b"2"}, out)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_build_leaves_the_older_one(tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("how", "moment"),
+    [(signal.SIGINT, "in a file"), (signal.SIGKILL, "in a file"), (signal.SIGKILL, "0"), (signal.SIGKILL, "1")],
+)
+def test_a_stopped_build_leaves_the_older_one(tmp_path: Path, how: signal.Signals, moment: str) -> None:
+    """Stopped while a file is written, before the first rename, and between the two renames, where no handler runs."""
     out = tmp_path / "out"
-    write_build({"manifest.json": b'{"target": "x"}', "old": b"1"}, out)
-    process = subprocess.Popen([sys.executable, "-c", SLOW_WRITER, str(out)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    write_build(fake(old=b"1"), out)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_WRITER, moment, str(out), fake(new=b"2")["manifest.json"].decode()],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
     assert process.stdout is not None
-    assert process.stdout.readline().strip() == "writing"
+    assert process.stdout.readline().strip() == "there"
     process.send_signal(how)
     process.wait(timeout=20)
     process.stdout.close()
-    assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "old"]
+    moved_aside = how == signal.SIGKILL and moment == "1"
+    assert out.exists() != moved_aside  # absent for an instant at most: never half of a build
+    if not moved_aside:
+        assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "old"]
     leftovers = [p for p in tmp_path.iterdir() if p.name != "out"]
     assert (leftovers == []) == (how == signal.SIGINT)
-    write_build({"manifest.json": b'{"target": "x"}', "new": b"2"}, out)  # the next build clears what a killed one left
+    write_build(fake(new=b"2"), out)  # the next build clears what a killed one left
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+    assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "new"]
 
 
-def test_a_build_killed_between_its_two_renames_is_brought_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["out", "out [1]", "*"])
+def test_a_build_killed_between_its_two_renames_is_brought_back_by_a_failing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    stage = tmp_path / f".out.{gone.pid}.abc"
+    stage = tmp_path / f".{name}.{gone.pid}.abc"
     (stage / "old").mkdir(parents=True)
-    (stage / "old" / "manifest.json").write_text('{"target": "x"}')
-    write_build({"manifest.json": b'{"target": "x"}', "new": b"2"}, tmp_path / "out")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+    (stage / "old" / "manifest.json").write_bytes(fake()["manifest.json"])
+    other = tmp_path / f".{name}.{os.getpid()}.running"  # of a process that lives: not ours to remove
+    other.mkdir()
+
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="NC701"):
+        write_build(fake(new=b"2"), tmp_path / name)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, other.name])
+    assert [p.name for p in (tmp_path / name).iterdir()] == ["manifest.json"]
 
 
 def test_the_manifest_names_every_file_and_no_time(tmp_path: Path) -> None:

@@ -112,7 +112,9 @@ def open_network(net: Path, *, dt: str | None, seed: int | None, output: Output)
             raise InputError.of(
                 "NC704", "a build folder has its time step and seed already", file=str(net), help="leave out --dt and --seed"
             )
-        return Opened(network=build.network, connections=build.connections, inputs={})
+        trained = "weights.npz" in build.manifest["files"]  # else they follow from the description
+        inputs = {"manifest.json": (net / "manifest.json").read_bytes()}  # its digests stand for all others
+        return Opened(network=build.network, connections=build.connections if trained else None, inputs=inputs)
     network = read_network(net, dt=None if dt is None else parse_dt(dt), seed=seed)
     for note in network.notes:
         output.err.print(f"note: {printable(note)}", highlight=False)

@@ -11,11 +11,13 @@ import pytest
 from neurocompile.backends.base import BuildOptions, Target
 from neurocompile.backends.spinnaker import TARGET
 from neurocompile.backends.spinnaker.lowering import resolution
-from neurocompile.ir import ALIF, LIF, RSTDP, STDP, EProp, Network, Population, SpikeSource
+from neurocompile.ir import ALIF, LIF, RSTDP, STDP, CubaLIF, EProp, Network, Population, SpikeSource
 from neurocompile.ir.codes import CODES
 from neurocompile.ir.errors import InputError, UnsupportedError
 from neurocompile.ir.neurons import Reset
 from neurocompile.machine import Machine, load_machine
+
+HARD: dict[str, Any] = {"v_threshold": 0.03, "reset": Reset.TO_VALUE}
 
 
 def codes(error: pytest.ExceptionInfo[Any]) -> list[str]:
@@ -27,7 +29,7 @@ def test_target_is_complete() -> None:
     assert isinstance(TARGET, Target)
     assert TARGET.sdk_versions()["spynnaker"] is not None
     assert "no" in TARGET.capabilities()["eprop"]
-    assert {f"NC32{i}" for i in range(10)} | {"NC620", "NC621"} <= set(CODES)
+    assert {f"NC32{i}" for i in range(10)} | {"NC340", "NC341", "NC620", "NC621"} <= set(CODES)
 
 
 def test_static_network_needs_no_approximation(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
@@ -38,26 +40,27 @@ def test_static_network_needs_no_approximation(build: Callable[..., Any], spin5:
     assert lowered.steps == 30
 
 
-def test_exact_stdp_keeps_amplitudes_and_bounds(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
-    rule = STDP(a_plus=0.02, a_minus=0.03, weight_bounds=(0.01, 0.2))
+def test_stdp_keeps_amplitudes_and_bounds(build: Callable[..., Any], spin5: Machine, approximate: BuildOptions) -> None:
+    rule = STDP(a_plus=0.02, a_minus=0.03, weight_bounds=(0.01, 0.2), tau_plus=0.01)
     network, connections = build(rule=rule, mean=0.1)
-    (made,) = TARGET.lower(network, connections, spin5, strict).learning.rules
+    (made,) = TARGET.lower(network, connections, spin5, approximate).learning.rules
     scale = 512.0  # threshold 0.03 -> 15.36, in (8, 16]
     assert (made.w_min, made.w_max) == pytest.approx((0.01 * scale, 0.2 * scale))
-    assert (made.a_plus, made.a_minus) == pytest.approx((0.02 * made.w_max, 0.03 * made.w_max))
-    assert (made.tau_plus, made.tau_minus) == (20.0, 20.0)
+    longer, shorter = np.exp(1 / 10), np.exp(-1 / 20)  # the delay of a step, which sPyNNaker leaves out of its pairs
+    assert (made.a_plus, made.a_minus) == pytest.approx((0.02 * made.w_max * longer, 0.03 * made.w_max * shorter))
+    assert (made.tau_plus, made.tau_minus) == (10.0, 20.0)
     network, connections = build(rule=STDP(multiplicative=True, a_plus=0.02, weight_bounds=(0.0, 0.2)), mean=0.1)
-    lowered = TARGET.lower(network, connections, spin5, strict)
-    assert lowered.learning.rules[0].a_plus == 0.02
+    lowered = TARGET.lower(network, connections, spin5, approximate)
+    assert lowered.learning.rules[0].a_plus == pytest.approx(0.02 * np.exp(1 / 20))
     assert lowered.split.tolist() == [0, 1, 0, 0]  # no combined binary for multiplicative STDP on delta input
 
 
-def test_reward_modulation(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
+def test_reward_modulation(build: Callable[..., Any], spin5: Machine, approximate: BuildOptions) -> None:
     rule = RSTDP(reward="rew", weight_bounds=(0.0, 0.2), tau_c=0.5, tau_d=0.1, reward_weight=-0.25)
     network, connections = build(rule=rule, mean=0.1)
-    lowered = TARGET.lower(network, connections, spin5, strict)
+    lowered = TARGET.lower(network, connections, spin5, approximate)
     (m,) = lowered.learning.modulations
-    assert (m.pre, m.post, m.receptor, m.weight, m.tau_c, m.tau_d) == ("rew", "hid", "punishment", 0.25, 500.0, 100.0)
+    assert (m.pre, m.post, m.receptor, m.weight, m.tau_c, m.tau_d) == ("rew", "hid", "punishment", 4 / 2048, 500.0, 100.0)
     assert lowered.split.tolist() == [0, 1, 0, 0]
     assert lowered.problem is not None
     assert lowered.problem.core_width.tolist() == [1, 2, 1, 1]
@@ -91,20 +94,41 @@ def test_eprop_is_refused_and_approximated(
         ({"model": LIF(tau_mem=0.02, v_threshold=0.03)}, {"NC322"}),
         ({"model": LIF(tau_mem=0.02, v_threshold=0.03, v_min=-1.0, reset=Reset.TO_VALUE)}, {"NC323"}),
         ({"model": LIF(tau_mem=np.inf, v_threshold=0.03, reset=Reset.TO_VALUE)}, {"NC328"}),
-        ({"rule": STDP(weight_bounds=(-1.0, 1.0)), "mean": 0.0}, {"NC326"}),
-        ({"dt": 1.5e-7}, {"NC320"}),
-        ({"rule": RSTDP(reward="rew", reward_weight=40.0), "mean": 0.1}, {"NC328"}),
-        ({"rule": RSTDP(reward="out"), "mean": 0.1}, {"NC327"}),
+        ({"model": ALIF(tau_mem=0.02, v_threshold=0.03, adapt_beta=0.1, adapt_tau=0.2)}, {"NC322", "NC324"}),
+        ({"model": LIF(tau_mem=0.02, v_threshold=0.03, v_reset=0.03, reset=Reset.TO_VALUE)}, {"NC321"}),
+        ({"model": CubaLIF(tau_mem=0.02, tau_syn=100.0, v_threshold=0.03, reset=Reset.TO_VALUE)}, {"NC328"}),
+        ({"rule": EProp(), "mean": 0.1, "spread": 0.001}, {"NC325"}),
+        ({"rule": STDP(), "mean": 0.1, "spread": 0.001}, {"NC340"}),
+        ({"rule": STDP(weight_bounds=(-1.0, 1.0)), "mean": 0.0}, {"NC326", "NC340"}),
+        ({"rule": STDP(a_plus=1e-5), "mean": 0.1, "spread": 0.001}, {"NC328", "NC340"}),
         ({"rule": STDP(tau_plus=1e-5), "mean": 0.1}, {"NC328"}),
+        ({"rule": STDP(tau_minus=3.0), "mean": 0.1}, {"NC328"}),
+        ({"rule": STDP(), "model": CubaLIF(tau_mem=0.02, tau_syn=np.linspace(0.004, 0.009, 20), **HARD), "mean": 0.1}, {"NC327"}),
+        ({"rule": RSTDP(reward="rew"), "mean": 0.1, "spread": 0.001}, {"NC340", "NC341"}),
+        ({"rule": RSTDP(reward="rew", reward_weight=200.0), "mean": 0.1}, {"NC328"}),
+        ({"rule": RSTDP(reward="rew", multiplicative=True), "mean": 0.1}, {"NC327"}),
+        ({"dt": 1.5e-7}, {"NC320"}),
+        ({"dt": 1.0005e-3}, {"NC320"}),
     ],
 )
 def test_what_cannot_be_expressed(
-    build: Callable[..., Any], spin5: Machine, strict: BuildOptions, changes: dict[str, Any], expected: set[str]
+    build: Callable[..., Any], spin5: Machine, strict: BuildOptions, approximate: BuildOptions, changes: dict[str, Any], expected: set[str]
 ) -> None:
+    """Each finding has its code and a way out; what is an approximation is accepted and listed with the flag, what is not stays refused."""
     network, connections = build(**changes)
     with pytest.raises(UnsupportedError) as error:
         TARGET.lower(network, connections, spin5, strict)
     assert set(codes(error)) == expected
+    offers = [d.help is not None and "--allow-approximation" in d.help for d in error.value.diagnostics]
+    assert len(set(offers)) == 1
+    if offers[0]:
+        accepted = TARGET.lower(network, connections, spin5, approximate).approximations
+        assert {a.code for a in accepted} == expected
+        assert all(a.where and a.what and a.instead and a.effect for a in accepted)
+    else:
+        with pytest.raises(UnsupportedError) as error:
+            TARGET.lower(network, connections, spin5, approximate)
+        assert set(codes(error)) == expected
 
 
 def test_two_rules_on_one_population_are_refused(build: Callable[..., Any], spin5: Machine, approximate: BuildOptions) -> None:
@@ -119,7 +143,15 @@ def test_two_rules_on_one_population_are_refused(build: Callable[..., Any], spin
     assert codes(error) == ["NC327"]
 
 
-@pytest.mark.parametrize("extra", [{"eprops": "static"}, {"rate": "fast"}, {"source_rate": "-3"}])
+def test_unknown_stand_in_for_eprop_is_refused(build: Callable[..., Any], spin5: Machine) -> None:
+    network, connections = build(rule=EProp(), mean=0.1)
+    with pytest.raises(UnsupportedError) as error:
+        TARGET.lower(network, connections, spin5, BuildOptions(allow_approximation=True, extra={"eprop": "magic"}))
+    assert codes(error) == ["NC325"]
+    assert "r_stdp" in str(error.value)
+
+
+@pytest.mark.parametrize("extra", [{"eprops": "static"}, {"rate": "fast"}, {"source_rate": "-3"}, {"rate": "inf"}, {"rate": "nan"}])
 def test_bad_options(build: Callable[..., Any], spin5: Machine, extra: dict[str, str]) -> None:
     network, connections = build()
     with pytest.raises(InputError, match="NC320"):
@@ -160,9 +192,9 @@ def test_buffers_plan_for_the_largest_weight_and_not_more_than_all(build: Callab
     assert (expected <= total.max(axis=1) * (1 + 1e-12)).all()
 
 
-def test_problem_counts_every_synapse(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
+def test_problem_counts_every_synapse(build: Callable[..., Any], spin5: Machine, approximate: BuildOptions) -> None:
     network, connections = build(rule=STDP(weight_bounds=(0.0, 0.2)), mean=0.1)
-    problem = TARGET.lower(network, connections, spin5, strict).problem
+    problem = TARGET.lower(network, connections, spin5, approximate).problem
     assert problem is not None
     offsets = network.offsets
     pairs = {
@@ -180,7 +212,18 @@ def test_problem_counts_every_synapse(build: Callable[..., Any], spin5: Machine,
     assert neurons.limit / neurons.per_neuron[0] == pytest.approx(500)
 
 
-def test_dense_plastic_rows_limit_the_core(spin5: Machine, strict: BuildOptions, build: Callable[..., Any]) -> None:
+def test_faster_sources_need_more_synapse_cores(build: Callable[..., Any], spin5: Machine) -> None:
+    """N = ceil(events a second of a core's neurons / 1.4e6), sPyNNaker's own capacity; at most what a chip holds beside the neurons."""
+    network, connections = build(rule=RSTDP(reward="rew", weight_bounds=(0.0, 0.2)), mean=0.1)
+    fan_in = {name: np.bincount(connections[name].post, minlength=20) for name in ("in->hid", "hid->hid")}
+    for source_rate in (1e3, 1e5, 1e6, 1e9):
+        options = BuildOptions(allow_approximation=True, extra={"source_rate": str(source_rate)})
+        lowered = TARGET.lower(network, connections, spin5, options)
+        events = fan_in["in->hid"].mean() * source_rate + fan_in["hid->hid"].mean() * 30.0 + 2 * 5.0  # rew: two neurons of 5 Hz, all to all
+        assert lowered.split[1] == min(int(np.ceil(events * 20 / 1.4e6)), 14)
+
+
+def test_dense_plastic_rows_limit_the_core(spin5: Machine, approximate: BuildOptions, build: Callable[..., Any]) -> None:
     """sPyNNaker refused 256 reward synapses in a row; ours stay below its limits (255 reward, 168 modulated, 252 STDP, 256 static)."""
     network, connections = build(rule=RSTDP(reward="rew", weight_bounds=(0.0, 0.2)), mean=0.1)
     big = Population(name="hid", size=400, model=network.population("hid").model)
@@ -188,7 +231,7 @@ def test_dense_plastic_rows_limit_the_core(spin5: Machine, strict: BuildOptions,
     synapses = type(connections["in->hid"])(pre=pre, post=post, weight=np.full(3200, 0.1), delay=np.ones(3200, np.uint8))
     populations = tuple(big if p.name == "hid" else p for p in network.populations)
     network = Network(name="big", dt=1e-3, populations=populations, projections=network.projections, rules=network.rules)
-    lowered = TARGET.lower(network, {**connections, "in->hid": synapses}, spin5, strict)
+    lowered = TARGET.lower(network, {**connections, "in->hid": synapses}, spin5, approximate)
     assert lowered.problem is not None
     rows = next(r for r in lowered.problem.resources if r.name == "synaptic rows")
     assert int(rows.limit / rows.per_neuron[8] + 1e-9) == 168

@@ -131,8 +131,8 @@ def verify_mapping(problem: MappingProblem, mapping: Mapping, machine: Machine) 
         runs in a loop; NC606 keys; NC607 a table is too long; NC608 arrays that do not belong together.
     """
     verify_partition(problem, mapping.partition)
-    _verify_shapes(problem, mapping, machine)
     verify_placement(problem, mapping.partition, mapping.placement, machine)
+    _verify_shapes(problem, mapping, machine)
     owner = owners(problem, mapping.partition, mapping.placement, machine)
     source, target = _pairs(problem, mapping.partition.part, mapping.partition.n_parts)
     _verify_routes(problem, mapping, machine, source, target)

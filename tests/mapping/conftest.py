@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -126,6 +127,7 @@ class Oracle:
     """What a mapping should do, worked out neuron by neuron."""
 
     @staticmethod
+    @lru_cache(maxsize=100_000)
     def neighbour(topology: Topology, chip: int, link: int) -> int | None:
         """The chip behind a link, from the definition of the topology; None where there is none."""
         y, x = divmod(chip, topology.width)
@@ -159,15 +161,18 @@ class Oracle:
         return {part[t] for t in cls.targets(problem, neuron)}
 
     @staticmethod
-    def lookup(table: RoutingTable | None, key: int) -> tuple[int, frozenset[int]] | None:
+    @lru_cache(maxsize=10_000)
+    def entries(table: RoutingTable) -> list[tuple[int, int, int, frozenset[int]]]:
+        """(key, mask, links as bits, cores) of a table, in order of match."""
+        words = [sum(word << 64 * i for i, word in enumerate(row)) for row in table.cores.tolist()]
+        cores = [frozenset(c for c in range(w.bit_length()) if w >> c & 1) for w in words]
+        return list(zip(table.key.tolist(), table.mask.tolist(), table.links.tolist(), cores, strict=True))
+
+    @classmethod
+    def lookup(cls, table: RoutingTable | None, key: int) -> tuple[int, frozenset[int]] | None:
         """(links as bits, cores) of the first entry that matches, None if none does."""
-        if table is None:
-            return None
-        for k, m, links, words in zip(table.key.tolist(), table.mask.tolist(), table.links.tolist(), table.cores.tolist(), strict=True):
-            if key & m == k:
-                bits = sum(word << 64 * i for i, word in enumerate(words))
-                return links, frozenset(c for c in range(bits.bit_length()) if bits >> c & 1)
-        return None
+        matches = ((links, cores) for k, m, links, cores in (cls.entries(table) if table is not None else ()) if key & m == k)
+        return next(matches, None)
 
     @classmethod
     def deliveries(cls, tables: dict[int, RoutingTable], topology: Topology, chip: int, key: int) -> set[tuple[int, int]]:

@@ -29,7 +29,7 @@ def synapses(pre: list[int], post: list[int], weight: list[float], delay: list[i
 
 
 def tiny() -> Network:
-    """Two neurons in, two hidden, one out; a static synapse with a delay; the second source neuron is Poisson, the second hidden has no leak."""
+    """Two neurons in, two hidden, one out; a static synapse with a delay; source 1 is Poisson, hidden neuron 1 has no leak."""
     feedback = ExplicitFeedback(connections=synapses([0, 0], [1, 0], [0.5, 0.0]))
     rule = EProp(feedback=feedback, optimizer=Adam(learning_rate=0.001, each_step=False), sign_constraint=True)
     return Network(

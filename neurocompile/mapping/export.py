@@ -73,8 +73,12 @@ def load_mapping(arrays: MappingABC[str, npt.NDArray[Any]]) -> Mapping:
 
 def _load(a: MappingABC[str, npt.NDArray[Any]]) -> Mapping:
     n_parts = len(a["part_chip"])
-    if len(a["part"]) and int(a["part"].max()) >= n_parts:
-        raise ValueError(f"part {int(a['part'].max())} of {n_parts}")
+    if {len(a[name]) for name in ("part_core", "part_width", "part_external")} != {n_parts}:
+        raise ValueError("the part_ arrays differ in length")
+    _below(n_parts, part=a["part"])
+    _below(len(a["tree_start"]) - 1, tree=a["route_tree"])
+    if not set(a["table_chip"].tolist()) <= set(a["unminimised"][:, 0].tolist()):
+        raise ValueError("a chip has a table, but no number of entries before minimisation")
     hops = _split(a["tree_hops"], a["tree_start"])
     neurons = _split(a["route_neurons"], a["route_neuron_start"])
     targets = _split(a["route_targets"], a["route_target_start"])
@@ -98,6 +102,12 @@ def _load(a: MappingABC[str, npt.NDArray[Any]]) -> Mapping:
             axons=a["axons"],
         ),
     )
+
+
+def _below(n: int, **values: npt.NDArray[Any]) -> None:
+    for name, array in values.items():
+        if len(array) and not (array.min() >= 0 and array.max() < n):
+            raise ValueError(f"{name} {int(array[(array < 0) | (array >= n)][0])} of {n}")
 
 
 def _starts(lengths: list[int]) -> npt.NDArray[np.int64]:

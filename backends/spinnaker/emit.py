@@ -4,6 +4,7 @@ that names of populations are data and never code."""
 from __future__ import annotations
 
 import json
+import re
 from importlib import resources
 from typing import Any
 
@@ -133,9 +134,8 @@ def _projections(lowered: SpinnakerNetwork, arrays: dict[str, npt.NDArray[Any]])
 
 
 def _readme(lowered: SpinnakerNetwork, template: str) -> str:
-    changes = "\n".join(
-        f"- {a.code}, {a.where}: {a.what}. Instead: {a.instead}. {a.effect}".rstrip(". ") + "." for a in lowered.approximations
-    )
+    """Fill the template in one pass; a name with line breaks or a placeholder in it stays text."""
+    changes = [f"{a.code}, {a.where}: {a.what}. Instead: {a.instead}. {a.effect}".rstrip(". ") + "." for a in lowered.approximations]
     signals = ""
     if lowered.learning.signals:
         names = ", ".join(f"`{name}`" for name in lowered.learning.signals)
@@ -144,9 +144,14 @@ def _readme(lowered: SpinnakerNetwork, template: str) -> str:
             f"`--input {lowered.learning.signals[0]}=reward.npz`. Without spikes there nothing is learned.\n"
         )
     only = f"\n**{lowered.mapping_only}.**\n" if lowered.mapping_only else ""
-    return (
-        template.replace("@NAME@", lowered.network.name.replace("\n", " "))
-        .replace("@CHANGES@", changes or "- none")
-        .replace("@SIGNALS@", signals + only)
-        .replace("@DT@", f"{lowered.network.dt * 1e3:g}")
-    )
+    filled = {
+        "NAME": _one_line(lowered.network.name),
+        "CHANGES": "\n".join(f"- {_one_line(change)}" for change in changes) or "- none",
+        "SIGNALS": signals + only,
+        "DT": f"{lowered.network.dt * 1e3:g}",
+    }
+    return re.sub(r"@(\w+)@", lambda match: filled[match[1]], template)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

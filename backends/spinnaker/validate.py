@@ -38,6 +38,18 @@ def validate(build: Path, network: Network, connections: Mapping[str, Connection
         out, found = Path(folder) / "results.npz", Path(folder) / "mapping.npz"
         summary = run_virtual(program, steps, out, found, Path(folder))
         results, mapping = load_npz(out), load_npz(found)
+    return compare(program, network, connections, summary, results, mapping)
+
+
+def compare(
+    program: Path,
+    network: Network,
+    connections: Mapping[str, Connections],
+    summary: Mapping[str, Any],
+    results: Mapping[str, AnyArray],
+    mapping: Mapping[str, AnyArray],
+) -> list[Check]:
+    """Compare what a run on a virtual board printed (``summary``) and wrote (``results``, ``mapping``) with the build."""
     document, arrays = json.loads((program / "network.json").read_text(encoding="utf-8")), load_npz(program / "network.npz")
     checks = [check_synapses(p.name, connections[p.name], results, document, arrays) for p in network.synaptic_projections]
     checks += check_cells(network, connections, document, mapping, summary)

@@ -1,14 +1,19 @@
-"""Small networks for the SpiNNaker target."""
+"""Small networks for the SpiNNaker target, and their programs: written to a folder, or loaded as a module."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from neurocompile.backends.base import BuildOptions
+from neurocompile.backends.spinnaker import TARGET
 from neurocompile.ir import LIF, Explicit, LeakyReadout, Network, Population, Projection, SpikeSource, Task
 from neurocompile.ir.neurons import Reset
 from neurocompile.ir.realise import Connections
@@ -28,7 +33,7 @@ def hard_lif(**changes: Any) -> LIF:
     return LIF(**{"tau_mem": 0.02, "v_threshold": 0.03, "reset": Reset.TO_VALUE, **changes})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def connect() -> Callable[[Network], dict[str, Connections]]:
     def make(network: Network) -> dict[str, Connections]:
         found = {}
@@ -43,7 +48,7 @@ def connect() -> Callable[[Network], dict[str, Connections]]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build(connect: Callable[[Network], dict[str, Connections]]) -> Callable[..., Built]:
     """in (8) -> hid (20) -> out (2), hid -> hid; ``rule`` on in -> hid (and hid -> out for e-prop)."""
 
@@ -96,3 +101,29 @@ def approximate() -> BuildOptions:
 @pytest.fixture
 def strict() -> BuildOptions:
     return BuildOptions()
+
+
+@pytest.fixture(scope="session")
+def write_program(spin5: Machine) -> Callable[..., Path]:
+    """Lower, emit and write a network; returns the build folder."""
+
+    def write(folder: Path, network: Network, connections: dict[str, Connections]) -> Path:
+        options = BuildOptions(allow_approximation=True)
+        for name, content in TARGET.emit(TARGET.lower(network, connections, spin5, options), None, options).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def script(tmp_path: Path, write_program: Callable[..., Path], build: Callable[..., Built]) -> ModuleType:
+    """run.py of the small network as a module; nothing of it is run."""
+    path = write_program(tmp_path, *build()) / "program" / "run.py"
+    loader = SourceFileLoader("emitted_run", str(path))
+    spec = importlib.util.spec_from_loader("emitted_run", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module

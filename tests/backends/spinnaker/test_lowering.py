@@ -213,7 +213,7 @@ def test_problem_counts_every_synapse(build: Callable[..., Any], spin5: Machine,
 
 
 def test_faster_sources_need_more_synapse_cores(build: Callable[..., Any], spin5: Machine) -> None:
-    """N = ceil(events a second of a core's neurons / 1.4e6), sPyNNaker's own capacity; at most what a chip holds beside the neurons."""
+    """N = ceil(events a second of a core's neurons / 1.4e6), sPyNNaker's capacity; at most what a chip holds beside the neurons."""
     network, connections = build(rule=RSTDP(reward="rew", weight_bounds=(0.0, 0.2)), mean=0.1)
     fan_in = {name: np.bincount(connections[name].post, minlength=20) for name in ("in->hid", "hid->hid")}
     for source_rate in (1e3, 1e5, 1e6, 1e9):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +14,11 @@ import pytest
 
 from neurocompile.backends.base import BuildOptions
 from neurocompile.backends.spinnaker import TARGET
-from neurocompile.backends.spinnaker.validate import check_cores, check_routes, check_synapses, run_virtual
+from neurocompile.backends.spinnaker.validate import run_virtual
 from neurocompile.backends.spinnaker.walk import walk
-from neurocompile.ir import LIF, RSTDP, STDP, EProp
+from neurocompile.ir import LIF, RSTDP, EProp
 from neurocompile.ir.errors import MismatchError
-from neurocompile.ir.npz import load_npz
 from neurocompile.machine import Machine
-
-
-def write(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
 
 
 def test_golden_program(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
@@ -72,13 +62,42 @@ def test_program_is_self_contained(build: Callable[..., Any], spin5: Machine, st
     assert imported - set(sys.stdlib_module_names) == {"numpy", "pyNN", "spynnaker"}
 
 
-@pytest.mark.parametrize("name", ['x"; import os #', "a'b", "a\nb", "</script>", "é\\u0022"])
-def test_hostile_network_name_stays_data(build: Callable[..., Any], spin5: Machine, strict: BuildOptions, name: str) -> None:
-    network, connections = build()
-    plain = TARGET.emit(TARGET.lower(network, connections, spin5, strict), None, strict)
-    files = TARGET.emit(TARGET.lower(replace(network, name=name), connections, spin5, strict), None, strict)
+HOSTILE = ['x"; import os #', "a'b", "a\nb", "</script>", "é\\u0022", "${HOME}", "../../x", "`id`", "{array}", "@CHANGES@"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_stay_data(build: Callable[..., Any], spin5: Machine, approximate: BuildOptions, name: str) -> None:
+    """ir/ refuses such names; a plugin that makes networks may not. Every name of the network is hostile here, past its own checks."""
+    rule = RSTDP(reward="rew", weight_bounds=(0.0, 0.2))
+    network, connections = build(rule=rule, mean=0.1)
+    plain = TARGET.emit(TARGET.lower(network, connections, spin5, approximate), None, approximate)
+    renamed = {p.name: f"{name}{p.name}" for p in network.populations}
+    for population in network.populations:
+        object.__setattr__(population, "name", renamed[population.name])
+    for projection in network.projections:
+        for end in ("pre", "post"):
+            object.__setattr__(projection, end, renamed[getattr(projection, end)])
+        connections[f"{name}{projection.name}"] = connections.pop(projection.name)
+        object.__setattr__(projection, "name", f"{name}{projection.name}")
+    object.__setattr__(rule, "reward", renamed["rew"])
+    object.__setattr__(network, "name", name)
+    files = TARGET.emit(TARGET.lower(network, connections, spin5, approximate), None, approximate)
+    assert sorted(files) == sorted(plain)
     assert files["program/run.py"] == plain["program/run.py"]
-    assert json.loads(files["program/network.json"])["name"] == name
+    document, before = json.loads(files["program/network.json"]), json.loads(plain["program/network.json"])
+    assert document.pop("name") == name
+    assert before.pop("name") == "small"
+    assert [p["name"] for p in document["populations"]] == [renamed[p["name"]] for p in before["populations"]]
+    assert document["modulations"][0]["pre"] == renamed["rew"]
+    for row in [*document["populations"], *document["projections"], *document["modulations"]]:
+        for key in ("name", "pre", "post"):
+            row[key] = row[key].removeprefix(name) if key in row else None
+    for row in [*before["populations"], *before["projections"], *before["modulations"]]:
+        for key in ("name", "pre", "post"):
+            row.setdefault(key, None)
+    assert document == before
+    assert files["program/network.npz"] == plain["program/network.npz"]
+    assert files["program/README.md"].count(b"\n") == plain["program/README.md"].count(b"\n")
 
 
 def test_readme_lists_what_was_approximated(build: Callable[..., Any], spin5: Machine, approximate: BuildOptions) -> None:
@@ -86,65 +105,6 @@ def test_readme_lists_what_was_approximated(build: Callable[..., Any], spin5: Ma
     readme = TARGET.emit(TARGET.lower(network, connections, spin5, approximate), None, approximate)["program/README.md"].decode()
     for text in ("NC322", "NC325", "this is not e-prop", "`eprop_reward`", "`eprop_punishment`"):
         assert text in readme
-
-
-def mapped(folder: Path, network: Any, connections: Any, machine: Machine, options: BuildOptions) -> Path:
-    return write(folder, TARGET.emit(TARGET.lower(network, connections, machine, options), None, options))
-
-
-def test_stdp_and_delays_on_a_virtual_board(tmp_path: Path, build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
-    network, connections = build(rule=STDP(weight_bounds=(0.0, 0.3)), mean=0.1, delay=20)
-    folder = mapped(tmp_path, network, connections, spin5, strict)
-    checks = TARGET.validate(folder, network, connections, steps=10)
-    assert [c for c in checks if not c.ok] == []
-    assert {c.name for c in checks} >= {"synapses of in->hid", "cores of hid", "routing tables", "routes of hid->hid"}
-
-
-def test_reward_modulated_on_a_virtual_board(tmp_path: Path, build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
-    """Maps on split cores; then each check is shown a broken result and must notice it."""
-    network, connections = build(rule=RSTDP(reward="rew", weight_bounds=(0.0, 0.3)), mean=0.1)
-    folder = mapped(tmp_path, network, connections, spin5, strict)
-    (tmp_path / "work").mkdir()
-    spikes = tmp_path / "spikes.npz"
-    np.savez(spikes, neuron=np.asarray([0, 3]), step=np.asarray([1, 2]))
-    out, found = tmp_path / "out.npz", tmp_path / "map.npz"
-    summary = run_virtual(folder / "program", 10, out, found, tmp_path / "work")
-    assert not list((tmp_path / "work").iterdir())  # sPyNNaker's reports stay in its temporary home
-    assert summary["mode"] == "virtual"
-    assert summary["executed"] is False
-    assert summary["populations"]["hid"]["cores"] == 2
-    assert summary["populations"]["hid"]["neuron_cores"] == 1
-    assert summary["n_synapses"] == sum(len(c.pre) for c in connections.values())
-    results, mapping = load_npz(out), load_npz(found)
-    assert results["spike_step:hid"].size == 0
-    assert results["output:out"].shape == (0, 2)
-    document = json.loads((folder / "program" / "network.json").read_text())
-    arrays = load_npz(folder / "program" / "network.npz")
-    good = [check_synapses(n, c, results, document, arrays) for n, c in connections.items()]
-    good += check_cores(document, summary) + check_routes(document, connections, mapping)
-    assert all(c.ok for c in good), [c.detail for c in good]
-
-    name = "in->hid"
-    weight = results[f"weight:{name}"].copy()
-    weight[3] += 0.01
-    assert not check_synapses(name, connections[name], {**results, f"weight:{name}": weight}, document, arrays).ok
-    weight[3] = np.nan
-    assert not check_synapses(name, connections[name], {**results, f"weight:{name}": weight}, document, arrays).ok
-    delay = results[f"delay:{name}"] + 1
-    assert not check_synapses(name, connections[name], {**results, f"delay:{name}": delay}, document, arrays).ok
-    post = np.roll(results[f"post:{name}"], 1)
-    assert not check_synapses(name, connections[name], {**results, f"post:{name}": post}, document, arrays).ok
-    summary["populations"]["hid"]["cores"] = 3
-    assert not all(c.ok for c in check_cores(document, summary))
-    entries = mapping["entries"].copy()
-    entries[:, 5] = 0  # no core is reached any more
-    assert not any(c.ok for c in check_routes(document, connections, {**mapping, "entries": entries}))
-
-
-def test_eprop_approximation_maps(tmp_path: Path, build: Callable[..., Any], spin5: Machine, approximate: BuildOptions) -> None:
-    network, connections = build(model=LIF(tau_mem=0.02, v_threshold=0.03), rule=EProp(), readout=True)
-    folder = mapped(tmp_path, network, connections, spin5, approximate)
-    assert [c for c in TARGET.validate(folder, network, connections, steps=10) if not c.ok] == []
 
 
 def table(*entries: tuple[int, int, int, int, int, int]) -> dict[str, Any]:
@@ -166,24 +126,6 @@ def test_walk_follows_entries_and_default_routes() -> None:
     assert walk(loop) == {0: []}  # a loop ends
     first = table((0, 0, 0x1000, mask, 0, 0), (0, 0, 0x1000, mask, 1, 0), (1, 0, 0x1000, mask, 0, 16))
     assert walk(first) == {0: []}  # the first match wins
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--steps", "0"], "at least 1"),
-        (["--input", "hid=x.npz"], "expected POP=FILE"),
-        (["--input", "in=missing.npz"], "cannot be read"),
-    ],
-)
-def test_bad_arguments_of_the_program(
-    tmp_path: Path, build: Callable[..., Any], spin5: Machine, strict: BuildOptions, arguments: list[str], message: str
-) -> None:
-    folder = mapped(tmp_path, *build(), spin5, strict)
-    done = subprocess.run([sys.executable, str(folder / "program" / "run.py"), *arguments], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 3
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(("code", "text"), [("NC620", "raise SystemExit(1)"), ("NC621", "print('hello')")])

@@ -37,7 +37,7 @@ _TOPOLOGY_KEYS = (
     "dead_cores",
 )
 _MAX_CHIPS = 1_000_000
-_MAX_CORES = 20_000_000  # the verifier has an owner for every core
+_MAX_CORES = 10_000_000  # the verifier has an owner for every core
 _MAX_TEXT = 1_000_000
 
 
@@ -227,7 +227,8 @@ def _topology(reader: _Reader, node: yaml.Node | None, quantities: dict[str, Qua
                 if math.isfinite(quantity.value):
                     array[chip] = int(quantity.value)
     if grid.size * int(n_cores.max()) > _MAX_CORES:
-        reader.complain("NC155", f"topology: {grid.size} chips of up to {n_cores.max()} cores, at most {_MAX_CORES} are possible", node)
+        what = f"topology: {grid.size} chips of up to {n_cores.max()} cores; at most {_MAX_CORES} cores are possible"
+        reader.complain("NC155", what, node)
         return None
     for chip in grid.chips_of(top.get("dead_chips"), "topology: dead_chips"):
         grid.exists[chip] = False

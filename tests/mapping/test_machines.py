@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from neurocompile.ir.errors import InputError
+from neurocompile.ir.errors import Diagnostic, InputError
 from neurocompile.machine import CONFIDENCES, Topology, list_machines, load_machine, machines_of_family
 
 EXPECTED = {  # chips, usable cores
@@ -102,10 +105,36 @@ def test_overrides_show_as_such() -> None:
     assert load_machine("spin5").value("core.neurons") == 256
 
 
-@pytest.mark.parametrize("overrides", [{"core.neuron": 1.0}, {"core.neurons": -1.0}, {"core.neurons": float("nan")}, {"chip.cores": 4.0}])
-def test_bad_overrides(overrides: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="NC157"):
-        load_machine("spin5", overrides)
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("core.neuron", 1.0, r"no quantity 'core.neuron' to override[\s\S]*did you mean 'core.neurons'"),
+        ("core.neurons", -1.0, r"'core.neurons' cannot be -1 neuron: a number >= 0 is needed"),
+        ("core.neurons", float("nan"), "cannot be nan neuron"),
+        ("core.neurons", float("inf"), "cannot be inf neuron"),
+        ("chip.cores", 4.0, r"cannot be overridden: chips differ[\s\S]*copy spin5.yaml"),
+        ("chip.reserved_cores", 4.0, "cannot be overridden"),
+        ("router.usable_entries", 1000.5, "cannot be 1000.5 entry: a whole number >= 0 is needed"),
+        ("router.key_bits", 33.0, "cannot be 33 bit: a whole number >= 0 and <= 32 is needed"),
+    ],
+)
+def test_bad_overrides(key: str, value: float, says: str) -> None:
+    with pytest.raises(InputError, match=rf"NC157.*{says}"):
+        load_machine("spin5", {key: value})
+
+
+def test_pure_numbers_may_be_negative() -> None:
+    """Exponents: unit 1. -8 is in the files, so it can also be overridden."""
+    assert load_machine("oheo-gulch").value("core.weight_exponent_min") == -8
+    assert load_machine("oheo-gulch", {"core.weight_exponent_min": -7.0}).value("core.weight_exponent_min") == -7
+
+
+def test_a_quantity_has_the_same_unit_in_all_files() -> None:
+    units: dict[str, set[str]] = {}
+    for name in list_machines():
+        for key, quantity in load_machine(name).quantities.items():
+            units.setdefault(key, set()).add(quantity.unit)
+    assert {key: found for key, found in units.items() if len(found) > 1} == {}
 
 
 def test_missing_quantity_and_machine() -> None:
@@ -142,6 +171,19 @@ def _edit(root: Path, tmp_path: Path, old: str, new: str) -> str:
             "'source' is missing",
         ),
         ("confidence: guess}", "confidence: sure}", "NC153", "did you mean 'measured'?"),
+        ("value: 256, ", "value: -256, ", "NC153", "core.neurons: value must be a number >= 0"),
+        ("value: 256, ", 'value: "256", ', "NC153", "value must be a number"),
+        ("value: 256, ", "value: [256], ", "NC153", "value must be a number"),
+        ("value: 256, ", "value: 1e999, ", "NC153", "value must be a number"),
+        ("value: 16, unit: core", "value: -16, unit: core", "NC153", "chip.cores: value must be a whole number >= 0"),
+        ("value: 16, unit: core", "value: 15.5, unit: core", "NC153", "chip.cores: value must be a whole number >= 0"),
+        ("value: 16, unit: core", "value: 1e12, unit: core", "NC153", "whole number >= 0 and <= 65536"),
+        ("value: 1, unit: core", "value: -1, unit: core", "NC153", "chip.reserved_cores: value must be a whole number >= 0"),
+        ("  width: 4                 # chips\n  height: 4", "  width: 1000\n  height: 1000", "NC155", "at most 10000000 cores"),
+        ("  core:\n", "  core: 5\n  kore:\n", "NC153", "quantities: core must be a mapping"),
+        ("  chip:\n    cores:", "  chip:\n    kores:", "NC152", "quantity 'chip.cores' is missing"),
+        ("routing: {kind: destination}", "routing: {}", "NC152", "'kind' is missing"),
+        ("family: generic", "famili: generic", "NC152", "unknown key 'famili'"),
         ("unit: neuron, ", "", "NC154", "'unit' is missing"),
         ("unit: neuron, ", "unit: neuron, colour: red, ", "NC152", "unknown key 'colour'"),
         ("routing: {kind: destination}", "routing: {kind: pigeon}", "NC153", "pigeon"),
@@ -156,6 +198,19 @@ def _edit(root: Path, tmp_path: Path, old: str, new: str) -> str:
         ("  cores: []", "  board: {rows: [[0, 1]], origins: [[0, 0], [1, 0]]}", "NC155", "on top of"),
         ("  cores: []", "  cores: [{chips: [[1, 1]], value: 0, unit: core, source: x, confidence: guess}]", "NC155", "reserved"),
         ("  cores: []", "  cores: 3", "NC153", "must be a list"),
+        (
+            "  cores: []",
+            "  cores: [{chips: [[1, 1]], value: 2.5, unit: core, source: x, confidence: guess}]",
+            "NC153",
+            "a whole number >= 0",
+        ),
+        ("  cores: []", "  cores: [{chips: [[1, 1]], value: 9, unit: core, source: x}]", "NC154", "'confidence' is missing"),
+        (
+            "  cores: []",
+            "  cores: [{chips: [[4, 1]], value: 9, unit: core, source: x, confidence: guess}]",
+            "NC155",
+            "there is no chip (4, 1)",
+        ),
         ("name: generic", "name: generic\nname: twice", "NC152", "given twice"),
         ("name: generic", "name: &a generic\ntitel: *a", "NC150", "aliases"),
         ("name: generic", "name: [", "NC150", "not YAML"),
@@ -168,7 +223,71 @@ def test_bad_files(root: Path, tmp_path: Path, old: str, new: str, code: str, sa
         load_machine(path)
     assert code in {d.code for d in error.value.diagnostics}
     assert says in str(error.value)
-    assert "mine.yaml:" in str(error.value)
+    for d in error.value.diagnostics:
+        assert d.span is not None
+        assert str(d.span).startswith(f"{path}:{d.span.line}:{d.span.column}")
+        assert d.span.text == Path(path).read_text("utf-8").splitlines()[d.span.line - 1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "points_at"),
+    [
+        ("value: 256, ", "value: -256, ", "-256, unit: neuron"),
+        ("value: 256, ", "", '{unit: neuron, source: "example"'),
+        ("unit: neuron, ", "unit: neuron, colour: red, ", "colour: red"),
+        ("confidence: guess}\n    axons_in", "confidence: sure}\n    axons_in", "sure}"),
+        ("dead_links: []", "dead_links: [[9, 0, E]]", "[9, 0, E]]"),
+        ("kind: mesh ", "kind: mash ", "mash "),
+    ],
+)
+def test_the_position_is_that_of_the_wrong_thing(root: Path, tmp_path: Path, old: str, new: str, points_at: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_machine(_edit(root, tmp_path, old, new))
+    span = error.value.diagnostics[0].span
+    assert span is not None
+    assert span.text is not None
+    assert span.text[span.column - 1 :].startswith(points_at)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_file_is_read_or_refused_but_never_crashes(root: Path, tmp_path: Path, data: st.DataObject) -> None:
+    """Words of a good file deleted, doubled, or replaced by others; what still reads is a machine whose numbers all have a source."""
+    words = re.findall(r"\s+|[^\s,:{}\[\]]+|[,:{}\[\]]", (root / "hw_configs" / "generic.yaml").read_text("utf-8"))
+    others = [
+        "-1",
+        "1e400",
+        "0",
+        "99999999999999999999",
+        "~",
+        "[]",
+        "{}",
+        "*a",
+        "&a",
+        "!!int",
+        "E",
+        "hex_torus",
+        "multicast_tcam",
+        '"',
+        "\t",
+        "é",
+    ]
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(words) - 1))
+        words[at : at + 1] = data.draw(st.sampled_from([[], [words[at], words[at]], *([other] for other in others)]))
+    path = tmp_path / "damaged.yaml"
+    path.write_text("".join(words), "utf-8")
+    found: tuple[Diagnostic, ...] = ()
+    try:
+        machine = load_machine(path)
+    except InputError as error:
+        found = error.diagnostics
+    if found:
+        assert {d.code for d in found} <= {"NC150", "NC152", "NC153", "NC154", "NC155"}
+        assert all(d.span is not None or d.file == str(path) for d in found)
+    else:
+        assert machine.n_cores >= 0
+        assert all(q.unit and q.source and q.confidence in CONFIDENCES for q in machine.quantities.values())
 
 
 def test_all_errors_of_a_file_in_one_run(root: Path, tmp_path: Path) -> None:

@@ -505,6 +505,7 @@ def write(path: Path, arrays: Arrays) -> None:
             np.savez(file, **arrays)
         part.replace(path)
     except OSError as error:
+        sys.unraisablehook = lambda _: None  # NumPy's archive tries to finish its file once more when it is collected
         fail(f"{path}: cannot be written: {error}")
     finally:
         part.unlink(missing_ok=True)

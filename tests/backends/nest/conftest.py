@@ -128,9 +128,9 @@ class Done:
         return parsed
 
 
-def call(folder: Path, *arguments: str, env: Mapping[str, str] | None = None, **more: Any) -> Done:
+def call(folder: Path, *arguments: str, out: str = "results.npz", env: Mapping[str, str] | None = None, **more: Any) -> Done:
     """Run ``python program/run.py ARGUMENTS --out results.npz`` in the folder, as a user does."""
-    command = [sys.executable, "program/run.py", *arguments, "--out", "results.npz"]
+    command = [sys.executable, "program/run.py", *arguments, "--out", out]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=env, **more)
     results: Arrays = {}
     if (folder / "results.npz").is_file() and done.returncode == 0:

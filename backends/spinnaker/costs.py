@@ -7,6 +7,7 @@ N = ceil(synaptic events a second / capacity of a core).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -70,6 +71,7 @@ def mapping_problem(
 
     dtcm = _dtcm(cells, learning, network.dt, machine)
     row_limit = row_limits(network, connections, cells, learning, machine)
+    delay_limit = delay_limits(network, connections, cells, machine)
     split = np.zeros(len(cells), np.int32)
     load = np.zeros(n)
     neurons = machine.value("core.neurons")
@@ -80,7 +82,7 @@ def mapping_problem(
         mine = slice(offset[cell.name], offset[cell.name] + cell.size)
         capacity = machine.value("core.plastic_events_per_second" if rule else "core.synaptic_events_per_second")
         if rule is not None and (cell.name in modulated or (cell.cell, rule.multiplicative) not in COMBINED_PLASTIC):
-            per_core = min(neurons, cell.size, row_limit[i], dtcm[1] // max(float(dtcm[0][mine].max()), 1.0))
+            per_core = min(neurons, cell.size, row_limit[i], delay_limit[i], dtcm[1] // max(float(dtcm[0][mine].max()), 1.0))
             most = int(machine.value("chip.cores") - machine.value("chip.reserved_cores")) - 2
             split[i] = min(max(1, int(np.ceil(float(events[mine].mean()) * per_core / capacity))), max(most, 1))
         load[mine] = events[mine] / (capacity * max(int(split[i]), 1))
@@ -113,6 +115,13 @@ def mapping_problem(
                     unit="share of a core",
                     limit=1.0,
                     per_neuron=(1.0 / row_limit)[population],
+                    confidence="published",
+                ),
+                Resource(
+                    name="delay slots",
+                    unit="share of a core",
+                    limit=1.0,
+                    per_neuron=(1.0 / delay_limit)[population],
                     confidence="published",
                 ),
                 Resource(name="synaptic events", unit="share of a core", limit=1.0, per_neuron=load, confidence="guess"),
@@ -161,6 +170,21 @@ def row_limits(
     for post in modulated:
         limits[post] = min(limits[post], words - 1)
     return np.asarray([limits[c.name] for c in cells])
+
+
+def delay_limits(network: Network, connections: Mapping[str, Connections], cells: list[Cell], machine: Machine) -> FloatArray:
+    """Return the largest number of neurons of each population on a core for which the longest delay takes one delay stage at most.
+
+    A core's ring buffers have 2^14 slots for neuron, receptor and delay; longer delays go through stages of a delay extension. The host
+    side of sPyNNaker 1!7.4.1 (``synapse_io.get_synapses``) numbers the rows of two or more stages by the neurons a core of the *target*
+    and silently drops those beyond the source's size; with one stage the numbers are right.
+    """
+    longest = {c.name: 1 for c in cells}
+    for projection in network.synaptic_projections:
+        delay = connections[projection.name].delay
+        longest[projection.post] = max(longest[projection.post], int(delay.max(initial=1)))
+    slots = machine.value("core.ring_buffer_bits") - 1  # a bit tells excitatory from inhibitory
+    return np.asarray([2.0 ** (slots - math.ceil(math.log2(math.ceil(longest[c.name] / 2)))) for c in cells])
 
 
 def local_memory(machine: Machine) -> float:

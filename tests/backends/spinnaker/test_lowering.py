@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -236,3 +237,18 @@ def test_dense_plastic_rows_limit_the_core(spin5: Machine, approximate: BuildOpt
     rows = next(r for r in lowered.problem.resources if r.name == "synaptic rows")
     assert int(rows.limit / rows.per_neuron[8] + 1e-9) == 168
     assert isinstance(network.population("in").model, SpikeSource)
+
+
+@pytest.mark.parametrize(("delay", "most"), [(1, 8192), (2, 8192), (3, 4096), (64, 256), (65, 128), (128, 128), (129, 64), (255, 64)])
+def test_long_delays_leave_fewer_neurons_a_core(
+    build: Callable[..., Any], spin5: Machine, strict: BuildOptions, delay: int, most: int
+) -> None:
+    """2^14 slots / 2 receptors / n neurons, in powers of two: half the longest delay fits the ring buffer, the rest one delay stage."""
+    network, connections = build()
+    connections["hid->hid"] = replace(connections["hid->hid"], delay=np.full_like(connections["hid->hid"].delay, delay))
+    problem = TARGET.lower(network, connections, spin5, strict).problem
+    assert problem is not None
+    slots = next(r for r in problem.resources if r.name == "delay slots")
+    assert 1 / slots.per_neuron[network.offsets["hid"]] == most
+    assert 2 * (2**14 / 2 / most) >= delay
+    assert 1 / slots.per_neuron[network.offsets["out"]] == 8192

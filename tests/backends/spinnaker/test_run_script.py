@@ -273,6 +273,49 @@ def test_without_spynnaker(script: ModuleType, capsys: pytest.CaptureFixture[str
     assert "pip install" in capsys.readouterr().err
 
 
+class NoConfigFoundException(Exception):
+    """Named as spinn_utilities' own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (ValueError("first line\nsecond line"), 1, "sPyNNaker: ValueError: first line (--debug shows where)"),
+        (RuntimeError(), 1, "sPyNNaker: RuntimeError: no message"),
+        (NoConfigFoundException("x"), 5, "use --virtual"),
+    ],
+)
+def test_an_error_inside_spynnaker_is_one_line(
+    script: ModuleType,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+    message: str,
+) -> None:
+    """Exit status, nothing on stdout, no file, and the folder of the caller is current again."""
+
+    def broken(*_: Any) -> None:
+        print("chatter of sPyNNaker")
+        raise error
+
+    monkeypatch.setattr(script, "execute", broken)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        script.main(["--out", "results.npz", "--mapping", "mapping.npz"])
+    assert end.value.code == status
+    printed = capfd.readouterr()
+    assert message in printed.err.splitlines()[-1]
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    assert Path.cwd() == tmp_path
+    assert not list(tmp_path.glob("*.npz"))
+    with pytest.raises(SystemExit):
+        script.main(["--debug"])
+    assert "Traceback" in capfd.readouterr().err
+
+
 def test_program_for_spinnaker2_only_maps(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads((script.HERE / "network.json").read_text())
     document["mapping_only"] = "no binaries"

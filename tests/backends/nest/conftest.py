@@ -64,7 +64,7 @@ def make_network(
     rng = np.random.default_rng(7)
     n_in, n_hidden, n_out = sizes
     rules = rules or (RULE,)
-    learns: dict[str, str | None] = dict.fromkeys(("in", "rec", "read"), rules[0].name) | dict(learning or {})
+    learns: dict[str, str | None] = {**dict.fromkeys(("in", "rec", "read"), rules[0].name), **(learning or {})}
     arguments: dict[str, Any] = {
         "name": "small",
         "dt": 1e-3,

@@ -43,8 +43,8 @@ from neurocompile.ir.neurons import decay
 from neurocompile.ir.realise import realise_all, realise_feedback
 from tests.backends.nest.conftest import HIDDEN, RANDOM, RULE, edges, lowered, make_network
 
-HARD = {"tau_mem": 0.02, "v_threshold": 0.5, "reset": Reset.TO_VALUE, "v_reset": -0.1}
-ADAPTS = {"adapt_beta": 0.1, "adapt_tau": 0.2}
+HARD: dict[str, Any] = {"tau_mem": 0.02, "v_threshold": 0.5, "reset": Reset.TO_VALUE, "v_reset": -0.1}
+ADAPTS: dict[str, Any] = {"adapt_beta": 0.1, "adapt_tau": 0.2}
 
 
 def hidden_of(network: NestNetwork) -> NestPopulation:
@@ -254,8 +254,8 @@ def cuba() -> Network:
     return make_network(CubaLIF(tau_mem=0.02, v_threshold=0.5, tau_syn=0.005, i_init=0.3), learning={"in": None, "rec": None})
 
 
-def slow_readout(**params: float) -> Network:
-    return make_network(readout=LeakyReadout(tau_mem=0.02, **params), learning={"read": None})
+def slow_readout() -> Network:
+    return make_network(readout=LeakyReadout(tau_mem=0.02, tau_syn=0.005, i_init=1.0), learning={"read": None})
 
 
 def stdp() -> Network:
@@ -277,7 +277,7 @@ def repeated(times: int, *, sign: bool = False) -> Network:
     ("build", "code", "says"),
     [
         (cuba, "NC331", "population 'hidden': cuba_lif with a synaptic current"),
-        (lambda: slow_readout(tau_syn=0.005, i_init=1.0), "NC331", "population 'out': leaky_readout with a synaptic current"),
+        (slow_readout, "NC331", "population 'out': leaky_readout with a synaptic current"),
         (lambda: make_network(LIF(**{**HARD, "v_reset": 0.5})), "NC332", "v_reset of neuron 0 is 0.5, its v_threshold 0.5"),
         (lambda: make_network(LIF(**HARD, v_min=-0.05)), "NC332", "v_min of neuron 0 is -0.05, its v_reset -0.1"),
         (

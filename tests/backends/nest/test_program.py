@@ -9,6 +9,7 @@ import resource
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,6 @@ from tests.backends.nest.conftest import (
     make_network,
     random_signal,
     random_spikes,
-    replace,
     write_program,
 )
 from tests.backends.nest.test_emit import HOSTILE, renamed
@@ -42,7 +42,7 @@ def spoil(folder: Path, name: str, **arrays: Any) -> None:
 
 # --- bad arguments ---------------------------------------------------------------------------------------------------------
 
-BAD: dict[str, tuple[Callable[[Path], None], tuple[str, ...], int, str]] = {
+BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = {
     "no steps": (lambda _: None, (), 2, "--steps"),
     "zero steps": (lambda _: None, ("--steps", "0"), 2, "--steps is 0, must be >= 1"),
     "no number": (lambda _: None, ("--steps", "ten"), 2, "invalid int value: 'ten'"),
@@ -60,10 +60,10 @@ BAD: dict[str, tuple[Callable[[Path], None], tuple[str, ...], int, str]] = {
     "no file": (lambda _: None, ("--steps", "9", "--input", "in=absent.npz"), 3, "absent.npz: cannot be read"),
     "given twice": (lambda _: None, (*OK, "--input", "in=spikes0.npz"), 3, "given twice"),
     "signal given twice": (lambda _: None, (*OK, "--signal", "out=signal0.npz"), 3, "given twice"),
-    "text for an archive": (lambda f: (f / "bad.npz").write_text("neuron,step\n1,2\n") and None, ("--input", "in=bad.npz"), 3, "as .npz"),
+    "text for an archive": (lambda f: (f / "bad.npz").write_text("neuron,step\n1,2\n"), ("--input", "in=bad.npz"), 3, "as .npz"),
     "array for an archive": (lambda f: np.save(f / "bad.npy", np.zeros(3)), ("--input", "in=bad.npy"), 3, "it is no .npz archive"),
     "half an archive": (
-        lambda f: (f / "bad.npz").write_bytes((f / "spikes0.npz").read_bytes()[:200]) and None,
+        lambda f: (f / "bad.npz").write_bytes((f / "spikes0.npz").read_bytes()[:200]),
         ("--input", "in=bad.npz"),
         3,
         "cannot be read as .npz",

@@ -10,7 +10,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,7 +45,8 @@ class Output:
     def result(self, command: str, payload: Mapping[str, Any], *renderables: Any) -> None:
         """Print a result: ``payload`` as JSON with ``format_version``, or ``renderables`` as text."""
         if self.json:
-            write_result(json.dumps({"format_version": FORMAT_VERSION, "command": command, **payload}, indent=2, allow_nan=False))
+            found = {"format_version": FORMAT_VERSION, "command": command, **payload}
+            write_result(json.dumps(finite(found), indent=2, allow_nan=False))
             return
         console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
         with console.capture() as captured:
@@ -180,17 +181,27 @@ def table(title: str, *columns: str) -> Table:
 def report_error(error: NeurocompileError, *, as_json: bool, exit_code: ExitCode | None = None) -> int:
     """Print an error (text on stderr; with JSON also as the result on stdout) and return its exit code."""
     code = int(error.exit_code if exit_code is None else exit_code)
+    found = [d if d.help else replace(d, help=f"`neurocompile explain {d.code}` says more") for d in error.diagnostics]
     if as_json:
-        findings = [d.as_json() for d in error.diagnostics]
+        findings = [d.as_json() for d in found]
         write_result(json.dumps({"format_version": FORMAT_VERSION, "errors": findings, "exit_code": code}, indent=2))
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
-    for finding in error.diagnostics:
+    for finding in found:
         head, _, rest = finding.render().partition(":")
         console.print(head, style="bold red", end="")
         console.print(":" + printable(rest))
-    if len(error.diagnostics) > 1:
-        console.print(f"{len(error.diagnostics)} errors")
+    if len(found) > 1:
+        console.print(f"{len(found)} errors")
     return code
+
+
+def finite(value: Any) -> Any:
+    """Return the value with NaN and infinite numbers (the loss of a training that diverged) as None, which JSON can say."""
+    if isinstance(value, Mapping):
+        return {key: finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def printable(text: str) -> str:

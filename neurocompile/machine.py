@@ -24,17 +24,21 @@ HEX_LINKS = ((1, 0), (1, 1), (0, 1), (-1, 0), (-1, -1), (0, -1))
 LINK_STEPS: Mapping[str, tuple[tuple[int, int], ...]] = MappingProxyType({"mesh": MESH_LINKS, "hex": HEX_LINKS, "hex_torus": HEX_LINKS})
 ROUTING_KINDS = ("destination", "multicast_tcam")
 _WHOLE = frozenset({"chip.cores", "chip.reserved_cores", "router.usable_entries", "router.key_bits"})
+_DIVISORS = frozenset({"core.synapse_block", "core.neurons_source"})
 _MOST = MappingProxyType({"chip.cores": 65536, "chip.reserved_cores": 65536, "router.key_bits": 32})
-"""Bounds of the compiler's own arrays (keys are uint32), not of any hardware."""
+"""Bounds of the compiler's own arrays (keys are uint32), not of any hardware; as are those of all ``_bits`` and of all numbers below."""
+_MOST_BITS, _MOST_OF_ALL = 1000, 1e18
 
 
 def quantity_need(key: str, value: float, unit: str) -> str | None:
     """Return what a quantity must be if ``value`` is not it, else None. Pure numbers (unit 1: exponents) may be negative."""
-    kind = "a whole number" if key in _WHOLE else "a number"
-    most = _MOST.get(key, np.inf)
-    if np.isfinite(value) and value <= most and (value >= 0 or unit == "1") and (key not in _WHOLE or value == int(value)):
+    whole, positive = key in _WHOLE, key in _DIVISORS or key.endswith("_per_second")
+    most = _MOST.get(key, _MOST_BITS if key.endswith("_bits") else _MOST_OF_ALL)
+    least_kept = value > 0 if positive else value >= 0 or unit == "1"
+    if np.isfinite(value) and abs(value) <= most and least_kept and not (whole and value != int(value)):
         return None
-    return kind + (" >= 0" if unit != "1" else "") + (f" and <= {most}" if np.isfinite(most) else "")
+    least = " > 0" if positive else "" if unit == "1" else " >= 0"
+    return ("a whole number" if whole else "a number") + least + (" and" if least else "") + f" <= {most:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,8 +88,8 @@ def check_problem(problem: MappingProblem) -> None:
     if len(problem.core_width) != n_populations or (problem.core_width < 1).any():
         raise ValueError(f"{len(problem.core_width)} core widths >= 1 for {n_populations} populations")
     for resource in (*problem.resources, *problem.chip_resources):
-        costs = np.append(resource.per_neuron, (resource.per_axon_in, resource.per_axon_out, resource.limit))
-        if not np.isfinite(costs).all() or (costs < 0).any():
+        costs = np.append(resource.per_neuron, (resource.per_axon_in, resource.per_axon_out))
+        if not (np.isfinite(costs).all() and np.isfinite(resource.limit)) or (costs < 0).any():  # a limit < 0 is one that nothing keeps
             raise ValueError(f"resource '{resource.name}' has costs or a limit that are negative or not finite")
     for labels in problem.set_resources:
         if (labels.label < -1).any():

@@ -109,12 +109,16 @@ def test_overrides_show_as_such() -> None:
     ("key", "value", "says"),
     [
         ("core.neuron", 1.0, r"no quantity 'core.neuron' to override[\s\S]*did you mean 'core.neurons'"),
-        ("core.neurons", -1.0, r"'core.neurons' cannot be -1 neuron: a number >= 0 is needed"),
+        ("core.neurons", -1.0, r"'core.neurons' cannot be -1 neuron: a number >= 0 and <= 1e\+18 is needed"),
         ("core.neurons", float("nan"), "cannot be nan neuron"),
         ("core.neurons", float("inf"), "cannot be inf neuron"),
         ("chip.cores", 4.0, r"cannot be overridden: chips differ[\s\S]*copy spin5.yaml"),
         ("chip.reserved_cores", 4.0, "cannot be overridden"),
-        ("router.usable_entries", 1000.5, "cannot be 1000.5 entry: a whole number >= 0 is needed"),
+        ("router.usable_entries", 1000.5, r"cannot be 1000.5 entry: a whole number >= 0 and <= 1e\+18 is needed"),
+        ("core.ring_buffer_bits", 1001.0, "cannot be 1001 bit: a number >= 0 and <= 1000 is needed"),
+        ("core.neurons", 1e19, "cannot be 1e"),
+        ("core.neurons_source", 0.0, "cannot be 0 neuron: a number > 0 and <="),
+        ("link.packets_per_second", 0.0, "cannot be 0 1/s: a number > 0 and <="),
         ("router.key_bits", 33.0, "cannot be 33 bit: a whole number >= 0 and <= 32 is needed"),
     ],
 )

@@ -38,7 +38,7 @@ def fill(
     axon_in: FloatArray,
     limits: FloatArray,
     labels: Int32Array,
-    label_limits: Int32Array,
+    label_limits: Int64Array,
     source_stamp: Int32Array,
     label_stamp: Int32Array,
     part: Int32Array,

@@ -41,7 +41,7 @@ def partition(problem: MappingProblem) -> Partition:
     axon_out = np.array([r.per_axon_out for r in resources], np.float64)
     limits = np.array([r.limit for r in resources], np.float64)
     labels = np.array([s.label for s in problem.set_resources], np.int32).reshape(len(problem.set_resources), problem.n_neurons)
-    label_limits = np.array([s.limit for s in problem.set_resources], np.int32)
+    label_limits = np.array([s.limit for s in problem.set_resources], np.int64)
     block = problem.core_width[problem.population].astype(np.int32)
     source_stamp = np.full(problem.n_neurons, -1, np.int32)
     label_stamp = np.full((len(labels), int(labels.max(initial=-1)) + 1), -1, np.int32)

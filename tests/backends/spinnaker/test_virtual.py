@@ -248,9 +248,8 @@ def test_checks_notice_what_is_broken(ran: Callable[[str], Ran]) -> None:
     name = "in->hid"
 
     def synapses(**changes: Any) -> Check:
-        return check_synapses(
-            name, found.connections[name], {**results, **{f"{k}:{name}": v for k, v in changes.items()}}, document, arrays
-        )
+        broken = {f"{key}:{name}": value for key, value in changes.items()}
+        return check_synapses(name, found.connections[name], {**results, **broken}, document, arrays)
 
     weight = results[f"weight:{name}"]
     assert synapses().ok

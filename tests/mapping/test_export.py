@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,5 +109,8 @@ def test_numbers_out_of_range(arrays: Arrays, name: str, at: int, value: int) ->
         load_mapping({**arrays, name: changed})
 
 
-def test_the_key_list_is_complete(arrays: Arrays) -> None:
+def test_all_arrays_are_known_and_documented(root: Path, arrays: Arrays) -> None:
     assert set(REQUIRED) | {"chip", "core"} == set(arrays)
+    text = (root / "docs" / "mapping.md").read_text("utf-8")
+    table = text[text.index("## mapping.npz") : text.index("## Simple on purpose")]
+    assert set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `")))) == set(arrays)

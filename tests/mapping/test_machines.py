@@ -127,6 +127,29 @@ def test_bad_overrides(key: str, value: float, says: str) -> None:
         load_machine("spin5", {key: value})
 
 
+def test_every_quantity_is_documented_with_its_unit(root: Path) -> None:
+    text = (root / "docs" / "machines.md").read_text("utf-8")
+    rows = [line.split("|")[1:3] for line in text[text.index("## Quantities") :].splitlines() if line.startswith("| ")]
+    units = {name: unit.strip() for names, unit in rows for name in re.findall(r"[\w.]+", names)}
+    for machine in map(load_machine, list_machines()):
+        for key, quantity in machine.quantities.items():
+            found = units.get(key, units.get(key.removeprefix("core.")))
+            assert found is not None, f"{key} is not documented"
+            assert quantity.unit in re.split(r",\s*", found), f"{key}: {quantity.unit} is not in '{found}'"
+
+
+def test_every_machine_is_documented_with_its_size(root: Path) -> None:
+    text = (root / "docs" / "machines.md").read_text("utf-8")
+    found = {}
+    for line in text[: text.index("## Every number")].splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and cells[0] not in {"name", "---"}:
+            names = re.split(r",\s+", cells[0])
+            sizes = [[int(n.replace(",", "")) for n in re.findall(r"\d[\d,]*\d|\d", cell)] for cell in cells[2:]]
+            found.update(dict(zip(names, zip(*sizes, strict=True), strict=True)))
+    assert found == EXPECTED
+
+
 def test_pure_numbers_may_be_negative() -> None:
     """Exponents: unit 1. -8 is in the files, so it can also be overridden."""
     assert load_machine("oheo-gulch").value("core.weight_exponent_min") == -8

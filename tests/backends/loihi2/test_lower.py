@@ -243,7 +243,7 @@ def test_possible_overflow_is_said(lower):
 
 
 def test_problem_counts_memory_as_published(lower, learner):
-    """Bits per synapse: 8 weight + 13 index + 9 tag + 6 d (its low bits); header of 10 bits and at most 63 of padding for each block of 64."""
+    """Bits per synapse: 8 weight + 13 index + 9 tag + 6 d (its low bits); header of 10 bits, 63 of padding for each block of 64."""
     lowered = lower(learner())
     problem = lowered.problem
     memory = {r.name: r for r in problem.resources}["synapse_memory"]

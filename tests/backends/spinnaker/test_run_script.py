@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -299,7 +300,7 @@ def test_an_error_inside_spynnaker_is_one_line(
     """Exit status, nothing on stdout, no file, and the folder of the caller is current again."""
 
     def broken(*_: Any) -> None:
-        print("chatter of sPyNNaker")
+        os.write(1, b"chatter of sPyNNaker\n")
         raise error
 
     monkeypatch.setattr(script, "execute", broken)

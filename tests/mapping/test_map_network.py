@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from neurocompile.ir.codes import CODES
 from neurocompile.ir.errors import DoesNotFitError, ExitCode
-from neurocompile.machine import load_machine, machines_of_family
+from neurocompile.machine import list_machines, load_machine, machines_of_family
 from neurocompile.mapping import check_problem, map_network
 from neurocompile.mapping.export import mapping_arrays
 from neurocompile.mapping.problem import MappingProblem, Resource, SetResource
@@ -81,6 +81,16 @@ def test_ordinary_networks_fit(problem: Factory, machine: Factory, oracle: Any, 
     network = problem(sizes=(20, 200, 10), density=0.05, profiles=3, widths=(1, 2, 1), chip_memory=2000.0)
     made = machine(kind=kind, width=5, height=4, routing=routing, dead_chips=[7], dead_links=[(0, 0)], dead_cores=[(1, 2)])
     oracle.check(network, map_network(network, made), made)
+
+
+@pytest.mark.parametrize("name", list_machines())
+def test_machines_that_come_with_neurocompile(problem: Factory, oracle: Any, name: str) -> None:
+    """Boards with holes, wrap-around links, and chips that differ in cores: spread thin, so that several chips are used where there are several."""
+    made = load_machine(name)
+    network = problem(sizes=(30, 500, 20), density=0.01, neurons=max(1, 560 // min(made.n_cores, 500) + 1))
+    mapping = map_network(network, made)
+    oracle.check(network, mapping, made)
+    assert len(np.unique(mapping.placement.chip)) >= min(2, made.n_chips)
 
 
 def test_same_seed_same_mapping_other_seed_another(problem: Factory, machine: Factory) -> None:

@@ -53,7 +53,7 @@ class Diagnostic:
     file : str, optional
         The file it is about when there is no position in it (a binary file, a folder).
     help : str, optional
-        A way out.
+        A way out; without one, the explanation of the code is shown.
     field : tuple of str or int
         Path of the offending value inside the object that was being built (for example ``("params", "tau_mem")``); readers turn it
         into ``span``.
@@ -70,6 +70,15 @@ class Diagnostic:
         """Return the same finding with a place, if it has none yet."""
         return self if self.span is not None or span is None else replace(self, span=span)
 
+    @property
+    def way_out(self) -> str | None:
+        """The finding's own help, else what the table of codes says."""
+        if self.help:
+            return self.help
+        from neurocompile.ir.codes import CODES  # the table needs this module
+
+        return CODES[self.code].explanation if self.code in CODES else None
+
     def render(self) -> str:
         """Return the finding as text: the headline, the line of the file with a caret, and the help."""
         place = f"{self.span}: " if self.span else (f"{self.file}: " if self.file else "")
@@ -80,8 +89,8 @@ class Diagnostic:
             start = max(0, column - 100)
             lines.append(f"  {number} | {text[start : start + 160]}")
             lines.append(f"  {' ' * len(number)} | {' ' * (column - 1 - start)}^")
-        if self.help:
-            lines.append(f"  help: {self.help}")
+        if self.way_out:
+            lines.append(f"  help: {self.way_out}")
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, object]:
@@ -92,7 +101,7 @@ class Diagnostic:
             "file": self.span.file if self.span else self.file,
             "line": self.span.line if self.span else None,
             "column": self.span.column if self.span else None,
-            "help": self.help,
+            "help": self.way_out,
         }
 
 

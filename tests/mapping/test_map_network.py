@@ -85,7 +85,7 @@ def test_ordinary_networks_fit(problem: Factory, machine: Factory, oracle: Any, 
 
 @pytest.mark.parametrize("name", list_machines())
 def test_machines_that_come_with_neurocompile(problem: Factory, oracle: Any, name: str) -> None:
-    """Boards with holes, wrap-around links, and chips that differ in cores: spread thin, so that several chips are used where there are several."""
+    """Boards with holes, wrap-around links, and chips that differ in cores: spread thin over several chips."""
     made = load_machine(name)
     network = problem(sizes=(30, 500, 20), density=0.01, neurons=max(1, 560 // min(made.n_cores, 500) + 1))
     mapping = map_network(network, made)

@@ -114,13 +114,13 @@ def _weight_arrays(connections: Mapping[str, Connections]) -> dict[str, AnyArray
 def write_build(files: Mapping[str, bytes], destination: Path) -> None:
     """Write a build folder: into a hidden folder beside it, then renamed. An older build at the same place is replaced; a folder that
     holds anything else is refused (InputError NC702); a folder that cannot be written is InputError NC701."""
-    destination = Path(os.path.abspath(destination))
+    shown, destination = str(destination), Path(os.path.abspath(destination))
     foreign = _foreign(destination)
     if foreign is not None:
         raise InputError.of(
             "NC702",
             f"{foreign}: nothing was written",
-            file=str(destination),
+            file=shown,
             help="choose another folder with -o, or remove what is yours from this one",
         )
     parent = destination.parent
@@ -143,7 +143,7 @@ def write_build(files: Mapping[str, bytes], destination: Path) -> None:
         raise InputError.of(
             "NC701",
             f"cannot be written: {error.strerror or error}: nothing was changed",
-            file=str(destination),
+            file=shown,
             help="choose a folder that you can write to with -o",
         ) from None
     finally:

@@ -30,6 +30,7 @@ Plastic = dict[str, tuple[Ints, Ints, Ints]]  # synapse model -> what `connect` 
 HERE = Path(__file__).resolve().parent
 NEVER = 1e300  # a threshold out of reach
 NEURONS = ("lif", "alif")
+LATE = ("V_m", "I_e", "V_min", "V_th")  # in this order V_min <= V_reset < V_th holds all the time, which NEST checks at every change
 
 
 def main() -> None:
@@ -286,9 +287,9 @@ def simulate(
 
 
 def create(nest: Any, index: int, population: dict[str, Any], data: Arrays) -> Any:
-    """Create a population. It stays silent until `begin` gives it its membrane, threshold and constant current."""
-    params = {key: value for key, value in population["params"].items() if key not in ("V_m", "I_e")}
-    arrays = {key: data[f"population{index}:{key}"] for key in population["arrays"] if key not in ("V_m", "I_e", "V_th")}
+    """Create a population. It stays silent until `begin` gives it its membrane, limits and constant current."""
+    params = {key: value for key, value in population["params"].items() if key not in LATE}
+    arrays = {key: data[f"population{index}:{key}"] for key in population["arrays"] if key not in LATE}
     if population["kind"] in NEURONS:
         params["V_th"] = NEVER
     nodes = nest.Create(population["model"], population["size"], params=params)
@@ -298,7 +299,7 @@ def create(nest: Any, index: int, population: dict[str, Any], data: Arrays) -> A
 
 
 def begin(nodes: Any, index: int, population: dict[str, Any], data: Arrays) -> None:
-    for key in ("V_m", "I_e", "V_th"):
+    for key in LATE:
         if key in population["arrays"]:
             nodes.set({key: data[f"population{index}:{key}"]})
         elif key in population["params"]:

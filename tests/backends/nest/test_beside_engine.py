@@ -91,7 +91,7 @@ def per_neuron() -> Case:
 
 
 def clamped() -> Case:
-    model = LIF(**PER_NEURON, reset=Reset.TO_VALUE, v_reset=rng.uniform(-0.8, -0.1, N))
+    model = LIF(**{**PER_NEURON, "v_min": -0.9}, reset=Reset.TO_VALUE, v_reset=rng.uniform(-0.8, -0.1, N))
     return Case(make_network(model, replace(RULE, surrogate=Surrogate(kind=SurrogateKind.EXPONENTIAL, height=0.5, width=0.4))))
 
 
@@ -102,7 +102,7 @@ def adaptive() -> Case:
 
 
 def adaptive_clamped() -> Case:
-    model = ALIF(tau_mem=0.02, v_threshold=0.5, reset=Reset.TO_VALUE, v_reset=-0.1, **ADAPTS)
+    model = ALIF(tau_mem=0.02, v_threshold=0.5, reset=Reset.TO_VALUE, v_reset=-0.1, v_min=rng.uniform(-0.5, -0.1, N), **ADAPTS)
     surrogate = Surrogate(kind=SurrogateKind.FAST_SIGMOID_DERIVATIVE, height=0.5, width=0.4)
     return Case(make_network(model, replace(RULE, surrogate=surrogate, kappa=0.8, kappa_reg=0.9, trace_cutoff_steps=1)))
 

@@ -21,7 +21,7 @@ from neurocompile.backends.base import Check
 from neurocompile.backends.spinnaker import TARGET
 from neurocompile.backends.spinnaker.validate import check_cells, check_cores, check_routes, check_synapses, compare
 from neurocompile.backends.spinnaker.walk import walk
-from neurocompile.ir import RSTDP, STDP, CubaLIF, EProp, Explicit, LeakyReadout, Network, Population, Projection, SpikeSource
+from neurocompile.ir import ALIF, LIF, RSTDP, STDP, CubaLIF, EProp, Explicit, LeakyReadout, Network, Population, Projection, SpikeSource
 from neurocompile.ir.neurons import Reset
 from neurocompile.ir.npz import load_npz
 from neurocompile.ir.realise import Connections, realise_all
@@ -74,17 +74,46 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder / "work", env=environment, capture_output=True, text=True, check=False)
 
 
+def sparse(rng: np.random.Generator, n_pre: int, n_post: int, m: int, longest: int, mean: float = 0.01) -> Explicit:
+    """m random synapses, three of them between the same two neurons."""
+    pre, post = rng.integers(0, n_pre, m), rng.integers(0, n_post, m)
+    pre[:3], post[:3] = 0, 0
+    return Explicit(pre=pre, post=post, weight=rng.normal(mean, 0.05, m), delay=rng.integers(1, longest + 1, m))
+
+
+def big_plastic() -> tuple[Network, dict[str, Connections]]:
+    """A rule and a neuron model for each population, at dt = 0.1 ms, with delay extensions: combined cores, and split ones where there is
+    no combined binary (multiplicative on delta input, adaptive neurons)."""
+    rng = np.random.default_rng(6)
+    hard: dict[str, Any] = {"tau_mem": 0.02, "v_threshold": 0.5, "reset": Reset.TO_VALUE}
+    network = Network(
+        name="rules",
+        dt=1e-4,
+        populations=(
+            Population(name="in", size=40, model=SpikeSource()),
+            Population(name="delta", size=150, model=LIF(**hard)),
+            Population(name="current", size=150, model=CubaLIF(tau_syn=0.005, **hard)),
+            Population(name="adaptive", size=150, model=ALIF(adapt_beta=0.1, adapt_tau=0.2, **hard)),
+            Population(name="soft", size=60, model=LIF(**hard)),
+            Population(name="out", size=3, model=LeakyReadout(tau_mem=0.03)),
+        ),
+        projections=(
+            Projection(pre="in", post="delta", connect=sparse(rng, 40, 150, 700, 200, 0.1), learning="additive"),
+            Projection(pre="delta", post="current", connect=sparse(rng, 150, 150, 700, 9, 0.1), learning="multiplicative"),
+            Projection(pre="current", post="adaptive", connect=sparse(rng, 150, 150, 700, 100, 0.1), learning="additive"),
+            Projection(pre="adaptive", post="soft", connect=sparse(rng, 150, 60, 500, 1, 0.1), learning="multiplicative"),
+            Projection(pre="soft", post="out", connect=sparse(rng, 60, 3, 100, 2)),
+        ),
+        rules=(STDP(name="additive"), STDP(name="multiplicative", multiplicative=True)),
+    )
+    return network, realise_all(network)
+
+
 def big_static() -> tuple[Network, dict[str, Connections]]:
     """Several cores, Poisson and given input, parameters of single neurons, delays beyond the ring buffer, parallel synapses.
 
     With 256 neurons a core, sPyNNaker would silently drop every synapse of a delay above 64 steps (costs.delay_limits)."""
     rng = np.random.default_rng(5)
-
-    def sparse(n_pre: int, n_post: int, m: int, longest: int) -> Explicit:
-        pre, post = rng.integers(0, n_pre, m), rng.integers(0, n_post, m)
-        pre[:3], post[:3] = 0, 0
-        return Explicit(pre=pre, post=post, weight=rng.normal(0.01, 0.05, m), delay=rng.integers(1, longest + 1, m))
-
     cuba = CubaLIF(tau_mem=np.linspace(0.01, 0.03, 300), tau_syn=0.005, v_threshold=0.5, i_init=0.01, t_ref=0.002, reset=Reset.TO_VALUE)
     network = Network(
         name="big",
@@ -96,10 +125,10 @@ def big_static() -> tuple[Network, dict[str, Connections]]:
             Population(name="out", size=3, model=LeakyReadout(tau_mem=0.03, tau_syn=np.linspace(0.004, 0.006, 3))),
         ),
         projections=(
-            Projection(pre="in", post="a", connect=sparse(40, 300, 900, 120)),
-            Projection(pre="noise", post="a", connect=sparse(10, 300, 100, 1)),
-            Projection(pre="a", post="a", connect=sparse(300, 300, 1500, 9)),
-            Projection(pre="a", post="out", connect=sparse(300, 3, 400, 2)),
+            Projection(pre="in", post="a", connect=sparse(rng, 40, 300, 900, 120)),
+            Projection(pre="noise", post="a", connect=sparse(rng, 10, 300, 100, 1)),
+            Projection(pre="a", post="a", connect=sparse(rng, 300, 300, 1500, 9)),
+            Projection(pre="a", post="out", connect=sparse(rng, 300, 3, 400, 2)),
         ),
     )
     return network, realise_all(network)
@@ -110,7 +139,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., Any], wri
     """Build and run a network by name, once."""
     made: dict[str, Callable[[], tuple[Network, dict[str, Connections]]]] = {
         "static": big_static,
-        "stdp": lambda: build(rule=STDP(weight_bounds=(0.0, 0.3)), mean=0.05, spread=0.05, delay=20),
+        "stdp": big_plastic,
         "r_stdp": lambda: build(rule=RSTDP(reward="rew", weight_bounds=(0.0, 0.3), reward_weight=5.0), mean=0.1),
         "eprop": lambda: build(rule=EProp(), mean=0.02, readout=True),
     }
@@ -284,6 +313,9 @@ def test_split_cores_and_their_neighbours(ran: Callable[[str], Ran]) -> None:
     hidden = found.summary["populations"]["hid"]
     assert (hidden["cores"], hidden["neuron_cores"], hidden["chips"]) == (2, 1, 1)
     assert ran("static").summary["populations"]["a"]["neuron_cores"] == 3  # 128 a core, for delays up to 120 steps
+    plastic = {name: (p["cores"], p["neuron_cores"]) for name, p in ran("stdp").summary["populations"].items()}
+    assert plastic["delta"] == (3, 3)  # 64 a core, for delays up to 200 steps
+    assert (plastic["current"], plastic["adaptive"], plastic["soft"]) == ((1, 1), (4, 2), (2, 1))
     assert ran("static").summary["helper_cores"] > 0  # delay extensions
     assert {"eprop_reward", "eprop_punishment"} <= set(ran("eprop").summary["populations"])
 

@@ -159,3 +159,47 @@ def test_inputs_must_name_a_population(lower: Callable[..., Loihi2Network], lear
     spec, arrays = describe(lower(learner()))
     with pytest.raises(KeyError):
         run_twin(spec, arrays, {"nobody": Spikes(neuron=np.zeros(0, np.int32), step=np.zeros(0, np.int64))}, steps=1)
+
+
+WIDTHS = {
+    "du": (0, 4096), "dv": (0, 4096), "adapt_decay": (0, 4096), "vth": (0, 2**17 - 1), "bias": (-(4095 << 7), 4095 << 7),
+    "bias_mant": (-4095, 4095), "bias_exp": (0, 7), "u": (-LIMIT, LIMIT), "v": (-LIMIT, LIMIT), "v_min": (-LIMIT, LIMIT),
+    "v_reset": (-LIMIT, LIMIT), "v_subtract": (-LIMIT, LIMIT), "adapt_beta": (0, LIMIT), "subtract": (0, 1), "t_ref": (0, 2**16),
+}  # fmt: skip
+RANGES = {"MIXED": (-256, 254), "EXCITATORY": (0, 255), "INHIBITORY": (-255, 0)}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(network=networks())
+def test_every_emitted_integer_has_its_width(lower: Callable[..., Loihi2Network], network: Network) -> None:
+    lowered = lower(network)
+    spec, arrays = describe(lowered)
+    for population, made in zip(spec["populations"], lowered.populations, strict=True):
+        start = f"{population['key']}.fixed."
+        fixed = {key[len(start) :]: value for key, value in arrays.items() if key.startswith(start)}
+        for name, value in fixed.items():
+            low, high = WIDTHS[name]
+            assert value.dtype.kind == "i"
+            assert low <= value.min(), name
+            assert value.max() <= high, name
+            assert value.shape in {(), (population["size"],)}, name
+        if "vth" in fixed:  # four times the threshold fits the membrane, to the rounding of one threshold unit
+            assert 4 * (int(fixed["vth"].max()) << 6) <= LIMIT + 4 * 64
+        model = network.population(population["name"]).model
+        if isinstance(model, LIF | LeakyReadout):  # decays to half of 1/4096, neuron by neuron
+            register = fixed["dv"] + 0
+            exact = np.exp(-network.dt / np.asarray(model.tau_mem))
+            assert np.all(np.abs(1 - register / 4096 - exact) <= 0.5 / 4096 + (1 / 4096 if made.process == "LIF" else 0))
+            assert (np.ptp(register) > 0) <= (np.ptp(exact) > 0)
+    for projection in spec["projections"]:
+        key = projection["key"]
+        values, part = arrays[f"{key}.weight.fixed"], arrays[f"{key}.part"]
+        low, high = RANGES[projection["sign_mode"]]
+        assert [low, high] == projection["weight_range"]
+        assert low <= values.min() <= values.max() <= high
+        assert 0 <= projection["weight_exp"] <= 7
+        assert 1 <= arrays[f"{key}.delay"].min() <= arrays[f"{key}.delay"].max() <= 63
+        # a matrix holds one synapse a pair, and the k-th of a pair goes to the k-th matrix, in order
+        pairs = list(zip(arrays[f"{key}.pre"].tolist(), arrays[f"{key}.post"].tolist(), strict=True))
+        assert part.tolist() == [pairs[:k].count(pair) for k, pair in enumerate(pairs)]
+        assert projection["parts"] == int(part.max()) + 1

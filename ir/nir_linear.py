@@ -164,6 +164,9 @@ def _pool(name: str, node: Any, incoming: Shape) -> LinearMap:
     if len(incoming) != 3:
         raise _mismatch(name, kind, "shape (channels, height, width)", incoming)
     kernel = _numbers(node.kernel_size, 2, f"node '{name}': kernel_size", 1)
+    pads = _paddings(node.padding, kernel, [1, 1], [1, 1], name)
+    if any(k > n + sum(p) for k, n, p in zip(kernel, incoming[1:], pads, strict=True)):  # before a kernel of any size is made
+        raise InputError.of("NC143", f"node '{name}' ({kind}): kernel {kernel} is larger than its input {incoming[1:]}")
     value = 1.0 if isinstance(node, nir.SumPool2d) else 1.0 / (kernel[0] * kernel[1])
     weight = np.full((incoming[0], 1, *kernel), value)
     matrix, shape = convolution_matrix(

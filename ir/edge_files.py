@@ -210,7 +210,7 @@ def _table(path: Path) -> tuple[list[str] | None, FloatArray, list[int]]:
 def _column_of(line: str, cells: list[str], index: int) -> int:
     start = 0
     for cell in cells[:index]:
-        start = line.find(cell, start) + len(cell)
+        start = line.find(cell, start) + len(cell) + 1  # and the separator
     return max(line.find(cells[index], start), 0) + 1
 
 

@@ -228,6 +228,11 @@ CODES: dict[str, CodeInfo] = {
         "The recorder was asked for something that the population or projection does not have: traces, surrogates and learning signals "
         "exist where e-prop learns.",
     ),
+    "NC251": CodeInfo(
+        "the engine cannot run this that way",
+        "The anchored algorithm needs rules that are linear between two spikes of a source (no Adam, no step-by-step clipping, no trace "
+        "cutoff, no STDP) and traces that do not decay at once; single precision and threads belong to it.",
+    ),
     "NC240": CodeInfo("unknown data set", "`task.data` names a data set that does not exist. Known: digits, nmnist (docs/tasks.md)."),
     "NC241": CodeInfo("unknown option of a data set", "docs/tasks.md lists the options of each data set."),
     "NC242": CodeInfo(

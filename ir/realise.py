@@ -194,6 +194,20 @@ def expected_synapses(network: Network, projection: Projection) -> float:
     return float(n_post) if isinstance(connect, OneToOne) else 0.0
 
 
+def count_synapses(network: Network, projection: Projection, start: int, stop: int) -> int:
+    """Return how many synapses the targets start .. stop-1 have. Rules with a fixed number cost nothing, the others a draw of their wiring."""
+    n_pre, connect = network.population(projection.pre).size, projection.connect
+    if isinstance(connect, Explicit):
+        return int(np.count_nonzero((connect.post >= start) & (connect.post < stop)))
+    if isinstance(connect, FixedInDegree):
+        return (stop - start) * connect.degree
+    if isinstance(connect, OneToOne):
+        return stop - start
+    if isinstance(connect, AllToAll) and not _no_self(projection):
+        return (stop - start) * n_pre
+    return _count(network, projection, start, stop)
+
+
 def realise_feedback(network: Network, rule: EProp, hidden_name: str) -> FloatArray | None:
     """Return the feedback weights B of a rule for one hidden population, float64 (n_readout, n_hidden); None: symmetric (the engine's).
 

@@ -21,13 +21,14 @@ from neurocompile.ir import (
     Network,
     PerInterval,
     Population,
+    Projection,
     ProjectionFeedback,
     Reset,
     SpikeSource,
     SurrogateKind,
     SymmetricFeedback,
 )
-from neurocompile.ir._types import FloatArray, IntArray
+from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.neurons import decay, expand
 from neurocompile.ir.realise import Connections, realise_feedback
@@ -67,8 +68,8 @@ def lay_out(network: Network, connections: Mapping[str, Connections], feedback: 
     InputError
         NC235: connections missing or not of the network; NC236: an initial weight outside the rule's bounds; NC202: shape of feedback.
     """
-    _check_connections(network, connections)
-    sites, site_of, rules = _sites(network)
+    check_connections(network, connections)
+    site_table, site_of, rule_names = sites(network)
     tables: list[list[str]] = [[], [], []]
     for projection in network.synaptic_projections:
         rule = None if projection.learning is None else network.rule(projection.learning)
@@ -84,11 +85,11 @@ def lay_out(network: Network, connections: Mapping[str, Connections], feedback: 
     weights.append(weight)
     sign = np.where(weights[EPROP] < 0.0, -1.0, 1.0)
     constants = t.Constants(
-        neurons=_neurons(network),
-        rules=_rules(network, rules),
-        sites=sites,
+        neurons=neurons(network),
+        rules=rules(network, rule_names),
+        sites=site_table,
         feedback=_feedback(network, connections, placed, site_of, feedback),
-        readouts=_readouts(network),
+        readouts=readouts(network),
         static=synapses[STATIC],
         eprop=synapses[EPROP],
         stdp=stdp,
@@ -105,7 +106,8 @@ def lay_out(network: Network, connections: Mapping[str, Connections], feedback: 
     )
 
 
-def _check_connections(network: Network, connections: Mapping[str, Connections]) -> None:
+def check_connections(network: Network, connections: Mapping[str, Connections]) -> None:
+    """Raise InputError NC204, NC209 or NC235 if connections do not fit the network."""
     for projection in network.synaptic_projections:
         given = connections.get(projection.name)
         if given is None:
@@ -130,21 +132,32 @@ def check_weights(network: Network, placed: Mapping[str, Placed], table: int, we
         where = placed[projection.name]
         if where.table != table or projection.learning is None:
             continue
-        low, high = network.rule(projection.learning).weight_bounds
-        values = weights[where.index]
-        bad = np.flatnonzero(~((values >= low) & (values <= high)))
-        if bad.size:
-            raise InputError.of(
-                "NC236",
-                f"projection '{projection.name}': weight {int(bad[0])} is {values[bad[0]]:g}, outside the bounds [{low:g}, {high:g}] of "
-                f"rule '{projection.learning}'",
-                help="widen weight_bounds or change the initial weights",
-            )
+        check_bounds(projection, weights[where.index], network.rule(projection.learning).weight_bounds)
 
 
-def _neurons(network: Network) -> t.Neurons:
+def check_bounds(projection: Projection, weights: FloatArray, bounds: tuple[float, float]) -> None:
+    """Raise InputError NC236 if a plastic weight of a projection is outside its rule's bounds."""
+    low, high = bounds
+    bad = np.flatnonzero(~((weights >= low) & (weights <= high)))
+    if bad.size:
+        raise outside_bounds(projection, int(bad[0]), float(weights[bad[0]]), low, high)
+
+
+def outside_bounds(projection: Projection, number: int, weight: float, low: float, high: float) -> InputError:
+    """Return the error NC236 of a plastic weight outside its rule's bounds."""
+    found = InputError.of(
+        "NC236",
+        f"projection '{projection.name}': weight {number} is {weight:g}, outside the bounds [{low:g}, {high:g}] of "
+        f"rule '{projection.learning}'",
+        help="widen weight_bounds or change the initial weights",
+    )
+    return InputError(found.diagnostics)
+
+
+def neurons(network: Network) -> t.Neurons:
+    """Return the constants of all neurons."""
     n, dt = network.n_neurons, network.dt
-    arrays = {name: np.zeros(n) for name in t.Neurons._fields[4:]}
+    arrays = {name: np.zeros(n) for name in t.Neurons._fields[5:]}
     arrays["v_min"][:] = -np.inf
     refractory = np.zeros(n, np.int32)
     kinds, adaptive = [], []
@@ -173,11 +186,19 @@ def _neurons(network: Network) -> t.Neurons:
     arrays["refractory"] = refractory  # type: ignore[assignment]
     starts = np.array([network.offsets[p.name] for p in network.populations], np.int64)
     sizes = np.array([p.size for p in network.populations], np.int64)
+    same = ("decay", "constant", "threshold", "soft_reset", "v_reset", "v_min", "refractory")
+    uniform = [
+        isinstance(p.model, LIF)
+        and not isinstance(p.model, ALIF | CubaLIF)
+        and all(len(np.unique(arrays[name][start : start + p.size])) == 1 for name in same)
+        for p, start in zip(network.populations, starts.tolist(), strict=True)
+    ]
     return t.Neurons(
         start=starts,
         stop=starts + sizes,
         kind=np.array(kinds, np.int64),
         adaptive=np.array(adaptive, np.uint8),
+        uniform=np.array(uniform, np.uint8),
         **arrays,  # type: ignore[arg-type]
     )
 
@@ -205,7 +226,7 @@ def starting_current(network: Network) -> FloatArray:
     return np.concatenate(parts)
 
 
-def _rules(network: Network, names: list[str]) -> t.Rules:
+def rules(network: Network, names: list[str]) -> t.Rules:
     rows: list[dict[str, float]] = []
     for name in names:
         rule = network.rule(name)
@@ -221,7 +242,7 @@ def _rules(network: Network, names: list[str]) -> t.Rules:
                 "rate": 0.0 if reg is None else reg.rate / 1000.0 * dt_ms,
                 "surrogate": _SURROGATES.index(rule.surrogate.kind),
                 "height": rule.surrogate.height,
-                "width": rule.surrogate.width,
+                "per_width": 1.0 / rule.surrogate.width,
                 "adam": isinstance(optimizer, Adam),
                 "learning_rate": optimizer.learning_rate,
                 "beta_1": adam.beta_1,
@@ -239,7 +260,7 @@ def _rules(network: Network, names: list[str]) -> t.Rules:
     return t.Rules(**{f: np.array([row[f] for row in rows], dtypes.get(f, np.float64)) for f in t.Rules._fields})
 
 
-def _sites(network: Network) -> tuple[t.Sites, dict[tuple[str, str], int], list[str]]:
+def sites(network: Network) -> tuple[t.Sites, dict[tuple[str, str], int], list[str]]:
     site_of: dict[tuple[str, str], int] = {}
     rules: list[str] = []
     fields: dict[str, list[npt.NDArray[np.generic]]] = {name: [] for name in t.Sites._fields}
@@ -301,7 +322,8 @@ def _csr(
     return csr, np.concatenate(weight)[order]
 
 
-def _readouts(network: Network) -> t.Readouts:
+def readouts(network: Network) -> t.Readouts:
+    """Return the readout populations."""
     task = network.task
     start = np.array([network.offsets[r.name] for r in network.readouts], np.int64)
     return t.Readouts(
@@ -313,16 +335,33 @@ def _readouts(network: Network) -> t.Readouts:
     )
 
 
-def _feedback(
-    network: Network,
-    connections: Mapping[str, Connections],
-    placed: Mapping[str, Placed],
-    site_of: Mapping[tuple[str, str], int],
-    given: Mapping[tuple[str, str], FloatArray] | None,
-) -> t.Feedback:
-    n_readout = 0 if network.task is None else network.population(network.task.readout).size
+def feedback_readout(network: Network) -> tuple[int, int]:
+    """Return the first neuron and the size of the task's readout; (0, 0) without a task."""
+    if network.task is None:
+        return 0, 0
+    return network.offsets[network.task.readout], network.population(network.task.readout).size
+
+
+def feedback_sources(
+    network: Network, site_of: Mapping[tuple[str, str], int], given: Mapping[tuple[str, str], FloatArray] | None
+) -> tuple[Int32Array, FloatArray, list[tuple[int, Projection]]]:
+    """Return where learning signals come from.
+
+    Returns
+    -------
+    site : int32 (D,), matrix : float64 (D, n_readout)
+        Sites with constant feedback and their rows of B.
+    symmetric : list of (first site of a hidden population, projection from it to the readout)
+        B is the current weight.
+
+    Raises
+    ------
+    InputError
+        NC202: shape of feedback.
+    """
+    _, n_readout = feedback_readout(network)
     site, matrix = [np.zeros(0, np.int32)], [np.zeros((0, n_readout))]
-    symmetric: list[tuple[npt.NDArray[np.generic], ...]] = []
+    symmetric: list[tuple[int, Projection]] = []
     for (population, name), first in site_of.items():
         rule = network.rule(name)
         if network.task is None or not isinstance(rule, EProp) or isinstance(network.population(population).model, LeakyReadout):
@@ -336,24 +375,31 @@ def _feedback(
             continue
         else:
             b = realise_feedback(network, rule, population)
-        if b is not None:
-            if b.shape != (n_readout, size):
-                raise InputError.of(
-                    "NC202", f"feedback of rule '{name}' for '{population}' has shape {b.shape}, expected ({n_readout}, {size})"
-                )
-            site.append(np.arange(first, first + size, dtype=np.int32))
-            matrix.append(b.T)
+        if b is None:
+            to_readout = (population, network.task.readout)
+            symmetric += [(first, p) for p in network.synaptic_projections if (p.pre, p.post) == to_readout]
             continue
-        for projection in network.synaptic_projections:
-            if (projection.pre, projection.post) == (population, network.task.readout):
-                ends, where = connections[projection.name], placed[projection.name]
-                symmetric.append((ends.pre + np.int32(first), ends.post, np.full(len(ends.pre), where.table, np.uint8), where.index))
+        if b.shape != (n_readout, size):
+            raise InputError.of(
+                "NC202", f"feedback of rule '{name}' for '{population}' has shape {b.shape}, expected ({n_readout}, {size})"
+            )
+        site.append(np.arange(first, first + size, dtype=np.int32))
+        matrix.append(b.T)
+    return np.concatenate(site), np.ascontiguousarray(np.concatenate(matrix)), symmetric
+
+
+def _feedback(
+    network: Network,
+    connections: Mapping[str, Connections],
+    placed: Mapping[str, Placed],
+    site_of: Mapping[tuple[str, str], int],
+    given: Mapping[tuple[str, str], FloatArray] | None,
+) -> t.Feedback:
+    site, matrix, symmetric = feedback_sources(network, site_of, given)
+    rows: list[tuple[npt.NDArray[np.generic], ...]] = []
+    for first, projection in symmetric:
+        ends, where = connections[projection.name], placed[projection.name]
+        rows.append((ends.pre + np.int32(first), ends.post, np.full(len(ends.pre), where.table, np.uint8), where.index))
     kinds = (np.int32, np.int32, np.uint8, np.int64)
-    columns = [np.concatenate([np.zeros(0, kind), *(row[i] for row in symmetric)]).astype(kind) for i, kind in enumerate(kinds)]
-    return t.Feedback(
-        0 if network.task is None else network.offsets[network.task.readout],
-        n_readout,
-        np.concatenate(site),
-        np.ascontiguousarray(np.concatenate(matrix)),
-        *columns,
-    )
+    columns = [np.concatenate([np.zeros(0, kind), *(row[i] for row in rows)]).astype(kind) for i, kind in enumerate(kinds)]
+    return t.Feedback(*feedback_readout(network), site, matrix, *columns)

@@ -6,28 +6,29 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from neurocompile.backends.reference.engine import Engine
 from neurocompile.backends.reference.kernels import tables as t
-from neurocompile.backends.reference.layout import EPROP, Layout
 from neurocompile.backends.reference.recording import Neurons, RecordOptions
 from neurocompile.ir import Network
-from neurocompile.ir._types import FloatArray, IntArray
+from neurocompile.ir._types import FloatArray
 from neurocompile.ir.errors import InputError, did_you_mean
 
 
-def make_probes(network: Network, layout: Layout, record: RecordOptions, n_steps: int) -> t.Probes:
+def make_probes(network: Network, engine: Engine, record: RecordOptions, n_steps: int) -> t.Probes:
     """Return the probes of a run (errors as in ``Simulator.run``)."""
     if record.every < 1:
         raise InputError.of("NC239", f"record every {record.every} steps, must be >= 1")
+    names = [p.name for p in network.synaptic_projections]
     for name in (*record.weights, *record.traces):
-        if name not in layout.placed:
-            raise InputError.of("NC207", f"record: projection '{name}' does not exist", help=did_you_mean(name, layout.placed))
+        if name not in names:
+            raise InputError.of("NC207", f"record: projection '{name}' does not exist", help=did_you_mean(name, names))
     for name in record.traces:
-        if layout.placed[name].table != EPROP:
+        if name not in engine.eprop_names:
             raise InputError.of("NC239", f"record: projection '{name}' has no e-prop traces")
     membrane = _ids(network, record.membrane, network.offsets)
     adaptation = _ids(network, record.adaptation, network.offsets)
     sites: dict[str, int] = {}
-    for (population, _), first in layout.site_of.items():
+    for (population, _), first in engine.site_of.items():
         sites.setdefault(population, first)
     surrogate, signal = _ids(network, record.surrogate, sites), _ids(network, record.learning_signal, sites)
     return t.Probes(
@@ -77,11 +78,3 @@ def split_probes(network: Network, record: RecordOptions, probes: t.Probes) -> d
             result[field][name] = values[:, column : column + width].copy()
             column += width
     return result
-
-
-def snapshot_traces(constants: t.Constants, state: t.State, index: IntArray) -> dict[str, FloatArray]:
-    """Return zbar and ebar of some e-prop synapses brought up to the last complete history entry; the state stays as it is."""
-    from neurocompile.backends.reference.kernels.snapshot import traces
-
-    zbar, ebar = traces(constants.eprop.target, constants.sites, constants.rules, state.eprop, index, int(state.clock[t.LEARNING_STEP]) - 1)
-    return {"zbar": zbar, "ebar": ebar}

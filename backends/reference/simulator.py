@@ -11,17 +11,22 @@ import numpy as np
 
 from neurocompile.backends.reference import layout as lay
 from neurocompile.backends.reference.inputs import gather_inputs
+from neurocompile.backends.reference.engine import Choice, Engine, why_loop
+from neurocompile.backends.reference.engine_anchored import LOST_DIGITS, AnchoredEngine, needs_loop
+from neurocompile.backends.reference.engine_loop import LoopEngine
 from neurocompile.backends.reference.kernels import tables as t
-from neurocompile.backends.reference.probes import make_probes, snapshot_traces, split_probes
+from neurocompile.backends.reference.layout_anchored import Progress
+from neurocompile.backends.reference.probes import make_probes, split_probes
 from neurocompile.backends.reference.recording import Recording, RecordOptions
 from neurocompile.ir import Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.errors import InputError, did_you_mean
 from neurocompile.ir.npz import AnyArray
-from neurocompile.ir.realise import Connections, realise_all
+from neurocompile.ir.realise import Connections
 from neurocompile.ir.signals import Signal, Spikes
 
 _log = logging.getLogger(__name__)
+ALGORITHMS = ("auto", "anchored", "loop")
 _LAST_STEP = 2**31 - 2**20  # learning steps are int32
 
 
@@ -63,19 +68,38 @@ class Simulator:
         connections: Mapping[str, Connections] | None = None,
         *,
         feedback: Mapping[tuple[str, str], FloatArray] | None = None,
+        algorithm: str = "auto",
+        precision: str = "float64",
+        threads: int = 1,
+        ranges: int | None = None,
         history_steps: int = 256,
+        window_steps: int | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.network = network
-        if connections is None:
-            connections = realise_all(network)
-        self._layout = lay.lay_out(network, connections, feedback)
-        self._constants = self._layout.constants
-        self._state = _initial_state(network, self._layout, max(8, 1 << (history_steps - 1).bit_length()))
+        self.precision, self.threads = precision, threads
+        choice = choose(network, algorithm, precision, threads)
+        self.algorithm, self.reason = choice.algorithm, choice.reason
+        self._engine: Engine
+        if self.algorithm == "loop":
+            self._engine = LoopEngine(network, connections, feedback, history_steps)
+        else:
+            self._engine = AnchoredEngine(
+                network,
+                connections,
+                feedback,
+                precision=precision,
+                threads=threads,
+                ranges=ranges,
+                window_steps=window_steps,
+                progress=progress,
+            )
+        self._names = [p.name for p in network.synaptic_projections]
         self.compile_s = self._warm_up()
 
     @property
     def step(self) -> int:
-        return int(self._state.clock[t.STEP])
+        return int(self._engine.clock[t.STEP])
 
     def run(
         self,
@@ -112,10 +136,8 @@ class Simulator:
         if n_steps < 0 or self.step + n_steps > _LAST_STEP:
             raise InputError.of("NC238", f"{n_steps} steps from step {self.step} on, must be >= 0 and end before step {_LAST_STEP}")
         inputs = gather_inputs(self.network, spikes or {}, signals or {}, self.step, n_steps)
-        probes = make_probes(self.network, self._layout, record, n_steps)
-        from neurocompile.backends.reference.kernels.loop import run
-
-        first, events = self.step, int(self._state.clock[t.N_EVENTS])
+        probes = make_probes(self.network, self._engine, record, n_steps)
+        first, events = self.step, int(self._engine.clock[t.N_EVENTS])
         chunk = record.every if record.weights or record.traces else max(n_steps, 1)
         found: list[Int32Array] = []
         counts: list[IntArray] = []
@@ -130,28 +152,25 @@ class Simulator:
             )
             part_probes = t.Probes(*(x[start:stop] if x.ndim == 2 else x for x in probes))  # type: ignore[arg-type]
             began = time.perf_counter()
-            ids, number = run(self._constants, self._state, part_inputs, part_probes, stop - start, bool(learn))
+            ids, number = self._engine.run(part_inputs, part_probes, stop - start, bool(learn))
             wall += time.perf_counter() - began
             found.append(ids)
             counts.append(number)
             if stop - start == chunk and (record.weights or record.traces):
                 taken.append(first + stop - 1)
                 for name, rows in weights.items():
-                    rows.append(self._weight(name))
+                    rows.append(self._engine.weight(name))
                 for name, items in traces.items():
-                    items.append(snapshot_traces(self._constants, self._state, self._layout.placed[name].index))
+                    items.append(self._engine.traces(name))
         steps = np.repeat(np.arange(first, first + n_steps), np.concatenate(counts) if counts else 0)
         by_population = self._split(np.concatenate(found) if found else np.zeros(0, np.int32), steps)
         return Recording(
             first_step=first,
             spikes=by_population,
             n_spikes={name: len(s.step) for name, s in by_population.items()},
-            n_synaptic_events=int(self._state.clock[t.N_EVENTS]) - events,
-            weights={name: _stack(rows, self._layout.placed[name].index.size) for name, rows in weights.items()},
-            traces={
-                name: {key: _stack([i[key] for i in items], self._layout.placed[name].index.size) for key in ("zbar", "ebar")}
-                for name, items in traces.items()
-            },
+            n_synaptic_events=int(self._engine.clock[t.N_EVENTS]) - events,
+            weights={name: self._stack(name, rows) for name, rows in weights.items()},
+            traces={name: {key: self._stack(name, [i[key] for i in items]) for key in ("zbar", "ebar")} for name, items in traces.items()},
             snapshot_steps=np.array(taken, np.int64),
             wall_s=wall,
             **split_probes(self.network, record, probes),
@@ -159,7 +178,11 @@ class Simulator:
 
     def weights(self) -> dict[str, FloatArray]:
         """Return a copy of the weights of every synaptic projection, in the canonical order of its Connections."""
-        return {name: self._weight(name) for name in self._layout.placed}
+        return {name: self._engine.weight(name) for name in self._names}
+
+    def weight(self, projection: str) -> FloatArray:
+        """Return a copy of the weights of one projection (:meth:`weights` of a large network holds all at once)."""
+        return self._engine.weight(projection)
 
     def set_weights(self, weights: Mapping[str, FloatArray]) -> None:
         """Set the weights of some projections (canonical order). Optimizer state and traces stay as they are.
@@ -169,39 +192,35 @@ class Simulator:
         InputError
             NC207 unknown projection, NC202 wrong length, NC203 not finite, NC236 outside a rule's bounds.
         """
-        new = [table.copy() for table in self._tables()]
+        new: dict[str, FloatArray] = {}
         for name, values in weights.items():
-            where = self._layout.placed.get(name)
-            if where is None:
-                raise InputError.of("NC207", f"weights: projection '{name}' does not exist", help=did_you_mean(name, self._layout.placed))
-            array = np.asarray(values, np.float64)
-            if array.shape != where.index.shape:
-                raise InputError.of(
-                    "NC202", f"weights of '{name}' have shape {array.shape}, the projection has {where.index.size} synapses"
-                )
+            if name not in self._names:
+                raise InputError.of("NC207", f"weights: projection '{name}' does not exist", help=did_you_mean(name, self._names))
+            array, present = np.asarray(values, np.float64), self._engine.weight(name)
+            if array.shape != present.shape:
+                raise InputError.of("NC202", f"weights of '{name}' have shape {array.shape}, the projection has {present.size} synapses")
             if not np.isfinite(array).all():
                 raise InputError.of("NC203", f"weights of '{name}': value {int(np.argmin(np.isfinite(array)))} is not finite")
-            new[where.table][where.index] = array
-        for table in (lay.EPROP, lay.STDP_TABLE):
-            lay.check_weights(self.network, self._layout.placed, table, new[table])
-        changed = new[lay.EPROP] != self._state.eprop.eprop_weight
-        self._state.eprop.working_weight[changed] = new[lay.EPROP][changed]
-        for current, replacement in zip(self._tables(), new, strict=True):
-            current[:] = replacement
+            projection = self.network.projection(name)
+            if projection.learning is not None:
+                lay.check_bounds(projection, array, self.network.rule(projection.learning).weight_bounds)
+            new[name] = array
+        for name, array in new.items():
+            self._engine.set_weight(name, array)
 
     def flush(self) -> None:
         """Apply the pending gradients of all plastic e-prop synapses, as if every source's spike arrived in the next step; nothing is
         delivered, no trace sees a spike. Optimizers that wait for the end of an interval go on waiting. Reward-modulated synapses
         are integrated up to now."""
-        from neurocompile.backends.reference.kernels import eprop, stdp
+        self._engine.flush()
 
-        c, state, now = self._constants, self._state, int(self._state.clock[t.LEARNING_STEP])
-        eprop.visit(c.eprop.target, c.sites, c.rules, c.sign, state.eprop, 0, state.eprop.position.size, now, eprop.APPLY)
-        stdp.settle_all(c.stdp, c.stdp_rules, c.dt_ms * 1e-3, state.stdp, -1, now)
+    def bytes_per_plastic_synapse(self) -> float:
+        """Return the memory of e-prop synapses, state and connectivity, over their number; 0 without any."""
+        return self._engine.bytes_per_plastic_synapse()
 
     def state(self) -> dict[str, AnyArray]:
         """Return a copy of everything that changes (plain numeric arrays, fit for an .npz file)."""
-        return {name: array.copy() for name, array in _flat(self._state).items()}
+        return {name: array.copy() for name, array in self._engine.arrays().items()}
 
     def restore(self, state: Mapping[str, AnyArray]) -> None:
         """Go back to a :meth:`state`; the simulator then goes on bit for bit as the saved one did.
@@ -211,7 +230,7 @@ class Simulator:
         InputError
             NC235: the state is of another network.
         """
-        own = _flat(self._state)
+        own = self._engine.arrays()
         for name, array in own.items():
             given = state.get(name)
             if given is None or given.shape != array.shape or given.dtype != array.dtype:
@@ -228,22 +247,10 @@ class Simulator:
         Weights, optimizer state (with gradients already handed to it) and the step counters stay. Call :meth:`flush` before to keep
         what pending gradients would have done.
         """
-        fresh = _flat(_initial_state(self.network, self._layout, self._state.eprop.history.shape[1]))
-        kept = {"clock", "static_weight", "eprop_weight", "stdp_weight", "collected", "optimized", "first_moment", "second_moment"}
-        for name, array in _flat(self._state).items():
-            if name not in kept:
-                array[...] = fresh[name]
-        self._state.eprop.working_weight[:] = self._state.eprop.eprop_weight
-        self._state.stdp.stdp_touch[:] = self._state.clock[t.LEARNING_STEP]
-        self._state.clock[t.N_PENDING] = 0
-        self._state.clock[t.LEARNED_LAST] = 0
+        self._engine.reset_dynamics()
 
-    def _tables(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        return self._state.static_weight, self._state.eprop.eprop_weight, self._state.stdp.stdp_weight
-
-    def _weight(self, name: str) -> FloatArray:
-        where = self._layout.placed[name]
-        return self._tables()[where.table][where.index]
+    def _stack(self, name: str, rows: list[FloatArray]) -> FloatArray:
+        return np.array(rows) if rows else np.zeros((0, self._engine.weight(name).size))
 
     def _split(self, ids: Int32Array, steps: IntArray) -> dict[str, Spikes]:
         result = {}
@@ -261,73 +268,42 @@ class Simulator:
         notice.daemon = True
         notice.start()
         try:
-            from neurocompile.backends.reference.kernels.loop import run
-
             inputs = gather_inputs(self.network, {}, {}, 0, 0)
-            run(self._constants, self._state, inputs, make_probes(self.network, self._layout, RecordOptions(), 0), 0, True)
+            self._engine.run(inputs, make_probes(self.network, self._engine, RecordOptions(), 0), 0, True)
         finally:
             notice.cancel()
         return time.perf_counter() - began
 
 
-def _stack(rows: list[FloatArray], width: int) -> FloatArray:
-    return np.array(rows) if rows else np.zeros((0, width))
+def choose(network: Network, algorithm: str, precision: str, threads: int) -> Choice:
+    """Return which engine runs a network.
 
+    Parameters
+    ----------
+    algorithm
+        "auto": the anchored form where it computes the network's rules exactly, else the loop.
 
-def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.State:
-    n, m = network.n_neurons, len(layout.weights[lay.EPROP])
-    n_sites = layout.constants.sites.neuron.size
-    m_stdp, n_rules = len(layout.weights[lay.STDP_TABLE]), layout.constants.stdp_rules.tau_c.size
-    slots = int(layout.constants.stdp.delay.max(initial=0)) + 1 if m_stdp else 0
-    neurons = t.NeuronState(
-        v=lay.resting(network),
-        current=lay.starting_current(network),
-        adaptation=np.zeros(n),
-        spiked=np.zeros(n, np.uint8),
-        refractory=np.zeros(n, np.int32),
-        distance=np.full(n, np.inf),
-        error=np.zeros(n),
-        ring=np.zeros((layout.max_delay + 1, n)),
-        pending=np.zeros(n, np.int32),
-    )
-    eprop = t.EpropState(
-        eprop_weight=layout.weights[lay.EPROP].copy(),
-        working_weight=layout.weights[lay.EPROP].copy(),
-        last_spike=np.full(m, t.NO_SPIKE, np.int32),
-        position=np.zeros(m, np.int32),
-        arriving=np.zeros(m, np.uint8),
-        zbar=np.zeros(m),
-        ebar=np.zeros(m),
-        ebar_reg=np.zeros(m),
-        epsilon=np.zeros(m),
-        gradient=np.zeros(m),
-        collected=np.zeros(m),
-        optimized=np.ones(m, np.int32),
-        first_moment=np.zeros(m),
-        second_moment=np.zeros(m),
-        history=np.zeros((n_sites, history, 3)),
-        rate=np.zeros(n_sites),
-    )
-    stdp = t.StdpState(
-        stdp_weight=layout.weights[lay.STDP_TABLE].copy(),
-        stdp_x=np.zeros(m_stdp),
-        stdp_x_step=np.full(m_stdp, t.NO_SPIKE, np.int32),
-        stdp_y=np.zeros((n_rules, n)),
-        stdp_y_step=np.full((n_rules, n), t.NO_SPIKE, np.int32),
-        stdp_c=np.zeros(m_stdp),
-        stdp_touch=np.zeros(m_stdp, np.int32),
-        stdp_d=np.zeros(n_rules),
-        stdp_d_step=np.zeros(n_rules, np.int64),
-        stdp_log=np.zeros((slots, n), np.int32),
-        stdp_log_count=np.zeros(slots, np.int64),
-    )
-    return t.State(clock=np.zeros(8, np.int64), neurons=neurons, static_weight=layout.weights[lay.STATIC].copy(), eprop=eprop, stdp=stdp)
-
-
-def _flat(state: t.State) -> dict[str, AnyArray]:
-    """Return the arrays of a state by name (names are unique over its parts)."""
-    parts = (state.neurons, state.eprop, state.stdp)
-    result: dict[str, AnyArray] = {"clock": state.clock, "static_weight": state.static_weight}
-    for part in parts:
-        result.update(part._asdict())
-    return result
+    Raises
+    ------
+    InputError
+        NC251: an algorithm, precision or number of threads that does not exist, or that the network's rules do not allow.
+    """
+    if algorithm not in ALGORITHMS or precision not in LOST_DIGITS or threads < 1:
+        raise InputError.of(
+            "NC251",
+            f"algorithm '{algorithm}', precision '{precision}', {threads} threads",
+            help=f"algorithms: {', '.join(ALGORITHMS)}; precisions: {', '.join(LOST_DIGITS)}; at least one thread",
+        )
+    reason = why_loop(network) or needs_loop(network, precision)
+    if algorithm == "loop" or (algorithm == "auto" and reason is not None):
+        if precision != "float64" or threads > 1:
+            why = "it was asked for" if algorithm == "loop" else str(reason)
+            raise InputError.of(
+                "NC251",
+                f"the loop over histories (taken because {why}) runs in float64 on one thread, not in {precision} on {threads}",
+                help="leave out --precision and --threads",
+            )
+        return Choice(algorithm="loop", reason="asked for" if algorithm == "loop" else str(reason))
+    if reason is not None:
+        raise InputError.of("NC251", f"the anchored algorithm cannot run this network: {reason}", help="--algorithm loop or auto")
+    return Choice(algorithm="anchored", reason="asked for" if algorithm == "anchored" else "all rules are linear between spikes")

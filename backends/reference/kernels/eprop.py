@@ -28,9 +28,9 @@ PIECEWISE_LINEAR, EXPONENTIAL, FAST_SIGMOID_DERIVATIVE, ARCTAN_DERIVATIVE = 0, 1
 
 
 @njit(cache=True, nogil=True)
-def surrogate(kind: int, height: float, width: float, distance: float) -> float:
+def surrogate(kind: int, height: float, per_width: float, distance: float) -> float:
     """Return psi at ``distance`` = v - threshold (0 at an infinite distance)."""
-    x = abs(distance) / width
+    x = abs(distance) * per_width
     if kind == PIECEWISE_LINEAR:
         return height * max(0.0, 1.0 - x)
     if kind == EXPONENTIAL:
@@ -233,7 +233,7 @@ def remember(sites: Sites, rules: Rules, dt_ms: float, neurons: NeuronState, sta
         else:
             rate = rules.kappa_reg[rule] * state.rate[site] + (1.0 - rules.kappa_reg[rule]) * (neurons.spiked[n] / dt_ms)
             state.rate[site] = rate
-            entry[0] = surrogate(rules.surrogate[rule], rules.height[rule], rules.width[rule], neurons.distance[n])
+            entry[0] = surrogate(rules.surrogate[rule], rules.height[rule], rules.per_width[rule], neurons.distance[n])
             entry[1] = 0.0
             entry[2] = rules.strength[rule] * (rate - rules.rate[rule])
 

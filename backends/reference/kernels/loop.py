@@ -66,7 +66,7 @@ def _record(
     for item in range(probes.surrogate_ids.size):
         site = probes.surrogate_ids[item]
         rule, distance = sites.rule[site], neurons.distance[sites.neuron[site]]
-        probes.surrogate[row, item] = eprop.surrogate(rules.surrogate[rule], rules.height[rule], rules.width[rule], distance)
+        probes.surrogate[row, item] = eprop.surrogate(rules.surrogate[rule], rules.height[rule], rules.per_width[rule], distance)
     slot = (index - 2) & (history.shape[1] - 1)
     for item in range(probes.signal_ids.size):
         site = probes.signal_ids[item]
@@ -108,7 +108,7 @@ def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_st
             larger = np.empty(2 * (n_spikes + n_neurons), np.int32)
             larger[:n_spikes] = spikes[:n_spikes]
             spikes = larger
-        count = update(constants.neurons, neurons, inputs, row, step, constants.seed, pending)
+        count = update(constants.neurons, neurons, inputs, row, step, constants.seed, 0, n_neurons, pending)
         spikes[n_spikes : n_spikes + count] = pending[:count]
         n_spikes += count
         counts[row] = count

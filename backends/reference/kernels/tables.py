@@ -26,12 +26,13 @@ NO_SPIKE = -1
 
 
 class Neurons(NamedTuple):
-    """Constants of the neurons. start, stop, kind, adaptive: per population (P,); the others per neuron (N,)."""
+    """Constants of the neurons. start, stop, kind, adaptive, uniform: per population (P,); the others per neuron (N,)."""
 
     start: I8
     stop: I8
     kind: I8
     adaptive: U1
+    uniform: U1  # delta input, no adaptation, the same parameters for all
     decay: F8  # a
     constant: F8  # (1-a) v_leak + bias
     current_decay: F8  # s; 0 for delta input
@@ -54,7 +55,7 @@ class Rules(NamedTuple):
     rate: F8  # f_target dt, spikes per ms times ms, as NEST has it
     surrogate: I8
     height: F8
-    width: F8
+    per_width: F8  # 1 / width
     adam: U1
     learning_rate: F8
     beta_1: F8

@@ -1,0 +1,246 @@
+"""The anchored form of event-driven e-prop: constant time per synaptic event and no history (kernels/anchored.py has the mathematics)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.backends.reference import layout as lay
+from neurocompile.backends.reference.engine import MIN_WINDOW
+from neurocompile.backends.reference.kernels import anchored_tables as at
+from neurocompile.backends.reference.kernels import tables as t
+from neurocompile.backends.reference.layout_anchored import Progress, lay_out_anchored
+from neurocompile.ir import EProp, LeakyReadout, Network
+from neurocompile.ir._types import FloatArray, Int32Array, IntArray
+from neurocompile.ir.npz import AnyArray
+from neurocompile.ir.realise import Connections
+
+LOST_DIGITS = {"float64": 1e5, "float32": 20.0}
+"""How far the powers of 1/alpha, 1/kappa and 1/kappa_reg may grow before a new anchor: what rounding errors are multiplied by at worst."""
+NEGLIGIBLE = {"float64": 1e-14, "float32": 1e-8}
+"""Traces below this part of their size after the last spike are finished."""
+MAX_WINDOW = 4096
+_KEPT = {"clock", "static_weight", "synapse", "done"}
+
+
+def decays(network: Network) -> list[float]:
+    """Return every factor by which a trace of a plastic synapse decays in a step."""
+    found = []
+    for projection in network.synaptic_projections:
+        rule = None if projection.learning is None else network.rule(projection.learning)
+        if not isinstance(rule, EProp):
+            continue
+        model = network.population(projection.post).model
+        size = network.population(projection.post).size
+        found += np.unique(lay.decay(model.tau_mem, network.dt, model.integration, size)).tolist()  # type: ignore[union-attr]
+        if isinstance(model, LeakyReadout):
+            continue
+        found.append(rule.kappa)
+        if rule.regularization is not None:
+            found.append(rule.kappa_reg)
+        if isinstance(model, lay.ALIF):
+            found += np.unique(lay.decay(model.adapt_tau, network.dt, model.integration, size)).tolist()
+    return found
+
+
+def window(network: Network, precision: str) -> int:
+    """Return the steps between two anchors: as many as the fastest decay allows within the precision; 0 if that is impossible."""
+    smallest = min(decays(network), default=1.0)
+    if smallest <= 0.0:
+        return 0
+    return MAX_WINDOW if smallest >= 1.0 else min(MAX_WINDOW, int(math.log(LOST_DIGITS[precision]) / -math.log(smallest)))
+
+
+def silence(network: Network, precision: str) -> int:
+    """Return the steps without a spike after which a synapse's traces are negligible."""
+    slowest = max((d for d in decays(network) if d < 1.0), default=0.0)
+    if slowest <= 0.0 or max(decays(network), default=0.0) >= 1.0:
+        return 2**40
+    return math.ceil(math.log(NEGLIGIBLE[precision]) / math.log(slowest)) + 1
+
+
+def needs_loop(network: Network, precision: str) -> str | None:
+    """Return why a network's time constants are too short for anchors, None if they are not."""
+    steps = window(network, precision)
+    if steps >= MIN_WINDOW:
+        return None
+    return f"the fastest decay of a trace, {min(decays(network)):g} a step, needs a new anchor every {steps} steps"
+
+
+class AnchoredEngine:
+    """See :class:`neurocompile.backends.reference.engine.Engine`."""
+
+    def __init__(
+        self,
+        network: Network,
+        connections: Mapping[str, Connections] | None,
+        feedback: Mapping[tuple[str, str], FloatArray] | None,
+        *,
+        precision: str,
+        threads: int,
+        ranges: int | None = None,
+        window_steps: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.network, self.threads = network, threads
+        dtype = np.float64 if precision == "float64" else np.float32
+        self._layout = lay_out_anchored(network, connections, feedback, n_ranges=ranges or threads, dtype=dtype, progress=progress)
+        self.window = window(network, precision) if window_steps is None else window_steps
+        self.window = max(self.window, 1)
+        self._silence = silence(network, precision)
+        self._state = self._initial_state(self._layout.synapse, self._layout.static_weight)
+        self.site_of = self._layout.site_of
+        self.eprop_names = tuple(
+            p.name for p in network.synaptic_projections if p.learning is not None and isinstance(network.rule(p.learning), EProp)
+        )
+
+    def _initial_state(self, synapse: npt.NDArray[np.floating], static_weight: FloatArray) -> at.FullState:
+        network, layout = self.network, self._layout
+        n, constants = network.n_neurons, layout.constants
+        s = len(constants.sites.neuron)
+        columns = constants.columns
+        width = 4 + sum(x >= 0 for x in columns[4:])
+        row = np.zeros((s, width))
+        if columns.rise >= 0:
+            row[:, columns.rise] = 1.0 / constants.sites.alpha
+        trace = np.zeros((s, 6))
+        trace[:, 5] = 1.0
+        neurons = t.NeuronState(
+            v=lay.resting(network),
+            current=lay.starting_current(network),
+            adaptation=np.zeros(n),
+            spiked=np.zeros(n, np.uint8),
+            refractory=np.zeros(n, np.int32),
+            distance=np.full(n, np.inf),
+            error=np.zeros(n),
+            ring=np.zeros((layout.max_delay + 1 if len(static_weight) else 1, n)),
+            pending=np.zeros(n, np.int32),
+        )
+        learning = at.AnchoredState(
+            synapse=synapse,  # type: ignore[arg-type]
+            row=row,
+            trace=trace,
+            rise=np.ones(s),
+            rate=np.zeros(s),
+            reg=np.zeros(s),
+            signal=np.zeros((2, s)),
+            zbar=np.zeros(layout.n_axons),
+            last=np.full(layout.n_axons, t.NO_SPIKE, np.int32),
+            alive=np.zeros(layout.n_axons, np.uint8),
+            done=np.ones(layout.n_axons, np.int32),
+            log=np.zeros((layout.n_log_slots, n), np.int32),
+            log_count=np.zeros(layout.n_log_slots, np.int64),
+        )
+        clock = np.zeros(at.N_CLOCK, np.int64)
+        clock[at.WINDOW], clock[at.SILENT_AFTER] = self.window, self._silence
+        return at.FullState(clock=clock, neurons=neurons, static_weight=static_weight, learning=learning)
+
+    @property
+    def clock(self) -> IntArray:
+        return self._state.clock
+
+    def run(self, inputs: t.Inputs, probes: t.Probes, n_steps: int, learn: bool) -> tuple[Int32Array, IntArray]:
+        from neurocompile.backends.reference.kernels import anchored_loop
+
+        found: tuple[Int32Array, IntArray]
+        if self.threads == 1:
+            found = anchored_loop.run(self._layout.constants, self._state, inputs, probes, n_steps, learn)
+            return found
+        import numba
+
+        before = numba.get_num_threads()
+        numba.set_num_threads(min(self.threads, numba.config.NUMBA_NUM_THREADS))
+        try:
+            found = anchored_loop.run_parallel(self._layout.constants, self._state, inputs, probes, n_steps, learn)
+        finally:
+            numba.set_num_threads(before)
+        return found
+
+    def _index(self, name: str) -> IntArray:
+        return self._layout.placement.index(name, self._layout.n_synapses[name])
+
+    def weight(self, name: str) -> FloatArray:
+        if self._layout.placement.static[name]:
+            return self._state.static_weight[self._index(name)]
+        return self._state.learning.synapse[self._index(name), at.W].astype(np.float64)
+
+    def set_weight(self, name: str, values: FloatArray) -> None:
+        if self._layout.placement.static[name]:
+            self._state.static_weight[self._index(name)] = values
+        else:
+            self._state.learning.synapse[self._index(name), at.W] = values
+
+    def traces(self, name: str) -> dict[str, FloatArray]:
+        from neurocompile.backends.reference.kernels.eprop import surrogate
+
+        c, state, index = self._layout.constants, self._state.learning, self._index(name)
+        projection = self.network.projection(name)
+        n = int(self.clock[t.LEARNING_STEP] - self.clock[at.ANCHOR])
+        target = c.target[index]
+        site = np.where(target < 0, ~target, target)
+        axon, group = self._axons(name, index)
+        rule = self.network.rule(projection.learning or "")
+        assert isinstance(rule, EProp)
+        alpha, columns = c.sites.alpha[site], c.columns
+        shared = c.groups.alpha[group] == c.groups.alpha[group]
+        z = state.zbar[axon] if shared else state.synapse[index, columns.zbar].astype(np.float64)
+        zbar = z * alpha**n  # after the last index; a spike that arrived in the last step has entered
+        just = (state.last[axon] == self.clock[t.LEARNING_STEP] - 1).astype(np.float64)
+        if isinstance(self.network.population(projection.post).model, LeakyReadout):
+            return {"zbar": (zbar - just) / alpha, "ebar": np.zeros(len(index))}
+        q = state.synapse[index, columns.epsilon].astype(np.float64) if columns.epsilon >= 0 else np.zeros(len(index))
+        ebar = state.synapse[index, at.EBAR] * rule.kappa**n + z * state.trace[site, 0] + q * state.trace[site, 3]
+        eps = q * state.trace[site, 5] + z * state.trace[site, 2]
+        rho, beta = c.sites.rho[site], c.sites.beta[site]
+        r, shape = c.sites.rule[site[0]] if len(site) else 0, surrogate
+        distance = self._state.neurons.distance[c.sites.neuron[site]]
+        psi = np.array([shape(c.rules.surrogate[r], c.rules.height[r], c.rules.per_width[r], d) for d in distance])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            before = np.where(beta == 0.0, 0.0, (eps - psi * zbar) / (rho - beta * psi))
+        e = psi * (zbar - beta * before)
+        return {"zbar": (zbar - just) / alpha, "ebar": (ebar - e) / rule.kappa}
+
+    def _axons(self, name: str, index: IntArray) -> tuple[IntArray, int]:
+        """Return the axon of each synapse of a projection, and its group."""
+        bundles, found, group = self._layout.constants.bundles, np.zeros(len(index), np.int64), 0
+        for bundle in range(len(bundles.group)):
+            for part in range(bundles.row.shape[1]):
+                first, n = int(bundles.row[bundle, part]), int(bundles.n_sources[bundle])
+                pointer = bundles.pointer[first : first + n + 1]
+                mine = (index >= pointer[0]) & (index < pointer[-1])
+                if mine.any():
+                    found[mine] = bundles.axon[bundle] + np.searchsorted(pointer, index[mine], side="right") - 1
+                    group = int(bundles.group[bundle])
+        return found, group
+
+    def flush(self) -> None:
+        from neurocompile.backends.reference.kernels import anchored
+
+        anchored.flush(self._layout.constants, self._state.learning, self.clock, int(self.clock[t.LEARNING_STEP]))
+
+    def arrays(self) -> dict[str, AnyArray]:
+        state = self._state
+        return {"clock": state.clock, "static_weight": state.static_weight, **state.neurons._asdict(), **state.learning._asdict()}
+
+    def reset_dynamics(self) -> None:
+        learning = self._state.learning
+        collected = self._layout.constants.columns.collected
+        fresh = self._initial_state(learning.synapse, self._state.static_weight)
+        for part, new in ((self._state.neurons, fresh.neurons), (learning, fresh.learning)):
+            for name, array in part._asdict().items():
+                if name not in _KEPT:
+                    array[...] = getattr(new, name)
+        for column in range(1, learning.synapse.shape[1]):
+            if column != collected:
+                learning.synapse[:, column] = 0.0
+        self.clock[t.N_PENDING] = self.clock[t.LEARNED_LAST] = self.clock[at.DUE] = 0
+        self.clock[at.ANCHOR] = self.clock[t.LEARNING_STEP]
+
+    def bytes_per_plastic_synapse(self) -> float:
+        c, state = self._layout.constants, self._state.learning
+        m = len(state.synapse)
+        parts = (state.synapse, c.target, c.bundles.pointer, c.bundles.row, state.zbar, state.last, state.alive, state.done)
+        return float(sum(x.nbytes for x in parts)) / m if m else 0.0

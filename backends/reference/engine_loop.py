@@ -1,0 +1,154 @@
+"""The loop over histories (NEST's algorithm): every rule, cost of an event grows with the interval; the oracle of faster engines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from neurocompile.backends.reference import layout as lay
+from neurocompile.backends.reference.kernels import tables as t
+from neurocompile.ir import Network
+from neurocompile.ir._types import FloatArray, Int32Array, IntArray
+from neurocompile.ir.npz import AnyArray
+from neurocompile.ir.realise import Connections, realise_all
+
+_KEPT = {"clock", "static_weight", "eprop_weight", "stdp_weight", "collected", "optimized", "first_moment", "second_moment"}
+
+
+class LoopEngine:
+    """See :class:`neurocompile.backends.reference.engine.Engine`. ``history_steps``: ring length, rounded up to a power of two >= 8."""
+
+    def __init__(
+        self,
+        network: Network,
+        connections: Mapping[str, Connections] | None,
+        feedback: Mapping[tuple[str, str], FloatArray] | None,
+        history_steps: int,
+    ) -> None:
+        self.network = network
+        self._layout = lay.lay_out(network, realise_all(network) if connections is None else connections, feedback)
+        self._state = _initial_state(network, self._layout, max(8, 1 << (history_steps - 1).bit_length()))
+        self.site_of = self._layout.site_of
+        self.eprop_names = tuple(name for name, where in self._layout.placed.items() if where.table == lay.EPROP)
+
+    @property
+    def clock(self) -> IntArray:
+        return self._state.clock
+
+    def run(self, inputs: t.Inputs, probes: t.Probes, n_steps: int, learn: bool) -> tuple[Int32Array, IntArray]:
+        from neurocompile.backends.reference.kernels.loop import run
+
+        found: tuple[Int32Array, IntArray] = run(self._layout.constants, self._state, inputs, probes, n_steps, learn)
+        return found
+
+    def _tables(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        return self._state.static_weight, self._state.eprop.eprop_weight, self._state.stdp.stdp_weight
+
+    def weight(self, name: str) -> FloatArray:
+        where = self._layout.placed[name]
+        return self._tables()[where.table][where.index]
+
+    def set_weight(self, name: str, values: FloatArray) -> None:
+        where = self._layout.placed[name]
+        table = self._tables()[where.table]
+        if where.table == lay.EPROP:
+            changed = values != table[where.index]
+            self._state.eprop.working_weight[where.index[changed]] = values[changed]
+        table[where.index] = values
+
+    def traces(self, name: str) -> dict[str, FloatArray]:
+        from neurocompile.backends.reference.kernels.snapshot import traces
+
+        c = self._layout.constants
+        end = int(self.clock[t.LEARNING_STEP]) - 1
+        zbar, ebar = traces(c.eprop.target, c.sites, c.rules, self._state.eprop, self._layout.placed[name].index, end)
+        return {"zbar": zbar, "ebar": ebar}
+
+    def flush(self) -> None:
+        from neurocompile.backends.reference.kernels import eprop, stdp
+
+        c, state, now = self._layout.constants, self._state, int(self.clock[t.LEARNING_STEP])
+        eprop.visit(c.eprop.target, c.sites, c.rules, c.sign, state.eprop, 0, state.eprop.position.size, now, eprop.APPLY)
+        stdp.settle_all(c.stdp, c.stdp_rules, c.dt_ms * 1e-3, state.stdp, -1, now)
+
+    def arrays(self) -> dict[str, AnyArray]:
+        return _flat(self._state)
+
+    def reset_dynamics(self) -> None:
+        fresh = _flat(_initial_state(self.network, self._layout, self._state.eprop.history.shape[1]))
+        for name, array in _flat(self._state).items():
+            if name not in _KEPT:
+                array[...] = fresh[name]
+        self._state.eprop.working_weight[:] = self._state.eprop.eprop_weight
+        self._state.stdp.stdp_touch[:] = self.clock[t.LEARNING_STEP]
+        self.clock[t.N_PENDING] = 0
+        self.clock[t.LEARNED_LAST] = 0
+
+    def bytes_per_plastic_synapse(self) -> float:
+        m = self._state.eprop.eprop_weight.size
+        if m == 0:
+            return 0.0
+        c, e = self._layout.constants, self._state.eprop
+        parts = [*c.eprop, c.sign, *(x for name, x in e._asdict().items() if name not in {"history", "rate"})]
+        parts += [self._layout.placed[name].index for name in self.eprop_names]
+        return float(sum(x.nbytes for x in parts)) / m
+
+
+def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.State:
+    n, m = network.n_neurons, len(layout.weights[lay.EPROP])
+    n_sites = layout.constants.sites.neuron.size
+    m_stdp, n_rules = len(layout.weights[lay.STDP_TABLE]), layout.constants.stdp_rules.tau_c.size
+    slots = int(layout.constants.stdp.delay.max(initial=0)) + 1 if m_stdp else 0
+    neurons = t.NeuronState(
+        v=lay.resting(network),
+        current=lay.starting_current(network),
+        adaptation=np.zeros(n),
+        spiked=np.zeros(n, np.uint8),
+        refractory=np.zeros(n, np.int32),
+        distance=np.full(n, np.inf),
+        error=np.zeros(n),
+        ring=np.zeros((layout.max_delay + 1, n)),
+        pending=np.zeros(n, np.int32),
+    )
+    eprop = t.EpropState(
+        eprop_weight=layout.weights[lay.EPROP].copy(),
+        working_weight=layout.weights[lay.EPROP].copy(),
+        last_spike=np.full(m, t.NO_SPIKE, np.int32),
+        position=np.zeros(m, np.int32),
+        arriving=np.zeros(m, np.uint8),
+        zbar=np.zeros(m),
+        ebar=np.zeros(m),
+        ebar_reg=np.zeros(m),
+        epsilon=np.zeros(m),
+        gradient=np.zeros(m),
+        collected=np.zeros(m),
+        optimized=np.ones(m, np.int32),
+        first_moment=np.zeros(m),
+        second_moment=np.zeros(m),
+        history=np.zeros((n_sites, history, 3)),
+        rate=np.zeros(n_sites),
+    )
+    stdp = t.StdpState(
+        stdp_weight=layout.weights[lay.STDP_TABLE].copy(),
+        stdp_x=np.zeros(m_stdp),
+        stdp_x_step=np.full(m_stdp, t.NO_SPIKE, np.int32),
+        stdp_y=np.zeros((n_rules, n)),
+        stdp_y_step=np.full((n_rules, n), t.NO_SPIKE, np.int32),
+        stdp_c=np.zeros(m_stdp),
+        stdp_touch=np.zeros(m_stdp, np.int32),
+        stdp_d=np.zeros(n_rules),
+        stdp_d_step=np.zeros(n_rules, np.int64),
+        stdp_log=np.zeros((slots, n), np.int32),
+        stdp_log_count=np.zeros(slots, np.int64),
+    )
+    return t.State(clock=np.zeros(8, np.int64), neurons=neurons, static_weight=layout.weights[lay.STATIC].copy(), eprop=eprop, stdp=stdp)
+
+
+def _flat(state: t.State) -> dict[str, AnyArray]:
+    """Return the arrays of a state by name (names are unique over its parts)."""
+    parts = (state.neurons, state.eprop, state.stdp)
+    result: dict[str, AnyArray] = {"clock": state.clock, "static_weight": state.static_weight}
+    for part in parts:
+        result.update(part._asdict())
+    return result

@@ -1,0 +1,160 @@
+"""The stepping loop of the anchored engine: as ``loop``, with every neuron and synapse owned by one range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+
+import numpy as np
+from numba import njit, prange
+
+from neurocompile.backends.reference.kernels import anchored, eprop
+from neurocompile.backends.reference.kernels.anchored_tables import (
+    ANCHOR,
+    DUE,
+    WINDOW,
+    AnchoredConstants,
+    AnchoredState,
+    FullState,
+    StaticBlocks,
+)
+from neurocompile.backends.reference.kernels.neurons import update
+from neurocompile.backends.reference.kernels.tables import (
+    F8,
+    I4,
+    I8,
+    LEARNED_LAST,
+    LEARNING_STEP,
+    N_EVENTS,
+    N_PENDING,
+    STEP,
+    Inputs,
+    NeuronState,
+    Probes,
+)
+
+
+@njit(cache=True, nogil=True)
+def _deliver_static(table: StaticBlocks, weight: F8, ring: F8, pending: I4, count: int, step: int, part: int) -> int:
+    slots, events = ring.shape[0], 0
+    pointer, target, delay = table.pointer, table.target, table.delay
+    for item in range(count):
+        first, last = pointer[part, pending[item]], pointer[part, pending[item] + 1]
+        for synapse in range(first, last):
+            ring[(step - 1 + delay[synapse]) % slots, target[synapse]] += weight[synapse]
+        events += last - first
+    return events
+
+
+@njit(cache=True, nogil=True)
+def _advance(
+    constants: AnchoredConstants, state: FullState, inputs: Inputs, row: int, learn: bool, part: int, spikes: I4
+) -> tuple[int, int]:
+    """Deliver to one range and update its neurons; write its spikes to ``spikes`` from the range's first neuron on. Return how many spikes
+    and synaptic events there were."""
+    clock, neurons = state.clock, state.neurons
+    step, now = clock[STEP], clock[LEARNING_STEP]
+    ring = neurons.ring
+    events = 0
+    if state.static_weight.size:
+        events += _deliver_static(constants.static, state.static_weight, ring, neurons.pending, clock[N_PENDING], step, part)
+    events += anchored.deliver(constants, state.learning, clock, ring[step % ring.shape[0]], step, now, part, learn)
+    begin, end = constants.range[part], constants.range[part + 1]
+    count = update(constants.neurons, neurons, inputs, row, step, constants.seed, begin, end, spikes[begin:end])
+    return count, events
+
+
+@njit(cache=True, nogil=True)
+def _record(constants: AnchoredConstants, neurons: NeuronState, state: AnchoredState, index: int, probes: Probes, row: int) -> None:
+    for item in range(probes.membrane_ids.size):
+        probes.membrane[row, item] = neurons.v[probes.membrane_ids[item]]
+    for item in range(probes.adaptation_ids.size):
+        probes.adaptation[row, item] = neurons.adaptation[probes.adaptation_ids[item]]
+    sites, rules = constants.sites, constants.rules
+    for item in range(probes.surrogate_ids.size):
+        site = probes.surrogate_ids[item]
+        rule, distance = sites.rule[site], neurons.distance[sites.neuron[site]]
+        probes.surrogate[row, item] = eprop.surrogate(rules.surrogate[rule], rules.height[rule], rules.per_width[rule], distance)
+    for item in range(probes.signal_ids.size):
+        site = probes.signal_ids[item]
+        if sites.is_readout[site]:
+            probes.signal[row, item] = neurons.error[sites.neuron[site]]
+        else:
+            probes.signal[row, item] = state.signal[(index - 1) & 1, site] if index >= 2 else 0.0
+    column = 0
+    for readout in range(constants.readouts.start.size):
+        for n in range(constants.readouts.start[readout], constants.readouts.stop[readout]):
+            probes.output[row, column] = neurons.v[n]
+            column += 1
+
+
+@njit(cache=True, nogil=True)
+def _hears(constants: AnchoredConstants, error: F8, learned_last: bool) -> bool:
+    """Return whether any learning signal of this step differs from 0."""
+    if learned_last:
+        for k in range(constants.feedback.n):
+            if error[constants.feedback.first + k] != 0.0:
+                return True
+    return False
+
+
+def _run(constants: AnchoredConstants, state: FullState, inputs: Inputs, probes: Probes, n_steps: int, learn: bool) -> tuple[I4, I8]:
+    """Run ``n_steps`` steps in place; return the neurons that spiked, and how many they were in each step."""
+    clock, neurons, learning = state.clock, state.neurons, state.learning
+    n_neurons, n_parts = neurons.v.size, constants.range.size - 1
+    spikes = np.empty(1024 + n_neurons, np.int32)
+    counts = np.empty(n_steps, np.int64)
+    found = np.empty(n_neurons, np.int32)
+    by_part = np.zeros((n_parts, 8), np.int64)  # a cache line for each range
+    n_spikes = 0
+    slots = learning.log_count.size
+    for row in range(n_steps):
+        step, now = clock[STEP], clock[LEARNING_STEP]
+        if learn and (clock[DUE] != 0 or now - clock[ANCHOR] >= clock[WINDOW]):
+            for part in prange(n_parts):
+                anchored.sweep(constants, learning, clock, now, part)
+            anchored.move_anchor(constants, learning, clock, now)
+            clock[DUE] = 0
+        for part in prange(n_parts):
+            by_part[part, 0], by_part[part, 1] = _advance(constants, state, inputs, row, learn, part, found)
+        if learn:
+            anchored.mark_arrivals(constants, learning, clock, step, now)
+        if spikes.size < n_spikes + n_neurons:
+            larger = np.empty(2 * (n_spikes + n_neurons), np.int32)
+            larger[:n_spikes] = spikes[:n_spikes]
+            spikes = larger
+        count = 0
+        for part in range(n_parts):
+            begin, number = constants.range[part], by_part[part, 0]
+            neurons.pending[count : count + number] = found[begin : begin + number]
+            count += number
+            clock[N_EVENTS] += by_part[part, 1]
+        spikes[n_spikes : n_spikes + count] = neurons.pending[:count]
+        learning.log[step % slots, :count] = neurons.pending[:count]
+        learning.log_count[step % slots] = count
+        n_spikes += count
+        counts[row] = count
+        clock[N_PENDING] = count
+        eprop.errors(constants.readouts, neurons, inputs, row)
+        if learn:
+            heard = _hears(constants, neurons.error, clock[LEARNED_LAST] != 0)
+            for part in prange(n_parts):
+                by_part[part, 2] = anchored.absorb(constants, learning, neurons, state.static_weight, clock, now, part, heard)
+            for part in range(n_parts):
+                clock[DUE] |= by_part[part, 2]
+        _record(constants, neurons, learning, now, probes, row)
+        clock[STEP] += 1
+        clock[LEARNING_STEP] += learn
+        clock[LEARNED_LAST] = learn
+    return spikes[:n_spikes].copy(), counts
+
+
+def _copy(name: str) -> Callable[..., tuple[I4, I8]]:
+    """Return ``_run`` under another name: numba's cache tells functions apart by name, not by the options they were compiled with."""
+    copy = FunctionType(_run.__code__, _run.__globals__, name)
+    copy.__qualname__ = name
+    return copy
+
+
+run = njit(cache=True, nogil=True)(_copy("run"))
+run_parallel = njit(cache=True, nogil=True, parallel=True)(_copy("run_parallel"))

@@ -1,0 +1,127 @@
+"""What the anchored kernels work on (docs/eprop.md, section "Anchored form"). Letters as in ``tables``; besides
+
+G = groups: the targets of one (population, e-prop rule); B = bundles: the synapses of one group that share a delay; R = ranges of neurons,
+each of which one thread owns; a block is the part of a bundle whose targets lie in one range; X = axons, one for each (bundle, source).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from neurocompile.backends.reference.kernels.tables import F8, I4, I8, U1, Feedback, Neurons, NeuronState, Readouts, Rules, Sites
+
+LIF, ALIF, READOUT = 0, 1, 2
+"""Kinds of group."""
+ANCHOR, DUE, SILENT_AFTER, WINDOW = 5, 6, 7, 8
+"""Further slots of the clock: learning step of the anchor; 1 if a neuron asks for a new anchor; steps after which a silent source's traces
+are below the precision; steps between anchors."""
+N_CLOCK = 9
+
+W, GRADIENT, EBAR = 0, 1, 2
+"""Columns of a synapse that every network has; the others are in :class:`Columns`."""
+INPUT, C, E, JUMP = 0, 1, 2, 3
+"""Columns of a site's row that every network has."""
+
+
+class Columns(NamedTuple):
+    """Where a synapse's and a row's further columns are, -1: none. ebar_reg / D, JUMP_REG: kappa_reg differs from kappa; epsilon / EQ,
+    JUMP_EPS: adaptive; zbar / RISE: a group whose neurons differ in alpha; collected: update intervals."""
+
+    ebar_reg: int
+    epsilon: int
+    zbar: int
+    collected: int
+    d: int
+    jump_reg: int
+    eq: int
+    jump_eps: int
+    rise: int
+
+
+class Groups(NamedTuple):
+    """kind, rule, first: first site (G,); alpha: of all its neurons, or nan (G,); site (G, R+1): its sites by range."""
+
+    kind: I8
+    rule: I8
+    alpha: F8
+    site: I8
+
+
+class Bundles(NamedTuple):
+    """group, delay, first_source, n_sources, axon: number of its first axon (B,); row (B, R): where the block's n_sources + 1 row pointers
+    begin in ``pointer``; pointer: synapse numbers."""
+
+    group: I8
+    delay: I8
+    first_source: I8
+    n_sources: I8
+    axon: I8
+    row: I8
+    pointer: I8
+
+
+class StaticBlocks(NamedTuple):
+    """Static synapses by range: pointer (R, N+1), target neuron, delay (M_static,)."""
+
+    pointer: I8
+    target: I4
+    delay: U1
+
+
+class SymmetricFeedback(NamedTuple):
+    """Readout synapses j -> k by the site of j: pointer (S+1,), readout k, table (0 static, 1 e-prop), index of its weight."""
+
+    pointer: I8
+    readout: I4
+    table: U1
+    index: I8
+
+
+class AnchoredConstants(NamedTuple):
+    """Everything that does not change in a run. range (R+1,): neurons of the ranges; matrix_row (G,): column of a group's first site in
+    ``feedback.matrix`` (here n_readout, D), or -1;
+    target (M,): site, or ~site where the sign constraint keeps the weight negative."""
+
+    neurons: Neurons
+    rules: Rules
+    sites: Sites
+    feedback: Feedback
+    matrix_row: I8
+    symmetric: SymmetricFeedback
+    readouts: Readouts
+    columns: Columns
+    groups: Groups
+    bundles: Bundles
+    static: StaticBlocks
+    target: I4
+    range: I8
+    dt_ms: float
+    seed: int
+
+
+class AnchoredState(NamedTuple):
+    """What changes. synapse (M, 3 ..): one row a synapse; row (S, 4 ..): what a spike needs to know of its target, one or two cache lines;
+    trace (S, 6): A, B, Aq, Ae, Be, m; the others as named."""
+
+    synapse: F8
+    row: F8
+    trace: F8
+    rise: F8  # (S,) alpha^(steps since the anchor) of groups whose neurons differ in alpha
+    rate: F8  # (S,) filtered firing rate, spikes per ms
+    reg: F8  # (S,) regularisation (a readout's error) of the last learning step, not yet in the row
+    signal: F8  # (2, S) learning signals of the last two steps, by parity
+    zbar: F8  # (X,) extrapolated to the anchor; of groups whose neurons share alpha
+    last: I4  # (X,) learning step in which the last spike arrived, NO_SPIKE: none yet
+    alive: U1  # (X,) whether its synapses' traces are above the precision
+    done: I4  # (X,) the optimizer's step counter, from 1
+    log: I4  # (slots, N) spikes of the last steps
+    log_count: I8
+
+
+class FullState(NamedTuple):
+    """Everything that changes in a run of the anchored engine."""
+
+    clock: I8
+    neurons: NeuronState
+    static_weight: F8
+    learning: AnchoredState

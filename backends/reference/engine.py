@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +17,7 @@ MIN_WINDOW = 12
 class Engine(Protocol):
     """The state of a network and the kernels that change it. Weights and traces of a projection are in canonical order."""
 
-    site_of: Mapping[tuple[str, str], int]
+    site_of: dict[tuple[str, str], int]
     """(population, e-prop rule) -> first learning site"""
     eprop_names: tuple[str, ...]
     """projections that learn by e-prop"""

@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from neurocompile.backends.reference import layout as lay
 from neurocompile.backends.reference.engine import MIN_WINDOW
 from neurocompile.backends.reference.kernels import anchored_tables as at
 from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.backends.reference.layout_anchored import Progress, lay_out_anchored
-from neurocompile.ir import EProp, LeakyReadout, Network
+from neurocompile.ir import ALIF, LIF, EProp, LeakyReadout, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
+from neurocompile.ir.neurons import decay
 from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import Connections
 
@@ -33,16 +33,13 @@ def decays(network: Network) -> list[float]:
         rule = None if projection.learning is None else network.rule(projection.learning)
         if not isinstance(rule, EProp):
             continue
-        model = network.population(projection.post).model
-        size = network.population(projection.post).size
-        found += np.unique(lay.decay(model.tau_mem, network.dt, model.integration, size)).tolist()  # type: ignore[union-attr]
-        if isinstance(model, LeakyReadout):
-            continue
-        found.append(rule.kappa)
-        if rule.regularization is not None:
-            found.append(rule.kappa_reg)
-        if isinstance(model, lay.ALIF):
-            found += np.unique(lay.decay(model.adapt_tau, network.dt, model.integration, size)).tolist()
+        model, size = network.population(projection.post).model, network.population(projection.post).size
+        if isinstance(model, LIF | LeakyReadout):
+            found += np.unique(decay(model.tau_mem, network.dt, model.integration, size)).tolist()
+        if isinstance(model, LIF):
+            found += [rule.kappa] if rule.regularization is None else [rule.kappa, rule.kappa_reg]
+        if isinstance(model, ALIF):
+            found += np.unique(decay(model.adapt_tau, network.dt, model.integration, size)).tolist()
     return found
 
 
@@ -97,7 +94,7 @@ class AnchoredEngine:
             p.name for p in network.synaptic_projections if p.learning is not None and isinstance(network.rule(p.learning), EProp)
         )
 
-    def _initial_state(self, synapse: npt.NDArray[np.floating], static_weight: FloatArray) -> at.FullState:
+    def _initial_state(self, synapse: at.Synapses, static_weight: FloatArray) -> at.FullState:
         network, layout = self.network, self._layout
         n, constants = network.n_neurons, layout.constants
         s = len(constants.sites.neuron)
@@ -120,7 +117,7 @@ class AnchoredEngine:
             pending=np.zeros(n, np.int32),
         )
         learning = at.AnchoredState(
-            synapse=synapse,  # type: ignore[arg-type]
+            synapse=synapse,
             row=row,
             trace=trace,
             rise=np.ones(s),
@@ -152,7 +149,7 @@ class AnchoredEngine:
         import numba
 
         before = numba.get_num_threads()
-        numba.set_num_threads(min(self.threads, numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(self.threads)
         try:
             found = anchored_loop.run_parallel(self._layout.constants, self._state, inputs, probes, n_steps, learn)
         finally:
@@ -165,7 +162,8 @@ class AnchoredEngine:
     def weight(self, name: str) -> FloatArray:
         if self._layout.placement.static[name]:
             return self._state.static_weight[self._index(name)]
-        return self._state.learning.synapse[self._index(name), at.W].astype(np.float64)
+        found: FloatArray = self._state.learning.synapse[self._index(name), at.W].astype(np.float64)
+        return found
 
     def set_weight(self, name: str, values: FloatArray) -> None:
         if self._layout.placement.static[name]:
@@ -181,11 +179,11 @@ class AnchoredEngine:
         n = int(self.clock[t.LEARNING_STEP] - self.clock[at.ANCHOR])
         target = c.target[index]
         site = np.where(target < 0, ~target, target)
-        axon, group = self._axons(name, index)
+        axon, group = self._axons(index)
         rule = self.network.rule(projection.learning or "")
         assert isinstance(rule, EProp)
         alpha, columns = c.sites.alpha[site], c.columns
-        shared = c.groups.alpha[group] == c.groups.alpha[group]
+        shared = c.groups.shared[group] != 0
         z = state.zbar[axon] if shared else state.synapse[index, columns.zbar].astype(np.float64)
         zbar = z * alpha**n  # after the last index; a spike that arrived in the last step has entered
         just = (state.last[axon] == self.clock[t.LEARNING_STEP] - 1).astype(np.float64)
@@ -203,8 +201,8 @@ class AnchoredEngine:
         e = psi * (zbar - beta * before)
         return {"zbar": (zbar - just) / alpha, "ebar": (ebar - e) / rule.kappa}
 
-    def _axons(self, name: str, index: IntArray) -> tuple[IntArray, int]:
-        """Return the axon of each synapse of a projection, and its group."""
+    def _axons(self, index: IntArray) -> tuple[IntArray, int]:
+        """Return the axons of synapses of one group, and the group."""
         bundles, found, group = self._layout.constants.bundles, np.zeros(len(index), np.int64), 0
         for bundle in range(len(bundles.group)):
             for part in range(bundles.row.shape[1]):
@@ -219,7 +217,7 @@ class AnchoredEngine:
     def flush(self) -> None:
         from neurocompile.backends.reference.kernels import anchored
 
-        anchored.flush(self._layout.constants, self._state.learning, self.clock, int(self.clock[t.LEARNING_STEP]))
+        anchored.flush(self._layout.constants, self._state.learning, int(self.clock[t.LEARNING_STEP]))
 
     def arrays(self) -> dict[str, AnyArray]:
         state = self._state

@@ -1,7 +1,8 @@
 """Network -> the arrays of the anchored engine, block by block: no list of all synapses ever exists beside the table itself.
 
-Synapses are grouped by target population and rule (group), delay (bundle) and range of neurons (block); within a block they go by source,
-then by projection, then in canonical order. A block is filled in two passes over chunks of its projections: count by source, then place.
+Synapses are grouped by target population and rule (group), delay (bundle) and range of neurons (block); within a block they go by
+source, then by projection, then in canonical order. A block is filled in two passes over chunks of its projections: count by source, then
+place.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from neurocompile.backends.reference.kernels import anchored_tables as at
 from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.ir import ALIF, EProp, Explicit, FixedOutDegree, LeakyReadout, Network, PerInterval, Projection, Values
 from neurocompile.ir._types import FloatArray, IntArray
-from neurocompile.ir.errors import InputError
 from neurocompile.ir.realise import Connections, count_synapses, expected_synapses, realise_targets
 from neurocompile.ir.values import Constant
 
@@ -36,7 +36,7 @@ class AnchoredLayout:
     """
 
     constants: at.AnchoredConstants
-    synapse: npt.NDArray[np.floating]
+    synapse: at.Synapses
     static_weight: FloatArray
     site_of: dict[tuple[str, str], int]
     max_delay: int
@@ -58,8 +58,8 @@ class _Bundle:
 
 
 class Placement:
-    """Where the synapses of a projection are: found anew when it is asked for, since an index of 8 bytes a synapse would cost a third of the
-    table; kept for small networks."""
+    """Where the synapses of a projection are: found anew when it is asked for, since an index of 8 bytes a synapse would cost a third of
+    the table; kept for small networks."""
 
     def __init__(self, network: Network, given: Mapping[str, Connections] | None, ranges: IntArray) -> None:
         self.network, self.given, self.ranges = network, given, ranges
@@ -209,7 +209,8 @@ def _ranges(network: Network, given: Mapping[str, Connections] | None, n: int) -
             cost[start : start + post.size] += expected_synapses(network, projection) / post.size / 10
     total = np.cumsum(cost)
     inner = np.searchsorted(total, total[-1] * np.arange(1, n) / n)
-    return np.unique(np.concatenate([[0], inner, [network.n_neurons]])).astype(np.int64)
+    starts: IntArray = np.unique(np.concatenate([[0], inner, [network.n_neurons]])).astype(np.int64)
+    return starts
 
 
 def lay_out_anchored(
@@ -244,7 +245,7 @@ def lay_out_anchored(
     sites, site_of, rules = lay.sites(network)
     placement = Placement(network, connections, ranges)
     groups, members = _groups(network, site_of, rules, sites, ranges)
-    columns, n_columns, n_row_columns = _columns(network, groups, rules)
+    columns, n_columns, _ = _columns(network, groups, rules)
     bundles = []
     for number, projections in enumerate(members):
         first, last = _sources(network, projections)
@@ -310,14 +311,6 @@ def lay_out_anchored(
     )
 
 
-def n_columns(network: Network) -> tuple[int, int]:
-    """Return how many numbers a plastic synapse and a learning site's row have."""
-    sites, site_of, rules = lay.sites(network)
-    groups, _ = _groups(network, site_of, rules, sites, np.array([0, network.n_neurons], np.int64))
-    _, n, m = _columns(network, groups, rules)
-    return n, m
-
-
 def _rule(network: Network, name: str) -> EProp:
     rule = network.rule(name)
     if not isinstance(rule, EProp):
@@ -328,20 +321,22 @@ def _rule(network: Network, name: str) -> EProp:
 def _groups(
     network: Network, site_of: Mapping[tuple[str, str], int], rules: list[str], sites: t.Sites, ranges: IntArray
 ) -> tuple[at.Groups, list[tuple[Projection, ...]]]:
-    kind, rule, alpha, site, members = [], [], [], [], []
+    kind, rule, alpha, shared, site, members = [], [], [], [], [], []
     for (name, rule_name), first in site_of.items():
         population = network.population(name)
         model = population.model
         kind.append(at.READOUT if isinstance(model, LeakyReadout) else at.ALIF if isinstance(model, ALIF) else at.LIF)
         rule.append(rules.index(rule_name))
         values = sites.alpha[first : first + population.size]
-        alpha.append(values[0] if (values == values[0]).all() else np.nan)
+        shared.append(bool((values == values[0]).all()))
+        alpha.append(values[0] if shared[-1] else 0.0)
         site.append(first + np.clip(ranges - network.offsets[name], 0, population.size))
         members.append(tuple(p for p in network.synaptic_projections if (p.post, p.learning) == (name, rule_name)))
     groups = at.Groups(
         kind=np.array(kind, np.int64),
         rule=np.array(rule, np.int64),
         alpha=np.array(alpha, np.float64),
+        shared=np.array(shared, np.uint8),
         site=np.array(site, np.int64).reshape(len(kind), len(ranges)),
     )
     return groups, members
@@ -351,7 +346,7 @@ def _columns(network: Network, groups: at.Groups, rules: list[str]) -> tuple[at.
     """Return the columns, and how many a synapse and a row have."""
     of_hidden = [_rule(network, rules[r]) for r, k in zip(groups.rule, groups.kind, strict=True) if k != at.READOUT]
     double = any(r.regularization is not None and r.kappa != r.kappa_reg for r in of_hidden)
-    adaptive, single_alpha = bool((groups.kind == at.ALIF).any()), not bool(np.isnan(groups.alpha).any())
+    adaptive, single_alpha = bool((groups.kind == at.ALIF).any()), bool(groups.shared.all())
     intervals = any(isinstance(_rule(network, rules[r]).update, PerInterval) for r in groups.rule)
     n, m = 3, 4
 
@@ -415,7 +410,7 @@ class _Table:
         for projection, _, chunk in _chunks(network, self.given, bundle, self.ranges, part):
             _count(chunk.pre, network.offsets[projection.pre] - bundle.first_source + 1, counts)
         counts[0] = self.taken
-        pointer = np.cumsum(counts)
+        pointer: IntArray = np.cumsum(counts)
         cursor = pointer[:-1].copy()
         if pointer[-1] > len(self.target):
             raise RuntimeError(f"{pointer[-1]} synapses, expected at most {len(self.target)}")
@@ -432,7 +427,7 @@ class _Table:
         self.taken = int(pointer[-1])
         return pointer
 
-    def finish(self) -> tuple[t.I4, npt.NDArray[np.floating], dict[str, int]]:
+    def finish(self) -> tuple[t.I4, at.Synapses, dict[str, int]]:
         return self.target[: self.taken], self.synapse[: self.taken], self.counts
 
 
@@ -508,7 +503,7 @@ def _feedback(
         n = network.population(projection.post).size
         pieces = [chunk for _, chunk in _part(network, given, projection, 0, n)]
         pre, post = (np.concatenate([getattr(c, end) for c in pieces]).astype(np.int64) for end in ("pre", "post"))
-        m = (counts | dict(static_counts))[projection.name]
+        m = counts[projection.name] if projection.name in counts else static_counts[projection.name]
         table = np.full(m, lay.STATIC if placement.static[projection.name] else lay.EPROP, np.uint8)
         parts.append((pre + first, post, table, placement.index(projection.name, m)))
     empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.int64))
@@ -520,6 +515,6 @@ def _feedback(
     pointer = np.concatenate([[0], np.cumsum(np.bincount(of_site, minlength=n_sites))]).astype(np.int64)
     return (
         feedback,
-        at.SymmetricFeedback(pointer=pointer, readout=readout[order].astype(np.int32), table=table[order], index=index[order]),
+        at.SymmetricFeedback(pointer=pointer, readout=readout[order].astype(np.int32), table=table[order], weight_index=index[order]),
         matrix_row,
     )

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from neurocompile.backends.reference import layout as lay
-from neurocompile.backends.reference.inputs import gather_inputs
 from neurocompile.backends.reference.engine import Choice, Engine, why_loop
 from neurocompile.backends.reference.engine_anchored import LOST_DIGITS, AnchoredEngine, needs_loop
 from neurocompile.backends.reference.engine_loop import LoopEngine
+from neurocompile.backends.reference.inputs import gather_inputs
 from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.backends.reference.layout_anchored import Progress
 from neurocompile.backends.reference.probes import make_probes, split_probes
@@ -275,6 +275,13 @@ class Simulator:
         return time.perf_counter() - began
 
 
+def max_threads() -> int:
+    """Return how many threads the kernels may use here."""
+    import numba
+
+    return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+
+
 def choose(network: Network, algorithm: str, precision: str, threads: int) -> Choice:
     """Return which engine runs a network.
 
@@ -288,11 +295,11 @@ def choose(network: Network, algorithm: str, precision: str, threads: int) -> Ch
     InputError
         NC251: an algorithm, precision or number of threads that does not exist, or that the network's rules do not allow.
     """
-    if algorithm not in ALGORITHMS or precision not in LOST_DIGITS or threads < 1:
+    if algorithm not in ALGORITHMS or precision not in LOST_DIGITS or not 1 <= threads <= max_threads():
         raise InputError.of(
             "NC251",
             f"algorithm '{algorithm}', precision '{precision}', {threads} threads",
-            help=f"algorithms: {', '.join(ALGORITHMS)}; precisions: {', '.join(LOST_DIGITS)}; at least one thread",
+            help=f"algorithms: {', '.join(ALGORITHMS)}; precisions: {', '.join(LOST_DIGITS)}; 1 .. {max_threads()} threads on this machine",
         )
     reason = why_loop(network) or needs_loop(network, precision)
     if algorithm == "loop" or (algorithm == "auto" and reason is not None):

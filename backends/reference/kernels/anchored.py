@@ -1,7 +1,7 @@
 """Event-driven e-prop without a history: constant time per synaptic event, whatever the interval (docs/eprop.md, "Anchored form").
 
-Between two spikes of its source the state of a synapse (zbar, epsilon, ebar, ebar_reg, g) changes linearly, by coefficients that depend on
-the target alone. Every target therefore keeps the response of each to a unit state at a common step, the anchor b; a synapse keeps its
+Between two spikes of its source the state of a synapse (zbar, epsilon, ebar, ebar_reg, g) changes linearly, by coefficients that depend
+on the target alone. Every target therefore keeps the response of each to a unit state at a common step, the anchor b; a synapse keeps its
 state extrapolated back to b, and its state at any later step is one dot product. With n = steps since the anchor:
 
     zbar     = z~ a^n                          eps = q~ m + z~ Aq
@@ -9,13 +9,14 @@ state extrapolated back to b, and its state at any later step is one dot product
     gradient = g~ + e~ C + r~ D + z~ E + q~ Eq
 
 The gradient lags one step behind the traces: the error of step t completes L(t-1). A spike that arrives in step t meets the traces after
-index t-1 and the gradient after index t-2, which is where the update of step t stops reading; since the traces are continuous there, nothing
-needs to be corrected when index t-1 enters the gradient. zbar alone jumps (the spike enters at index t, a^-(n+1) at the anchor), and what
-that does to the other traces is taken back: JUMP, JUMP_REG, JUMP_EPS of the target's row. A readout's gradient reads zbar itself, so its
-JUMP takes back err(t-1) / a.
+index t-1 and the gradient after index t-2, which is where the update of step t stops reading. Since the traces are continuous there,
+nothing needs to be corrected when index t-1 enters the gradient. zbar alone jumps (the spike enters at index t: a^-(n+1) at the anchor);
+what that does to the other traces is taken back: JUMP, JUMP_REG, JUMP_EPS of the target's row. A readout's gradient reads zbar itself, so
+its JUMP takes back err(t-1) / a.
 
-Powers of 1/a and 1/k grow with n, so all synapses are moved to a new anchor from time to time (``sweep``), or sooner where adaptive neurons
-make m small. Synapses whose source has been silent for so long that their traces are below the precision are finished and not visited again.
+Powers of 1/a and 1/k grow with n, so all synapses are moved to a new anchor from time to time (``sweep``), or sooner where adaptive
+neurons make m small. Synapses whose source has been silent for so long that their traces are below the precision are finished and not
+visited again.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from neurocompile.backends.reference.kernels.anchored_tables import (
     AnchoredState,
     C,
     E,
+    Synapses,
     W,
 )
 from neurocompile.backends.reference.kernels.eprop import surrogate
@@ -48,7 +50,7 @@ SMALL_RESPONSE, LARGE_RESPONSE = 0.03, 30.0
 
 @njit(cache=True, nogil=True)
 def _row_readout(
-    begin: int, end: int, target: I4, synapse: F8, rows: F8, z: float, rise: float, rate: float, low: float, high: float, keep: bool
+    begin: int, end: int, target: I4, synapse: Synapses, rows: F8, z: float, rise: float, rate: float, low: float, high: float, keep: bool
 ) -> None:
     """Spike on readout synapses that share z~."""
     z_new = z + rise
@@ -70,7 +72,7 @@ def _row_readout(
 
 @njit(cache=True, nogil=True)
 def _row_plain(
-    begin: int, end: int, target: I4, synapse: F8, rows: F8, z: float, rise: float, rate: float, low: float, high: float, keep: bool
+    begin: int, end: int, target: I4, synapse: Synapses, rows: F8, z: float, rise: float, rate: float, low: float, high: float, keep: bool
 ) -> None:
     """Spike on synapses to neurons without adaptation that share z~, kappa_reg = kappa."""
     z_new = z + rise
@@ -97,7 +99,7 @@ def _row_double(
     begin: int,
     end: int,
     target: I4,
-    synapse: F8,
+    synapse: Synapses,
     rows: F8,
     z: float,
     rise: float,
@@ -146,7 +148,7 @@ def _row_general(
     """Spike (``arrive``) or flush on synapses of any kind. ``apply``: the update interval has ended, the optimizer steps."""
     rules, columns, target, rows, synapse = constants.rules, constants.columns, constants.target, state.row, state.synapse
     rule, kind = constants.groups.rule[group], constants.groups.kind[group]
-    shared = constants.groups.alpha[group] == constants.groups.alpha[group]
+    shared = constants.groups.shared[group] != 0
     low, high, keep, batch = rules.low[rule], rules.high[rule], rules.keep_sign[rule] != 0, rules.batch[rule]
     rate = rules.learning_rate[rule]
     ir, iq, iz, ic = columns.ebar_reg, columns.epsilon, columns.zbar, columns.collected
@@ -219,7 +221,7 @@ def deliver(constants: AnchoredConstants, state: AnchoredState, clock: I8, ring:
             rule, alpha, kind = groups.rule[group], groups.alpha[group], groups.kind[group]
             batch = rules.batch[rule]
             rate, low, high, keep = rules.learning_rate[rule], rules.low[rule], rules.high[rule], rules.keep_sign[rule] != 0
-            shared = alpha == alpha
+            shared = groups.shared[group] != 0
             general = kind == ALIF or batch > 1 or not shared
             rise = alpha ** (-(n + 1)) if shared else 0.0
             slot = emitted % slots
@@ -282,8 +284,8 @@ def mark_arrivals(constants: AnchoredConstants, state: AnchoredState, clock: I8,
         if emitted < 0:
             continue
         group = bundles.group[bundle]
-        alpha, batch = groups.alpha[group], constants.rules.batch[groups.rule[group]]
-        rise = alpha ** (-(n + 1)) if alpha == alpha else 0.0
+        batch = constants.rules.batch[groups.rule[group]]
+        rise = groups.alpha[group] ** (-(n + 1)) if groups.shared[group] else 0.0
         first, n_sources, axon_first = bundles.first_source[bundle], bundles.n_sources[bundle], bundles.axon[bundle]
         for item in range(state.log_count[emitted % slots]):
             source = state.log[emitted % slots, item] - first
@@ -297,7 +299,7 @@ def mark_arrivals(constants: AnchoredConstants, state: AnchoredState, clock: I8,
 
 
 @njit(cache=True, nogil=True)
-def flush(constants: AnchoredConstants, state: AnchoredState, clock: I8, now: int) -> None:
+def flush(constants: AnchoredConstants, state: AnchoredState, now: int) -> None:
     """Apply the gradient of every plastic synapse, as if its source's spike arrived now; no trace sees a spike."""
     bundles, groups = constants.bundles, constants.groups
     for bundle in range(bundles.group.size):
@@ -326,8 +328,8 @@ def sweep(constants: AnchoredConstants, state: AnchoredState, clock: I8, now: in
     n, silent = now - clock[ANCHOR], clock[SILENT_AFTER]
     for bundle in range(bundles.group.size):
         group, at = bundles.group[bundle], bundles.row[bundle, part]
-        rule, kind, alpha = groups.rule[group], groups.kind[group], groups.alpha[group]
-        shared = alpha == alpha
+        rule, kind = groups.rule[group], groups.kind[group]
+        shared = groups.shared[group] != 0
         decay, decay_reg = rules.kappa[rule] ** n, rules.kappa_reg[rule] ** n
         simple = shared and kind != ALIF and ir < 0
         for source in range(bundles.n_sources[bundle]):
@@ -395,8 +397,8 @@ def move_anchor(constants: AnchoredConstants, state: AnchoredState, clock: I8, n
     bundles = constants.bundles
     n = now - clock[ANCHOR]
     for bundle in range(bundles.group.size):
-        alpha = constants.groups.alpha[bundles.group[bundle]]
-        decay = alpha**n if alpha == alpha else 0.0
+        group = bundles.group[bundle]
+        decay = constants.groups.alpha[group] ** n if constants.groups.shared[group] else 0.0
         for axon in range(bundles.axon[bundle], bundles.axon[bundle] + bundles.n_sources[bundle]):
             if state.alive[axon]:
                 if now - state.last[axon] > clock[SILENT_AFTER]:
@@ -409,7 +411,15 @@ def move_anchor(constants: AnchoredConstants, state: AnchoredState, clock: I8, n
 
 @njit(cache=True, nogil=True)
 def _signals(
-    constants: AnchoredConstants, static_weight: F8, synapse: F8, error: F8, group: int, first: int, last: int, heard: bool, signal: F8
+    constants: AnchoredConstants,
+    static_weight: F8,
+    synapse: Synapses,
+    error: F8,
+    group: int,
+    first: int,
+    last: int,
+    heard: bool,
+    signal: F8,
 ) -> None:
     """Write the learning signals of the sites first .. last-1 of a group."""
     signal[first:last] = 0.0
@@ -427,7 +437,7 @@ def _signals(
                     weights = matrix[k, row + begin : row + begin + mine.size]
                     for i in range(mine.size):
                         mine[i] += weights[i] * err
-    pointer, readouts, tables, index = symmetric.pointer, symmetric.readout, symmetric.table, symmetric.index
+    pointer, readouts, tables, index = symmetric.pointer, symmetric.readout, symmetric.table, symmetric.weight_index
     if readouts.size:
         for j in range(first, last):
             for item in range(pointer[j], pointer[j + 1]):
@@ -437,9 +447,19 @@ def _signals(
 
 @njit(cache=True, nogil=True)
 def _absorb_readout(
-    first: int, last: int, neuron: I4, alphas: F8, error: F8, alpha: float, n: int, rises: F8, held: F8, rows: F8, i_rise: int
+    first: int,
+    last: int,
+    neuron: I4,
+    alphas: F8,
+    error: F8,
+    alpha: float,
+    shared: bool,
+    n: int,
+    rises: F8,
+    held: F8,
+    rows: F8,
+    i_rise: int,
 ) -> None:
-    shared = alpha == alpha
     power, back = (alpha**n, 1.0 / alpha) if shared else (0.0, 0.0)
     for j in range(first, last):
         if not shared:
@@ -507,7 +527,7 @@ def _absorb_general(
     kappa, kappa_reg = rules.kappa[rule], rules.kappa_reg[rule]
     gain_reg, strength, wanted = 1.0 - kappa_reg, rules.strength[rule], rules.rate[rule]
     kind_psi, height, per_width = rules.surrogate[rule], rules.height[rule], rules.per_width[rule]
-    shared, adaptive, double = alpha == alpha, kind == ALIF, idd >= 0
+    shared, adaptive, double = groups.shared[group] != 0, kind == ALIF, idd >= 0
     power, power_reg, power_alpha = kappa**n, kappa_reg**n, alpha ** (n + 1) if shared else 0.0
     next_rise = alpha ** (-(n + 2)) if shared else 0.0
     next_k, next_kr = kappa ** (-(n + 1)), kappa_reg ** (-(n + 1))
@@ -600,6 +620,7 @@ def absorb(
                 constants.sites.alpha,
                 neurons.error,
                 alpha,
+                groups.shared[group] != 0,
                 n,
                 state.rise,
                 state.reg,
@@ -608,7 +629,7 @@ def absorb(
             )
             continue
         _signals(constants, static_weight, state.synapse, neurons.error, group, first, last, heard, signal)
-        if kind == LIF and alpha == alpha and columns.d < 0:
+        if kind == LIF and groups.shared[group] and columns.d < 0:
             _absorb_plain(
                 first,
                 last,

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from neurocompile.backends.reference.kernels.tables import F8, I4, I8, U1, Feedback, Neurons, NeuronState, Readouts, Rules, Sites
 
 LIF, ALIF, READOUT = 0, 1, 2
@@ -21,6 +24,9 @@ W, GRADIENT, EBAR = 0, 1, 2
 """Columns of a synapse that every network has; the others are in :class:`Columns`."""
 INPUT, C, E, JUMP = 0, 1, 2, 3
 """Columns of a site's row that every network has."""
+
+
+Synapses = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 
 
 class Columns(NamedTuple):
@@ -39,11 +45,12 @@ class Columns(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """kind, rule, first: first site (G,); alpha: of all its neurons, or nan (G,); site (G, R+1): its sites by range."""
+    """kind, rule (G,); alpha of its neurons where all have the same (shared), else 0 (G,); site (G, R+1): its sites by range."""
 
     kind: I8
     rule: I8
     alpha: F8
+    shared: U1
     site: I8
 
 
@@ -69,12 +76,12 @@ class StaticBlocks(NamedTuple):
 
 
 class SymmetricFeedback(NamedTuple):
-    """Readout synapses j -> k by the site of j: pointer (S+1,), readout k, table (0 static, 1 e-prop), index of its weight."""
+    """Readout synapses j -> k by the site of j: pointer (S+1,), readout k, table (0 static, 1 e-prop), and where its weight is."""
 
     pointer: I8
     readout: I4
     table: U1
-    index: I8
+    weight_index: I8
 
 
 class AnchoredConstants(NamedTuple):
@@ -103,7 +110,7 @@ class AnchoredState(NamedTuple):
     """What changes. synapse (M, 3 ..): one row a synapse; row (S, 4 ..): what a spike needs to know of its target, one or two cache lines;
     trace (S, 6): A, B, Aq, Ae, Be, m; the others as named."""
 
-    synapse: F8
+    synapse: Synapses
     row: F8
     trace: F8
     rise: F8  # (S,) alpha^(steps since the anchor) of groups whose neurons differ in alpha

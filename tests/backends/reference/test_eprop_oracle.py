@@ -225,9 +225,9 @@ def random_setup(seed: int, rule: EProp, hidden: dict[str, Any], loss: Loss, exp
 
 
 def engine(
-    setup: Setup, *, chunks: tuple[int, ...] = (), history_steps: int = 8, flush: bool = False
+    setup: Setup, *, chunks: tuple[int, ...] = (), history_steps: int = 8, flush: bool = False, algorithm: str = "loop"
 ) -> tuple[dict[str, Array], Array, Array]:
-    simulator = Simulator(setup.network, history_steps=history_steps)
+    simulator = Simulator(setup.network, history_steps=history_steps, algorithm=algorithm)
     step, neuron = np.nonzero(setup.spikes)
     steps, outputs, hidden = len(setup.spikes), [], np.zeros((len(setup.spikes), 5), bool)
     cuts = [0, *sorted(set(chunks)), steps]
@@ -248,13 +248,15 @@ def engine(
 
 
 def compare(setup: Setup, *, flush: bool = False, chunks: tuple[int, ...] = (), history_steps: int = 8) -> None:
-    """Sums are taken in another order, so agreement is to rounding; Adam divides by sqrt(v), which loses digits where v is near 0."""
+    """Sums are taken in another order, so agreement is to rounding; Adam divides by sqrt(v), which loses digits where v is near 0. Both
+    algorithms are compared where the anchored one can run the rule."""
     expected, y, spikes = dense(setup, flush)
-    got, y_got, spikes_got = engine(setup, chunks=chunks, history_steps=history_steps, flush=flush)
-    np.testing.assert_array_equal(spikes_got, spikes)
-    np.testing.assert_allclose(y_got, y, rtol=1e-9, atol=1e-10)
-    for name, values in expected.items():
-        np.testing.assert_allclose(got[name], values, rtol=1e-9, atol=1e-10, err_msg=name)
+    for algorithm in {"loop", Simulator(setup.network).algorithm}:
+        got, y_got, spikes_got = engine(setup, chunks=chunks, history_steps=history_steps, flush=flush, algorithm=algorithm)
+        np.testing.assert_array_equal(spikes_got, spikes, err_msg=algorithm)
+        np.testing.assert_allclose(y_got, y, rtol=1e-9, atol=1e-10, err_msg=algorithm)
+        for name, values in expected.items():
+            np.testing.assert_allclose(got[name], values, rtol=1e-9, atol=1e-10, err_msg=f"{algorithm} {name}")
 
 
 optimizers = st.one_of(

@@ -207,8 +207,9 @@ def same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(values, right[name], err_msg=name)
 
 
-def test_chunks_equal_one_run() -> None:
-    whole, parts = Simulator(learning_network()), Simulator(learning_network())
+@pytest.mark.parametrize("algorithm", ["loop", "anchored"])
+def test_chunks_equal_one_run(algorithm: str) -> None:
+    whole, parts = Simulator(learning_network(), algorithm=algorithm), Simulator(learning_network(), algorithm=algorithm)
     one = whole.run(STEPS, signals=signal(STEPS))
     first = 0
     outputs = []
@@ -220,13 +221,15 @@ def test_chunks_equal_one_run() -> None:
     same(whole.state(), parts.state())
 
 
-def test_restored_simulator_goes_on_bit_for_bit() -> None:
-    first = Simulator(learning_network())
+@pytest.mark.parametrize("algorithm", ["loop", "anchored"])
+def test_restored_simulator_goes_on_bit_for_bit(algorithm: str) -> None:
+    first = Simulator(learning_network(), algorithm=algorithm)
     first.run(33, signals=signal(33))
     saved = first.state()
     expected = first.run(STEPS, signals=signal(STEPS, 33))
-    assert not np.array_equal(saved["eprop_weight"], first.state()["eprop_weight"])
-    second = Simulator(learning_network())
+    weight = "eprop_weight" if algorithm == "loop" else "synapse"
+    assert not np.array_equal(saved[weight], first.state()[weight])
+    second = Simulator(learning_network(), algorithm=algorithm)
     second.restore(saved)
     assert second.step == 33
     got = second.run(STEPS, signals=signal(STEPS, 33))
@@ -235,30 +238,34 @@ def test_restored_simulator_goes_on_bit_for_bit() -> None:
     with pytest.raises(InputError, match="NC235"):
         second.restore({**saved, "v": saved["v"][:-1]})
     with pytest.raises(InputError, match="is missing"):
-        second.restore({k: v for k, v in saved.items() if k != "history"})
+        second.restore({k: v for k, v in saved.items() if k != weight})
 
 
-def test_runs_without_learning_leave_learning_alone() -> None:
+@pytest.mark.parametrize("algorithm", ["loop", "anchored"])
+def test_runs_without_learning_leave_learning_alone(algorithm: str) -> None:
     """A pause does not exist for the learning part: the same state, bit for bit, but for what the neurons did."""
-    simulator = Simulator(learning_network())
+    simulator = Simulator(learning_network(), algorithm=algorithm)
     simulator.run(33, signals=signal(33))
     saved = simulator.state()
     recording = simulator.run(50, signals=signal(50), learn=False)
     assert recording.n_spikes["h1"] > 10
     after = simulator.state()
-    for name in ("eprop_weight", "zbar", "ebar", "gradient", "last_spike", "position", "history", "rate", "optimized"):
+    loop = ("eprop_weight", "zbar", "ebar", "gradient", "last_spike", "position", "history", "rate", "optimized")
+    for name in loop if algorithm == "loop" else ("synapse", "row", "trace", "rate", "reg", "zbar", "last", "alive", "done"):
         np.testing.assert_array_equal(saved[name], after[name])
     simulator.run(20, signals=signal(20))
-    assert not np.array_equal(simulator.state()["eprop_weight"], saved["eprop_weight"])
+    weight = "eprop_weight" if algorithm == "loop" else "synapse"
+    assert not np.array_equal(simulator.state()[weight], saved[weight])
 
 
-def test_reset_dynamics() -> None:
+@pytest.mark.parametrize("algorithm", ["loop", "anchored"])
+def test_reset_dynamics(algorithm: str) -> None:
     """After a reset the network does what a fresh one with these weights does; the step counter goes on."""
-    one = Simulator(learning_network())
+    one = Simulator(learning_network(), algorithm=algorithm)
     one.run(40, signals=signal(40))
     one.reset_dynamics()
     assert one.step == 40
-    fresh = Simulator(learning_network())
+    fresh = Simulator(learning_network(), algorithm=algorithm)
     fresh.set_weights(one.weights())
     spikes = Spikes(neuron=np.array([0, 3, 1, 2]), step=np.array([2, 3, 3, 9]))
     later = Spikes(neuron=spikes.neuron, step=spikes.step + 40)
@@ -268,9 +275,10 @@ def test_reset_dynamics() -> None:
     same(one.weights(), fresh.weights())
 
 
-def test_flush_applies_what_is_pending() -> None:
+@pytest.mark.parametrize("algorithm", ["loop", "anchored"])
+def test_flush_applies_what_is_pending(algorithm: str) -> None:
     """A flush equals the weights after one more spike of every source."""
-    setup: Callable[[], Simulator] = lambda: Simulator(learning_network())  # noqa: E731
+    setup: Callable[[], Simulator] = lambda: Simulator(learning_network(), algorithm=algorithm)  # noqa: E731
     given = {"in": Spikes(neuron=np.repeat(np.arange(5), 3), step=np.tile([1, 12, 20], 5))}
     last = {"in": Spikes(neuron=np.concatenate([given["in"].neuron, np.arange(5)]), step=np.concatenate([given["in"].step, [39] * 5]))}
     flushed, spiked = setup(), setup()
@@ -282,9 +290,10 @@ def test_flush_applies_what_is_pending() -> None:
     np.testing.assert_array_equal(flushed.weights()["in->h1"], spiked.weights()["in->h1"])
 
 
-def test_recorders() -> None:
+@pytest.mark.parametrize("algorithm", ["loop", "anchored"])
+def test_recorders(algorithm: str) -> None:
     network = learning_network()
-    simulator = Simulator(network)
+    simulator = Simulator(network, algorithm=algorithm)
     options = RecordOptions(
         membrane={"h1": None}, adaptation={"h2": [0]}, surrogate={"h2": [2, 1]}, weights=("h1->h2",), traces=("h1->h2",), every=4
     )
@@ -295,7 +304,7 @@ def test_recorders() -> None:
     assert 0 < recording.surrogate["h2"].max() <= 1
     np.testing.assert_array_equal(recording.snapshot_steps, np.arange(3, 42, 4))
     assert recording.weights["h1->h2"].shape == recording.traces["h1->h2"]["ebar"].shape == (10, 24)
-    again = Simulator(network)
+    again = Simulator(network, algorithm=algorithm)
     for row in range(10):
         again.run(4, signals=signal(4, 4 * row))
         np.testing.assert_array_equal(again.weights()["h1->h2"], recording.weights["h1->h2"][row])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from neurocompile.ir.neurons import decay
 from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import Connections
 
-LOST_DIGITS = {"float64": 1e5, "float32": 20.0}
+LOST_DIGITS = {"float64": 1e4, "float32": 20.0}
 """How far the powers of 1/alpha, 1/kappa and 1/kappa_reg may grow before a new anchor: what rounding errors are multiplied by at worst."""
 NEGLIGIBLE = {"float64": 1e-14, "float32": 1e-8}
 """Traces below this part of their size after the last spike are finished."""
@@ -140,21 +141,27 @@ class AnchoredEngine:
         return self._state.clock
 
     def run(self, inputs: t.Inputs, probes: t.Probes, n_steps: int, learn: bool) -> tuple[Int32Array, IntArray]:
-        from neurocompile.backends.reference.kernels import anchored_loop
+        from neurocompile.backends.reference.kernels.anchored_loop import run
+        from neurocompile.backends.reference.kernels.barrier import LINE
 
-        found: tuple[Int32Array, IntArray]
-        if self.threads == 1:
-            found = anchored_loop.run(self._layout.constants, self._state, inputs, probes, n_steps, learn)
+        n_parts = len(self._layout.constants.range) - 1
+        threads = min(self.threads, n_parts)
+        shared = (np.zeros(threads * LINE, np.int64), np.empty(self.network.n_neurons, np.int32), np.zeros((n_parts, 8), np.int64))
+
+        def work(thread: int) -> tuple[Int32Array, IntArray]:
+            found: tuple[Int32Array, IntArray] = run(
+                self._layout.constants, self._state, inputs, probes, n_steps, learn, thread, threads, *shared
+            )
             return found
-        import numba
 
-        before = numba.get_num_threads()
-        numba.set_num_threads(self.threads)
-        try:
-            found = anchored_loop.run_parallel(self._layout.constants, self._state, inputs, probes, n_steps, learn)
-        finally:
-            numba.set_num_threads(before)
-        return found
+        if threads == 1:
+            return work(0)
+        with ThreadPoolExecutor(threads - 1, thread_name_prefix="neurocompile") as pool:
+            others = [pool.submit(work, thread) for thread in range(1, threads)]
+            result = work(0)
+            for other in others:
+                other.result()
+        return result
 
     def _index(self, name: str) -> IntArray:
         return self._layout.placement.index(name, self._layout.n_synapses[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -276,10 +277,11 @@ class Simulator:
 
 
 def max_threads() -> int:
-    """Return how many threads the kernels may use here."""
-    import numba
-
-    return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    """Return how many threads make sense here: the cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
 
 
 def choose(network: Network, algorithm: str, precision: str, threads: int) -> Choice:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import FunctionType
-
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from neurocompile.backends.reference.kernels import anchored, eprop
 from neurocompile.backends.reference.kernels.anchored_tables import (
@@ -18,6 +15,7 @@ from neurocompile.backends.reference.kernels.anchored_tables import (
     FullState,
     StaticBlocks,
 )
+from neurocompile.backends.reference.kernels.barrier import wait
 from neurocompile.backends.reference.kernels.neurons import update
 from neurocompile.backends.reference.kernels.tables import (
     F8,
@@ -98,63 +96,85 @@ def _hears(constants: AnchoredConstants, error: F8, learned_last: bool) -> bool:
     return False
 
 
-def _run(constants: AnchoredConstants, state: FullState, inputs: Inputs, probes: Probes, n_steps: int, learn: bool) -> tuple[I4, I8]:
-    """Run ``n_steps`` steps in place; return the neurons that spiked, and how many they were in each step."""
+@njit(cache=True, nogil=True)
+def _gather(constants: AnchoredConstants, state: FullState, found: I4, by_part: I8, spikes: I4, n_spikes: int) -> int:
+    """Take in the spikes of all ranges: for the next step, for delays, and for the caller (from ``n_spikes`` on). Return their number."""
+    pending, clock, learning = state.neurons.pending, state.clock, state.learning
+    count = 0
+    for part in range(by_part.shape[0]):
+        begin, number = constants.range[part], by_part[part, 0]
+        pending[count : count + number] = found[begin : begin + number]
+        count += number
+        clock[N_EVENTS] += by_part[part, 1]
+    slot = clock[STEP] % learning.log_count.size
+    learning.log[slot, :count] = pending[:count]
+    learning.log_count[slot] = count
+    spikes[n_spikes : n_spikes + count] = pending[:count]
+    clock[N_PENDING] = count
+    return count
+
+
+@njit(cache=True, nogil=True)
+def run(
+    constants: AnchoredConstants,
+    state: FullState,
+    inputs: Inputs,
+    probes: Probes,
+    n_steps: int,
+    learn: bool,
+    thread: int,
+    n_threads: int,
+    arrivals: I8,
+    found: I4,
+    by_part: I8,
+) -> tuple[I4, I8]:
+    """Run ``n_steps`` steps in place, as one of ``n_threads`` threads that all call this with the same arguments.
+
+    Thread i owns the ranges i, i + n_threads, ...; thread 0 also does what is not split. arrivals: see ``barrier.wait``; found (N,),
+    by_part (R, 8): room for the spikes of a step and what each range reports. Thread 0 returns the neurons that spiked, and how many they
+    were in each step.
+    """
     clock, neurons, learning = state.clock, state.neurons, state.learning
     n_neurons, n_parts = neurons.v.size, constants.range.size - 1
-    spikes = np.empty(1024 + n_neurons, np.int32)
-    counts = np.empty(n_steps, np.int64)
-    found = np.empty(n_neurons, np.int32)
-    by_part = np.zeros((n_parts, 8), np.int64)  # a cache line for each range
+    spikes = np.empty(1024 + n_neurons if thread == 0 else 0, np.int32)
+    counts = np.zeros(n_steps if thread == 0 else 0, np.int64)
     n_spikes = 0
-    slots = learning.log_count.size
     for row in range(n_steps):
         step, now = clock[STEP], clock[LEARNING_STEP]
         if learn and (clock[DUE] != 0 or now - clock[ANCHOR] >= clock[WINDOW]):
-            for part in prange(n_parts):
+            for part in range(thread, n_parts, n_threads):
                 anchored.sweep(constants, learning, clock, now, part)
-            anchored.move_anchor(constants, learning, clock, now)
-            clock[DUE] = 0
-        for part in prange(n_parts):
+            wait(arrivals, thread, n_threads)
+            if thread == 0:
+                anchored.move_anchor(constants, learning, clock, now)
+                clock[DUE] = 0
+            wait(arrivals, thread, n_threads)
+        for part in range(thread, n_parts, n_threads):
             by_part[part, 0], by_part[part, 1] = _advance(constants, state, inputs, row, learn, part, found)
-        if learn:
-            anchored.mark_arrivals(constants, learning, clock, step, now)
-        if spikes.size < n_spikes + n_neurons:
-            larger = np.empty(2 * (n_spikes + n_neurons), np.int32)
-            larger[:n_spikes] = spikes[:n_spikes]
-            spikes = larger
-        count = 0
-        for part in range(n_parts):
-            begin, number = constants.range[part], by_part[part, 0]
-            neurons.pending[count : count + number] = found[begin : begin + number]
-            count += number
-            clock[N_EVENTS] += by_part[part, 1]
-        spikes[n_spikes : n_spikes + count] = neurons.pending[:count]
-        learning.log[step % slots, :count] = neurons.pending[:count]
-        learning.log_count[step % slots] = count
-        n_spikes += count
-        counts[row] = count
-        clock[N_PENDING] = count
-        eprop.errors(constants.readouts, neurons, inputs, row)
+        wait(arrivals, thread, n_threads)
+        if thread == 0:
+            if learn:
+                anchored.mark_arrivals(constants, learning, clock, step, now)
+            if spikes.size < n_spikes + n_neurons:
+                larger = np.empty(2 * (n_spikes + n_neurons), np.int32)
+                larger[:n_spikes] = spikes[:n_spikes]
+                spikes = larger
+            counts[row] = _gather(constants, state, found, by_part, spikes, n_spikes)
+            n_spikes += counts[row]
+            eprop.errors(constants.readouts, neurons, inputs, row)
+        wait(arrivals, thread, n_threads)
         if learn:
             heard = _hears(constants, neurons.error, clock[LEARNED_LAST] != 0)
-            for part in prange(n_parts):
+            for part in range(thread, n_parts, n_threads):
                 by_part[part, 2] = anchored.absorb(constants, learning, neurons, state.static_weight, clock, now, part, heard)
-            for part in range(n_parts):
-                clock[DUE] |= by_part[part, 2]
-        _record(constants, neurons, learning, now, probes, row)
-        clock[STEP] += 1
-        clock[LEARNING_STEP] += learn
-        clock[LEARNED_LAST] = learn
+            wait(arrivals, thread, n_threads)
+        if thread == 0:
+            if learn:
+                for part in range(n_parts):
+                    clock[DUE] |= by_part[part, 2]
+            _record(constants, neurons, learning, now, probes, row)
+            clock[STEP] += 1
+            clock[LEARNING_STEP] += learn
+            clock[LEARNED_LAST] = learn
+        wait(arrivals, thread, n_threads)
     return spikes[:n_spikes].copy(), counts
-
-
-def _copy(name: str) -> Callable[..., tuple[I4, I8]]:
-    """Return ``_run`` under another name: numba's cache tells functions apart by name, not by the options they were compiled with."""
-    copy = FunctionType(_run.__code__, _run.__globals__, name)
-    copy.__qualname__ = name
-    return copy
-
-
-run = njit(cache=True, nogil=True)(_copy("run"))
-run_parallel = njit(cache=True, nogil=True, parallel=True)(_copy("run_parallel"))

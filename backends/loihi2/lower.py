@@ -300,6 +300,11 @@ class _Plan:
             reference=reference,
             low_bits=self.low_bits,
         )
+        if gains.fraction_bits is not None:
+            self.found.notes.append(
+                f"population '{name}': low bits of its plastic weights are in the engine's variable d, which Lava's models do not use as "
+                "a delay but a chip may; --set low_bits=none leaves d alone"
+            )
         for projection in projections:
             self.rules_out[projection] = eprop.hidden_rule(rule, gains, weight_exponent=self.weights[projection].exponent, alpha=alpha)
         error_unit = quantised.unit * 2.0**eprop.ERROR_SHIFT / self.lowered[readout].scale

@@ -16,6 +16,7 @@ from neurocompile.backends.loihi2.twin import run_twin
 from neurocompile.backends.loihi2.validate import compare_static, load_program, random_inputs, run_program
 from neurocompile.ir import ALIF, LIF, CubaLIF, Explicit, GradientDescent, LeakyReadout, Network, Population, Projection, Reset, SpikeSource
 from neurocompile.ir.errors import InputError, MismatchError
+from neurocompile.ir.read import read_network
 from neurocompile.ir.realise import realise_all
 from neurocompile.ir.signals import Spikes
 
@@ -106,14 +107,30 @@ def test_spike_timing_is_the_descriptions(write):
 
 
 def test_learning_follows_the_engine(write, learner):
-    """300 steps: no synapse appears, weights stay in range, and the change points the engine's way (measured cosines .XX and .YY)."""
+    """300 steps: no synapse appears, weights stay in range, and the change points the engine's way (measured cosines .83 and .80)."""
     network = learner(optimizer=GradientDescent(learning_rate=1e-5))
     build = write(network)
     checks = TARGET.validate(build, network, realise_all(network), steps=300)
     assert [c for c in checks if not c.ok] == []
     cosines = {c.name: float(c.detail.split()[1]) for c in checks if c.name.startswith("learning of")}
-    assert cosines["learning of in->h"] > 0.6
-    assert cosines["learning of h->out"] > 0.5
+    assert cosines["learning of in->h"] > 0.7
+    assert cosines["learning of h->out"] > 0.7
+
+
+@pytest.mark.slow
+def test_digits_learn_in_fixed_point_nearly_as_in_the_engine(write, root):
+    """The figures of docs/loihi2.md: cosines .902, .922 and .950 after 300 steps; .88, .90 and .52 when every
+    step's change is rounded into the weight.
+
+    Everything is seeded, so the figures repeat; the margin is for other versions of numpy's exp and sin.
+    """
+    network = read_network(root / "examples" / "digits.yaml")
+    checks = TARGET.validate(write(network), network, realise_all(network), steps=300)
+    assert [c for c in checks if not c.ok] == []
+    cosines = {c.name: float(c.detail.split()[1]) for c in checks if c.name.startswith("learning of")}
+    assert cosines["learning of in->hidden"] > 0.87
+    assert cosines["learning of hidden->hidden"] > 0.88
+    assert cosines["learning of hidden->out"] > 0.92
 
 
 def test_floating_point_learning_is_the_engines_but_for_one_step_of_lag(write, learner):

@@ -223,6 +223,7 @@ def test_d_can_be_left_alone(lower, learner, choice, direct):
     rule = lowered.projections[0].rule
     assert (rule["dd_fixed"] is None) == direct
     assert ("d" in rule["dw_fixed"].replace("dw", "")) != direct
+    assert any("low_bits=none" in note for note in lowered.summary["notes"]) != direct
     memory = {r.name: r for r in lowered.problem.resources}["synapse_memory"].per_neuron[20:44]
     per_synapse = memory / np.bincount(lowered.projections[0].post_ids, minlength=24)
     assert np.allclose(per_synapse, 8 + 13 + 9 + 73 / 64 + (0 if direct else 6))

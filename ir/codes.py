@@ -370,12 +370,15 @@ CODES: dict[str, CodeInfo] = {
         "later than in a cuba_lif. "
         "Use lif, alif, or a leaky_readout without tau_syn.",
     ),
-    "NC332": CodeInfo("NEST: threshold too low", "NEST requires v_reset and v_min to lie below v_threshold."),
+    "NC332": CodeInfo(
+        "NEST: limits of the membrane in another order",
+        "NEST requires v_reset and v_min to lie below v_threshold and, with reset `to_value`, v_min at or below v_reset.",
+    ),
     "NC333": CodeInfo(
         "NEST: e-prop without an equal in NEST",
-        "NEST has no cross-entropy loss, no sign constraint, and no feedback that follows the readout's weights. With "
-        "--allow-approximation the "
-        "loss is the mean squared error, signs are free, and symmetric feedback stays at the initial readout weights.",
+        "NEST has no cross-entropy loss, no feedback that follows the readout's weights as they learn, and no spike in its first step. "
+        "With --allow-approximation the loss is the mean squared error, symmetric feedback stays at the initial readout weights, and the "
+        "clock of Adam and of update intervals is one step ahead where a bias makes a neuron spike in step 0.",
     ),
     "NC334": CodeInfo(
         "NEST: STDP",
@@ -393,7 +396,8 @@ CODES: dict[str, CodeInfo] = {
     "NC337": CodeInfo("NEST: time step", "NEST counts time in microseconds: dt must be a whole number of them."),
     "NC338": CodeInfo(
         "NEST: too many synapses between two neurons",
-        "Repeated plastic synapses of a pair need copies of NEST's synapse model, of which there are at most a few hundred.",
+        "Repeated plastic synapses of a pair need copies of NEST's synapse model: one for each repetition (with "
+        "sign_constraint, of each sign), at most 400 in all rules together.",
     ),
     "NC339": CodeInfo("NEST: unknown option", "The target takes no --set options."),
     # --- NC4xx: does not fit ----------------------------------------------------------------------------------------------

@@ -17,11 +17,21 @@ from neurocompile.ir.errors import InputError
 from neurocompile.ir.values import ValueSpec
 
 
-def _range(owner: str, field: str, value: float, low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> None:
+def _range(
+    owner: str,
+    field: str,
+    value: float,
+    low: float,
+    high: float,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+    help: str | None = None,
+) -> None:
     fine = (value > low if open_low else value >= low) and (value < high if open_high else value <= high)
     if not fine:
         left, right = "(" if open_low else "[", ")" if open_high else "]"
-        raise InputError.of("NC201", f"{owner}.{field} is {value:g}, must lie in {left}{low:g}, {high:g}{right}", field=(field,))
+        raise InputError.of("NC201", f"{owner}.{field} is {value:g}, must lie in {left}{low:g}, {high:g}{right}", help=help, field=(field,))
 
 
 class SurrogateKind(str, Enum):
@@ -108,7 +118,10 @@ class GradientDescent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adam:
-    """Adam as NEST computes it (idle steps are replayed with zero gradient, epsilon outside the bias correction)."""
+    """Adam as NEST computes it (idle steps are replayed with zero gradient, epsilon outside the bias correction).
+
+    ``epsilon`` > 0: a synapse that has seen no gradient yet moves by 0 / (0 + epsilon).
+    """
 
     learning_rate: float = 1e-4
     beta_1: float = 0.9
@@ -120,7 +133,8 @@ class Adam:
         _range("adam", "learning_rate", self.learning_rate, 0.0, np.inf, open_high=True)
         _range("adam", "beta_1", self.beta_1, 0.0, 1.0, open_high=True)
         _range("adam", "beta_2", self.beta_2, 0.0, 1.0, open_high=True)
-        _range("adam", "epsilon", self.epsilon, 0.0, np.inf, open_high=True)
+        no_zero = "a synapse that has seen no gradient yet divides 0 by epsilon; NEST and TensorFlow take 1e-7"
+        _range("adam", "epsilon", self.epsilon, 0.0, np.inf, open_low=True, open_high=True, help=no_zero)
 
 
 Optimizer = GradientDescent | Adam

@@ -195,7 +195,8 @@ def expected_synapses(network: Network, projection: Projection) -> float:
 
 
 def count_synapses(network: Network, projection: Projection, start: int, stop: int) -> int:
-    """Return how many synapses the targets start .. stop-1 have. Rules with a fixed number cost nothing, the others a draw of their wiring."""
+    """Return how many synapses the targets start .. stop-1 have. Rules with a fixed number cost nothing, the others a draw of their
+    wiring."""
     n_pre, connect = network.population(projection.pre).size, projection.connect
     if isinstance(connect, Explicit):
         return int(np.count_nonzero((connect.post >= start) & (connect.post < stop)))

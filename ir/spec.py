@@ -238,7 +238,12 @@ _OPTIMIZER = Tagged(
                 _LEARNING_RATE,
                 Field(key="beta_1", kind=Number(low=0, high=1, open_high=True), doc="In [0, 1).", default="0.9"),
                 Field(key="beta_2", kind=Number(low=0, high=1, open_high=True), doc="In [0, 1).", default="0.999"),
-                Field(key="epsilon", kind=Number(low=0), doc=">= 0.", default="1e-7"),
+                Field(
+                    key="epsilon",
+                    kind=Number(low=0, open_low=True),
+                    doc="> 0: a synapse that has seen no gradient yet divides 0 by it.",
+                    default="1e-7",
+                ),
                 Field(
                     key="each_step", kind=Boolean(), doc="Apply at every step of the replayed history, not once an event.", default="true"
                 ),

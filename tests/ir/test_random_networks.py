@@ -283,7 +283,7 @@ class Kinds:
         choices = {"learning_rate": lambda: self.same(FRACTIONS), "each_step": lambda: self.same(st.booleans())}
         if cls is Adam:
             choices |= {"beta_1": lambda: self.same(FRACTIONS), "beta_2": lambda: self.same(FRACTIONS)}
-            choices["epsilon"] = lambda: self.same(FRACTIONS)
+            choices["epsilon"] = lambda: self.same(POSITIVE)
         text, value = self.some(choices)
         return ({name: text} if text else self.draw(st.sampled_from([name, {name: None}, {name: {}}]))), cls(**value)
 

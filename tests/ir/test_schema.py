@@ -167,6 +167,7 @@ BAD: list[tuple[tuple[str | int, ...], object]] = [
     (("learning", "e", "kapa"), 0.5),
     (("learning", "e", "surrogate"), {"triangle": {}}),
     (("learning", "e", "optimizer"), {"adam": {"beta_1": 1}}),
+    (("learning", "e", "optimizer"), {"adam": {"epsilon": 0}}),
     (("learning", "e", "weight_bounds"), [1]),
     (("learning", "e", "sign_constraint"), "yes"),
     (("learning", "e", "regularization"), {"strength": 1}),

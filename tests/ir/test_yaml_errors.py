@@ -68,6 +68,7 @@ CASES = {
     "unknown loss": Case("readout: out", "readout: out, loss: mse", "NC111", "mse", "mean_squared_error"),
     "unknown surrogate": Case("kappa: 0.9", "surrogate: triangle", "NC111", "triangle", "piecewise_linear"),
     "unknown optimizer": Case("kappa: 0.9", "optimizer: {adm: {}}", "NC111", "adm", "did you mean 'adam'?"),
+    "epsilon of Adam 0": Case("kappa: 0.9", "optimizer: {adam: {epsilon: 0}}", "NC201", "0}", "divides 0 by epsilon"),
     "unknown data set": Case("readout: out", "readout: out, data: digit", "NC111", "digit}", "did you mean 'digits'?"),
     "unknown unit": Case("tau_mem: 20 ms, v", "tau_mem: 20 msec, v", "NC116", "20 msec", "did you mean 'ms'?"),
     "unit of another dimension": Case("tau_mem: 20 ms, v", "tau_mem: 20 Hz, v", "NC116", "20 Hz", "use s, ms"),

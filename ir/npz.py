@@ -10,8 +10,9 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from neurocompile.ir.errors import InputError
 
 AnyArray = npt.NDArray[np.generic]
+_PIECE = 1 << 24
 
 
 def load_npz(path: str | Path) -> dict[str, AnyArray]:
@@ -77,18 +79,25 @@ def _reason(error: Exception) -> str:
 def npz_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:
     """Return an .npz archive as bytes: same arrays, same bytes (keys in order, fixed time stamps, deflated)."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for key, values in arrays.items():
-            entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o644 << 16
-            with archive.open(entry, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)  # type: ignore[no-untyped-call]
+    _write_npz(buffer, arrays.items(), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all (temporary file in the same folder, flushed, renamed)."""
+def _write_npz(file: IO[bytes], arrays: Iterable[tuple[str, npt.ArrayLike]], compression: int) -> None:
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        for key, values in arrays:
+            entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type = compression
+            entry.external_attr = 0o644 << 16
+            with archive.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)  # type: ignore[no-untyped-call]
+
+
+def write_atomically(path: str | Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
+    """Write a file so that it appears whole or not at all (temporary file in the same folder, flushed, renamed).
+
+    ``content``: the bytes, or what writes them to an open file (for more than should be in memory at once).
+    """
     path = Path(path)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -98,7 +107,10 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         ) from None
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)
@@ -113,6 +125,51 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def save_npz(path: str | Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
-    """Write an .npz file atomically, deterministically (see :func:`npz_bytes`)."""
-    write_atomically(path, npz_bytes(arrays))
+def save_npz(
+    path: str | Path, arrays: Mapping[str, npt.ArrayLike] | Iterable[tuple[str, npt.ArrayLike]], *, compressed: bool = True
+) -> None:
+    """Write an .npz file atomically, deterministically (see :func:`npz_bytes`).
+
+    ``arrays``: by key, or pairs of key and array, of which one at a time need be in memory. ``compressed``: False is fast and large.
+    """
+    pairs = arrays.items() if isinstance(arrays, Mapping) else arrays
+    write_atomically(path, lambda file: _write_npz(file, pairs, zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED))
+
+
+def fill_from_npz(path: str | Path, into: Mapping[str, AnyArray]) -> None:
+    """Read arrays of an .npz file in place: each must be there with the shape and type that ``into`` has.
+
+    Nothing beside the arrays is needed in memory. On an error some of them may have been filled.
+
+    Raises
+    ------
+    InputError
+        NC106: the file cannot be read, lacks an array, or has another shape or type of it.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for key, array in into.items():
+                with archive.open(f"{key}.npy") as member:
+                    version = np.lib.format.read_magic(member)  # type: ignore[no-untyped-call]
+                    if version != (1, 0):
+                        raise ValueError(f"array '{key}' is no plain array")
+                    shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)  # type: ignore[no-untyped-call]
+                    if shape != array.shape or dtype != array.dtype or (fortran and array.ndim > 1):
+                        raise ValueError(f"array '{key}' is {dtype} of shape {shape}, expected {array.dtype} of shape {array.shape}")
+                    if not array.flags.c_contiguous:
+                        raise ValueError(f"array '{key}' is not contiguous in memory")
+                    rest = memoryview(array.reshape(-1).view(np.uint8))
+                    while rest:
+                        n = member.readinto(rest[:_PIECE])
+                        if not n:
+                            raise EOFError(f"array '{key}' ends early")
+                        rest = rest[n:]
+                    if member.read(1):  # also makes zipfile compare the checksum
+                        raise ValueError(f"array '{key}' is longer than its header says")
+    except FileNotFoundError:
+        raise InputError.of("NC105", "file does not exist", file=str(path)) from None
+    except (
+        OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError, TypeError,
+        zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
+    ) as error:  # fmt: skip
+        raise InputError.of("NC106", f"cannot be read as .npz: {_reason(error)}", file=str(path), help=_NPZ_HELP) from None

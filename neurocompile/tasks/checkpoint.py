@@ -13,7 +13,7 @@ import numpy as np
 
 from neurocompile.ir import Network
 from neurocompile.ir.errors import InputError
-from neurocompile.ir.npz import AnyArray, load_npz, npz_bytes, save_npz
+from neurocompile.ir.npz import AnyArray, load_npz, save_npz
 from neurocompile.ir.realise import Connections
 from neurocompile.ir.serialise import pack_network
 from neurocompile.tasks.curve import EpochRecord
@@ -53,15 +53,31 @@ class Checkpoint:
 
 def digest_of(network: Network, identity: str, limits: Mapping[str, int | None], connections: Mapping[str, Connections] | None) -> str:
     """Return the SHA-256 of what a training depends on. The number of epochs is left out: more of them may follow."""
+    digest = hashlib.sha256(f"{FORMAT}\n{identity}\n{json.dumps(dict(limits), sort_keys=True)}\n".encode())
+    digest.update(f"{network_digest(network)}\n{connections_digest(connections or {})}".encode())
+    return digest.hexdigest()
+
+
+def network_digest(network: Network) -> str:
+    """Return the SHA-256 of a description, its arrays included; notes and the number of epochs are left out."""
     task = network.task
     plain = replace(network, notes=(), task=replace(task, epochs=1) if task is not None else None)
     text, arrays = pack_network(plain)
-    digest = hashlib.sha256(f"{FORMAT}\n{text}\n{identity}\n{json.dumps(dict(limits), sort_keys=True)}\n".encode())
-    digest.update(npz_bytes(dict(sorted(arrays.items()))))
-    for name, synapses in sorted((connections or {}).items()):
-        digest.update(name.encode())
-        for array in (synapses.pre, synapses.post, synapses.weight, synapses.delay):
-            digest.update(np.ascontiguousarray(array).tobytes())
+    return arrays_digest(arrays, text)
+
+
+def connections_digest(connections: Mapping[str, Connections]) -> str:
+    """Return the SHA-256 of all synapses."""
+    arrays = {f"{name}:{end}": getattr(c, end) for name, c in connections.items() for end in ("pre", "post", "weight", "delay")}
+    return arrays_digest(arrays)
+
+
+def arrays_digest(arrays: Mapping[str, AnyArray], text: str = "") -> str:
+    """Return the SHA-256 of a text and of arrays: names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256(f"{text}\n".encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from neurocompile.backends.reference import Simulator
@@ -24,7 +20,7 @@ from neurocompile.tasks.curve import EpochRecord, curve_csv, curve_png
 from neurocompile.tasks.data import EventData, Purpose, load_data, stream, task_of
 from neurocompile.tasks.evaluate import show_all
 from neurocompile.tasks.present import Presenter, Tally, first_indices
-from neurocompile.tasks.progress import Bar, track
+from neurocompile.tasks.progress import Bar, interruptible, track
 
 EXIT_INTERRUPTED = 130
 """Exit code of a training that was interrupted (Ctrl-C or SIGTERM) and can be resumed: 128 + SIGINT, as shells count."""
@@ -143,7 +139,7 @@ def train(
     run = _Training(network, data, folder, digest, connections, limit_train, limit_test)
     if resume:
         run.restore(cp.load_checkpoint(folder, digest))
-    with _interruptible() as stopped, track(progress) as bar:
+    with interruptible() as stopped, track(progress) as bar:
         interrupted = not run.go(epochs, checkpoint_every, stopped, bar)
     figure = linear_baseline(data, run.train_ids, run.test_ids) if baseline and not interrupted else None
     run.write(figure)
@@ -282,25 +278,3 @@ def _folder(out: Path, *, resume: bool, overwrite: bool) -> Path:
             "NC713", "the folder holds a training already", file=str(out), help="go on with --resume, or choose another folder"
         )
     return out
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a flag (the second acts as usual); only the main thread can."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        asked.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    try:
-        for number in before:
-            signal.signal(number, note)
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -125,15 +125,14 @@ def write_atomically(path: str | Path, content: bytes | Callable[[IO[bytes]], No
         Path(name).unlink(missing_ok=True)
 
 
-def save_npz(
-    path: str | Path, arrays: Mapping[str, npt.ArrayLike] | Iterable[tuple[str, npt.ArrayLike]], *, compressed: bool = True
-) -> None:
-    """Write an .npz file atomically, deterministically (see :func:`npz_bytes`).
+def save_npz(path: str | Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
+    """Write an .npz file atomically, deterministically (see :func:`npz_bytes`)."""
+    stream_npz(path, arrays.items())
 
-    ``arrays``: by key, or pairs of key and array, of which one at a time need be in memory. ``compressed``: False is fast and large.
-    """
-    pairs = arrays.items() if isinstance(arrays, Mapping) else arrays
-    write_atomically(path, lambda file: _write_npz(file, pairs, zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED))
+
+def stream_npz(path: str | Path, arrays: Iterable[tuple[str, npt.ArrayLike]], *, compressed: bool = True) -> None:
+    """As :func:`save_npz`, from pairs of key and array, one at a time; ``compressed=False`` is fast and large."""
+    write_atomically(path, lambda file: _write_npz(file, arrays, zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED))
 
 
 def fill_from_npz(path: str | Path, into: Mapping[str, AnyArray]) -> None:

@@ -157,12 +157,13 @@ def fill_from_npz(path: str | Path, into: Mapping[str, AnyArray]) -> None:
                         raise ValueError(f"array '{key}' is {dtype} of shape {shape}, expected {array.dtype} of shape {array.shape}")
                     if not array.flags.c_contiguous:
                         raise ValueError(f"array '{key}' is not contiguous in memory")
-                    rest = memoryview(array.reshape(-1).view(np.uint8))
-                    while rest:
-                        n = member.readinto(rest[:_PIECE])
-                        if not n:
+                    flat, taken = array.reshape(-1).view(np.uint8), 0
+                    while taken < flat.size:
+                        piece = member.read(min(_PIECE, flat.size - taken))
+                        if not piece:
                             raise EOFError(f"array '{key}' ends early")
-                        rest = rest[n:]
+                        flat[taken : taken + len(piece)] = np.frombuffer(piece, np.uint8)
+                        taken += len(piece)
                     if member.read(1):  # also makes zipfile compare the checksum
                         raise ValueError(f"array '{key}' is longer than its header says")
     except FileNotFoundError:

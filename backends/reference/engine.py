@@ -26,6 +26,10 @@ class Engine(Protocol):
     def clock(self) -> IntArray:
         """Step, learning step, ...: slots of ``tables``."""
 
+    @property
+    def n_synapses(self) -> dict[str, int]:
+        """Synapses of every synaptic projection."""
+
     def run(self, inputs: t.Inputs, probes: t.Probes, n_steps: int, learn: bool) -> tuple[Int32Array, IntArray]:
         """Advance; return the neurons that spiked and how many in each step."""
 

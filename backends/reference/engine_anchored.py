@@ -140,6 +140,10 @@ class AnchoredEngine:
     def clock(self) -> IntArray:
         return self._state.clock
 
+    @property
+    def n_synapses(self) -> dict[str, int]:
+        return self._layout.n_synapses
+
     def run(self, inputs: t.Inputs, probes: t.Probes, n_steps: int, learn: bool) -> tuple[Int32Array, IntArray]:
         from neurocompile.backends.reference.kernels.anchored_loop import run
         from neurocompile.backends.reference.kernels.barrier import LINE

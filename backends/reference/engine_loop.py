@@ -36,6 +36,10 @@ class LoopEngine:
     def clock(self) -> IntArray:
         return self._state.clock
 
+    @property
+    def n_synapses(self) -> dict[str, int]:
+        return {name: len(where.index) for name, where in self._layout.placed.items()}
+
     def run(self, inputs: t.Inputs, probes: t.Probes, n_steps: int, learn: bool) -> tuple[Int32Array, IntArray]:
         from neurocompile.backends.reference.kernels.loop import run
 

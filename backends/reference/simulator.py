@@ -28,7 +28,8 @@ from neurocompile.ir.signals import Signal, Spikes
 
 _log = logging.getLogger(__name__)
 ALGORITHMS = ("auto", "anchored", "loop")
-_LAST_STEP = 2**31 - 2**20  # learning steps are int32
+LAST_STEP = 2**31 - 2**20
+"""A run ends before this step: learning steps are int32."""
 
 
 class Simulator:
@@ -102,6 +103,17 @@ class Simulator:
     def step(self) -> int:
         return int(self._engine.clock[t.STEP])
 
+    @property
+    def n_synaptic_events(self) -> int:
+        """Deliveries so far: one for each spike and synapse."""
+        return int(self._engine.clock[t.N_EVENTS])
+
+    @property
+    def n_synapses(self) -> dict[str, int]:
+        """Synapses of every synaptic projection, counted where they lie."""
+        found = self._engine.n_synapses
+        return {name: found[name] for name in self._names}
+
     def run(
         self,
         n_steps: int,
@@ -134,8 +146,8 @@ class Simulator:
             NC239 something that cannot be recorded.
         """
         record = record or RecordOptions()
-        if n_steps < 0 or self.step + n_steps > _LAST_STEP:
-            raise InputError.of("NC238", f"{n_steps} steps from step {self.step} on, must be >= 0 and end before step {_LAST_STEP}")
+        if n_steps < 0 or self.step + n_steps > LAST_STEP:
+            raise InputError.of("NC238", f"{n_steps} steps from step {self.step} on, must be >= 0 and end before step {LAST_STEP}")
         inputs = gather_inputs(self.network, spikes or {}, signals or {}, self.step, n_steps)
         probes = make_probes(self.network, self._engine, record, n_steps)
         first, events = self.step, int(self._engine.clock[t.N_EVENTS])
@@ -221,7 +233,11 @@ class Simulator:
 
     def state(self) -> dict[str, AnyArray]:
         """Return a copy of everything that changes (plain numeric arrays, fit for an .npz file)."""
-        return {name: array.copy() for name, array in self._engine.arrays().items()}
+        return {name: array.copy() for name, array in self.live_state().items()}
+
+    def live_state(self) -> dict[str, AnyArray]:
+        """Return the arrays of :meth:`state` themselves: large networks are written from them and read into them without a copy."""
+        return self._engine.arrays()
 
     def restore(self, state: Mapping[str, AnyArray]) -> None:
         """Go back to a :meth:`state`; the simulator then goes on bit for bit as the saved one did.

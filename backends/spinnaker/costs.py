@@ -18,6 +18,7 @@ from neurocompile.backends.spinnaker.learning import Learning, table_bytes
 from neurocompile.backends.spinnaker.neurons import Cell
 from neurocompile.ir import Network
 from neurocompile.ir._types import FloatArray
+from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.ir.realise import Connections
 from neurocompile.machine import Machine
 from neurocompile.mapping.problem import MappingProblem, Resource, SetResource
@@ -91,7 +92,6 @@ def mapping_problem(
 
     indptr, indices = _csr(pairs, n)
     source = np.asarray([c.cell == "source" for c in cells])[population]
-    per_source = neurons / machine.value("core.neurons_source", neurons)
     rows = machine.value("core.row_header_words") + (PLASTIC_HEADER_WORDS if rule_of else 0)
     return (
         MappingProblem(
@@ -106,9 +106,10 @@ def mapping_problem(
                     name="neurons",
                     unit="neuron",
                     limit=neurons,
-                    per_neuron=np.where(source, per_source, 1.0),
+                    per_neuron=(~source).astype(np.float64),
                     confidence=machine.quantity("core.neurons").confidence,
                 ),
+                *_sources(source, machine),
                 Resource(name="local memory (estimate)", unit="byte", limit=dtcm[1], per_neuron=dtcm[0], confidence="guess"),
                 Resource(
                     name="synaptic rows",
@@ -143,6 +144,22 @@ def mapping_problem(
     )
 
 
+def _sources(source: npt.NDArray[np.bool_], machine: Machine) -> tuple[Resource, ...]:
+    """Return the limit of spike sources on a core, apart from that of neurons: a core runs one population, so never both."""
+    if not source.any():
+        return ()
+    quantity = machine.quantity("core.neurons_source" if machine.has("core.neurons_source") else "core.neurons")
+    return (
+        Resource(
+            name="spike sources",
+            unit="source",
+            limit=quantity.value,
+            per_neuron=source.astype(np.float64),
+            confidence=quantity.confidence,
+        ),
+    )
+
+
 def row_limits(
     network: Network, connections: Mapping[str, Connections], cells: list[Cell], learning: Learning, machine: Machine
 ) -> FloatArray:
@@ -166,10 +183,15 @@ def row_limits(
             if int(np.bincount(synapses.pre[mask]).max()) > fits:
                 n_post = int(synapses.post.max()) + 1
                 _, same_pair = np.unique(synapses.pre[mask].astype(np.int64) * n_post + synapses.post[mask], return_counts=True)
-                limits[projection.post] = min(limits[projection.post], max(fits // int(same_pair.max()), 1))
+                limits[projection.post] = min(limits[projection.post], _whole(fits, int(same_pair.max())))
     for post in modulated:
-        limits[post] = min(limits[post], words - 1)
+        limits[post] = min(limits[post], _whole(words - 1, 1))
     return np.asarray([limits[c.name] for c in cells])
+
+
+def _whole(space: float, need: int) -> float:
+    """Return how many neurons fit that take ``need`` each; less than 1 (never 0 or below) where not even one does."""
+    return float(space // need) if space >= need else max(space, 0.5) / need
 
 
 def delay_limits(network: Network, connections: Mapping[str, Connections], cells: list[Cell], machine: Machine) -> FloatArray:
@@ -206,8 +228,17 @@ def _dtcm(cells: list[Cell], learning: Learning, dt: float, machine: Machine) ->
     per_cell = []
     for cell in cells:
         own = 0.0 if cell.cell == "source" else STATE_BYTES + (HISTORY_BYTES if cell.name in tables else 0.0)
-        per_cell.append(own * free / max(free - tables.get(cell.name, 0), own, 1.0))
-    return np.repeat(np.asarray(per_cell), [c.size for c in cells]), free
+        shared = tables.get(cell.name, 0)
+        if own + shared > free and own > 0.0:
+            dtcm = machine.quantity("core.dtcm")
+            raise DoesNotFitError.of(
+                "NC401",
+                f"one neuron of population '{cell.name}' needs {own + shared:g} byte of local memory beside {dtcm.value - free:g} byte "
+                f"of ring buffers and spike buffer; a core has {dtcm.value:g} ({dtcm.confidence})",
+                help="take a machine with more core.dtcm, or lower its core.ring_buffer_bits or core.incoming_spike_buffer",
+            )
+        per_cell.append(own * free / (free - shared) if own > 0.0 else 0.0)
+    return np.repeat(np.asarray(per_cell), [c.size for c in cells]), max(free, 0.0)
 
 
 def _csr(pairs: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]], n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:

@@ -17,8 +17,9 @@ def measure_usage(
 ) -> tuple[dict[str, object], ...]:
     """Return one row for each resource.
 
-    Keys: ``name``, ``scope`` (core | chip | machine), ``used`` (worst core or chip), ``available``, ``mean`` (over those in use), ``unit``,
-    ``confidence`` of the limit, ``worst`` (where), ``lower_bound``: ceil(least sum / limit) cores, each source counted on one core.
+    Keys: ``name``, ``scope`` (core | chip | machine), ``used`` (worst core or chip), ``available``, ``mean`` (over the cores that use any
+    of it, or the chips in use), ``unit``, ``confidence`` of the limit, ``worst`` (where), ``lower_bound``: ceil(least sum / limit) cores,
+    each source counted on one core. "cores of a chip" is about the chip that is fullest in relation to its own usable cores.
     """
     rows: list[dict[str, object]] = []
     inside = np.flatnonzero(~partition.external)
@@ -45,6 +46,7 @@ def measure_usage(
         rows.append(
             _row(resource.name, "core", used, resource.limit, resource.unit, resource.confidence)
             | {
+                "mean": float(used[used > 0].mean()) if (used > 0).any() else 0.0,
                 "worst": place_name(int(inside[np.argmax(used)])) if len(used) else "",
                 "lower_bound": math.ceil(own / resource.limit) if resource.limit > 0 else None,
             }
@@ -66,16 +68,15 @@ def measure_usage(
         )
     taken = np.bincount(at, placement.width[inside].astype(np.float64), len(chips)).astype(np.float64)
     confidence = machine.quantity("chip.cores").confidence
+    usable = np.array([len(machine.topology.usable_cores(int(chip))) for chip in chips], np.float64)  # chips differ
+    fullest = int(np.argmax(taken / usable)) if len(chips) else None
     rows.append(
-        _row(
-            "cores of a chip",
-            "chip",
-            taken,
-            float(np.diff([machine.topology.n_reserved, machine.topology.n_cores], axis=0).max()),
-            "core",
-            confidence,
-        )
-        | {"worst": _chip(machine, chips, taken)}
+        _row("cores of a chip", "chip", taken, None, "core", confidence)
+        | {
+            "used": 0.0 if fullest is None else float(taken[fullest]),
+            "available": float(usable[fullest]) if fullest is not None else _most_usable(machine),
+            "worst": "" if fullest is None else _chip(machine, chips[fullest : fullest + 1], taken[fullest : fullest + 1]),
+        }
     )
     rows.append(_row("cores", "machine", np.array([taken.sum()]), float(machine.n_cores), "core", confidence))
     rows.append(_row("chips", "machine", np.array([float(len(chips))]), float(machine.n_chips), "chip", confidence))
@@ -91,6 +92,10 @@ def measure_usage(
             _row("stray deliveries", "machine", np.array([float(stray_deliveries(problem, partition, routes))]), None, "packet", "measured")
         )
     return tuple(rows)
+
+
+def _most_usable(machine: Machine) -> float:
+    return float(max(len(machine.topology.usable_cores(chip)) for chip in machine.topology.chips.tolist()))
 
 
 def stray_deliveries(problem: MappingProblem, partition: Partition, routes: Routes) -> int:

@@ -35,7 +35,8 @@ def test_usage_equals_sums_over_sets(problem: Factory, machine: Factory, oracle:
         row, parts = rows[limited.name], used[limited.name]
         # Sums of whole numbers: exact. Means are quotients: 1e-12 relative.
         assert (row["scope"], row["used"], row["available"]) == ("core", max(parts.values()), limited.limit)
-        assert row["mean"] == pytest.approx(sum(parts.values()) / len(parts), rel=1e-12)
+        some = [amount for amount in parts.values() if amount or limited in network.set_resources]
+        assert row["mean"] == pytest.approx(sum(some) / max(len(some), 1), rel=1e-12)
         worst = {f"chip {made.topology.position(chip)} core {core}" for p, (first, *_) in cores.items() for chip, core in [first]
                  if parts[p] == row["used"]}  # fmt: skip
         assert row["worst"] in worst
@@ -73,6 +74,29 @@ def test_the_lower_bound_is_one(problem: Factory, machine: Factory, seed: int, n
     assert bounds["neurons"] == -(-50 // neurons)
     alone = map_network(problem(sizes=(50,), external=(False,), density=0.0, neurons=neurons), machine())
     assert alone.usage[0]["lower_bound"] == alone.partition.n_parts
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dead=st.frozensets(st.tuples(st.integers(0, 15), st.integers(1, 5)), max_size=40),
+    neurons=st.sampled_from([2, 5]),
+)
+def test_cores_of_a_chip_are_the_chips_own(
+    problem: Factory, machine: Factory, oracle: Any, seed: int, dead: frozenset[tuple[int, int]], neurons: int
+) -> None:
+    """Chips with dead cores have fewer: the row is about the chip that is fullest in relation to what it has."""
+    made = machine(dead_cores=dead)
+    mapping = map_network(problem(seed=seed, sizes=(10, 40), density=0.05, neurons=neurons), made)
+    usable = {chip: {core for core in range(1, 6) if (chip, core) not in dead} for chip in range(16)}
+    taken: dict[int, set[int]] = defaultdict(set)
+    for places in oracle.cores_of(mapping, made).values():
+        for chip, core in places:
+            taken[chip].add(core)
+    assert all(cores <= usable[chip] for chip, cores in taken.items())
+    row = next(r for r in mapping.usage if r["name"] == "cores of a chip")
+    fill = {f"chip {made.topology.position(chip)}": len(cores) / len(usable[chip]) for chip, cores in taken.items()}
+    assert row["used"] / row["available"] == max(fill.values()) == fill[row["worst"]]
 
 
 def test_a_network_without_cores_in_use(problem: Factory, machine: Factory) -> None:

@@ -14,9 +14,10 @@ from neurocompile.backends.spinnaker import TARGET
 from neurocompile.backends.spinnaker.lowering import resolution
 from neurocompile.ir import ALIF, LIF, RSTDP, STDP, CubaLIF, EProp, Network, Population, SpikeSource
 from neurocompile.ir.codes import CODES
-from neurocompile.ir.errors import InputError, UnsupportedError
+from neurocompile.ir.errors import DoesNotFitError, ExitCode, InputError, UnsupportedError
 from neurocompile.ir.neurons import Reset
 from neurocompile.machine import Machine, load_machine
+from neurocompile.mapping import map_network
 
 HARD: dict[str, Any] = {"v_threshold": 0.03, "reset": Reset.TO_VALUE}
 
@@ -208,9 +209,48 @@ def test_problem_counts_every_synapse(build: Callable[..., Any], spin5: Machine,
     plastic = int(np.count_nonzero(connections["in->hid"].weight >= 0))
     n_synapses = sum(len(c.pre) for c in connections.values())
     assert problem.chip_resources[0].per_neuron.sum() == 4 * n_synapses + 2 * plastic
-    neurons = problem.resources[0]
-    assert neurons.per_neuron[offsets["hid"]] == 1.0
-    assert neurons.limit / neurons.per_neuron[0] == pytest.approx(500)
+    kind = {"hid": "neurons", "in": "spike sources"}
+    limits = {r.name: r for r in problem.resources}
+    assert {name: limits[name].limit for name in kind.values()} == {"neurons": 256, "spike sources": 500}
+    for population, own in kind.items():
+        assert {name: limits[name].per_neuron[offsets[population]] for name in kind.values()} == {n: float(n == own) for n in kind.values()}
+
+
+BROKEN_MACHINES = {
+    "no local memory": (
+        {"core.dtcm": 1.0},
+        r"one neuron of population '\w+' needs \d+ byte of local memory beside 33792 byte .* a core has 1 \(override\)",
+    ),
+    "buffers alone fill it": ({"core.ring_buffer_bits": 17.0}, r"beside 263168 byte of ring buffers .* a core has 65536 \("),
+    "a row shorter than one neuron needs": ({"core.row_synapses": 0.0}, r"alone needs 2 share of a core of synaptic rows"),
+    "fewer delay slots than receptors": ({"core.ring_buffer_bits": 0.0}, r"alone needs 2 share of a core of delay slots"),
+    "no neurons": ({"core.neurons": 0.0}, r"alone needs 1 neuron of neurons; a core has 0 \(override\)"),
+    "no sources": ({"core.neurons_source": 0.5}, r"alone needs 1 source of spike sources; a core has 0\.5 \(override\)"),
+    "no memory on the chip": ({"chip.sdram": 0.0}, r"of SDRAM; a chip has 0 \(override\)"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_MACHINES)
+@pytest.mark.parametrize("rule", [None, STDP(weight_bounds=(0.0, 0.2)), RSTDP(reward="rew", weight_bounds=(0.0, 0.2))])
+def test_a_core_too_small_for_one_neuron(
+    build: Callable[..., Any], spin5: Machine, approximate: BuildOptions, case: str, rule: STDP | None
+) -> None:
+    """NC401, exit 4, whatever number makes it so; no cost is ever negative."""
+    overrides, says = BROKEN_MACHINES[case]
+    network, connections = build(rule=rule, mean=0.1)
+    machine = spin5.with_overrides(overrides)
+
+    def compile_it() -> None:
+        problem = TARGET.lower(network, connections, machine, approximate).problem
+        assert problem is not None
+        assert all((r.per_neuron >= 0).all() and r.limit >= 0 for r in (*problem.resources, *problem.chip_resources))
+        map_network(problem, machine, seed=1)
+
+    with pytest.raises(DoesNotFitError, match=says) as error:
+        compile_it()
+    assert error.value.exit_code == ExitCode.DOES_NOT_FIT
+    assert {d.code for d in error.value.diagnostics} == {"NC401"}
+    assert all(d.help for d in error.value.diagnostics)
 
 
 def test_faster_sources_need_more_synapse_cores(build: Callable[..., Any], spin5: Machine) -> None:

@@ -433,6 +433,13 @@ CODES: dict[str, CodeInfo] = {
         "The neurons that send packets need more routing keys than the machine's packets can hold.",
         ExitCode.DOES_NOT_FIT,
     ),
+    "NC410": CodeInfo(
+        "simulation does not fit into memory",
+        "Synapses, neurons, recordings and outputs would need more memory than is available (the machine's free memory, the limit of the "
+        "control group or of `ulimit -v`), or more steps than the engine counts. The message has the items, largest first. Single "
+        "precision halves the state of plastic synapses; without --save nothing that grows with the steps is held.",
+        ExitCode.DOES_NOT_FIT,
+    ),
     # --- NC5xx: SDK or hardware missing -----------------------------------------------------------------------------------
     "NC501": CodeInfo(
         "SDK missing",
@@ -516,16 +523,18 @@ CODES: dict[str, CodeInfo] = {
         "A file of the build is missing or differs from its digest in manifest.json, so results could not be traced to their inputs; or an "
         "option contradicts what the build has fixed. Build again from the description.",
     ),
-    "NC710": CodeInfo("no checkpoint", "`--resume` found no checkpoint.npz in the folder of the training."),
+    "NC710": CodeInfo("no checkpoint", "`--resume` found no checkpoint: the file of `simulate`, checkpoint.npz in the folder of `train`."),
     "NC711": CodeInfo(
-        "checkpoint of another training",
-        "A checkpoint continues only the training that it was written by: same description, seed, data and limits. Only the number of "
-        "epochs may grow.",
+        "checkpoint of another run",
+        "A checkpoint continues only the run that it was written by: same description, seed, weights, data or inputs, and options. Only "
+        "the number of epochs or steps may grow.",
     ),
-    "NC712": CodeInfo("damaged checkpoint", "checkpoint.npz cannot be read, or another version wrote it. Begin anew in another folder."),
+    "NC712": CodeInfo(
+        "damaged checkpoint", "The checkpoint cannot be read, lacks a part, or another version wrote it. Begin anew in another place."
+    ),
     "NC713": CodeInfo(
-        "folder holds a training",
-        "A new training would overwrite the results in this folder. Go on with --resume, or choose another folder.",
+        "holds a run already",
+        "A new run would overwrite the results or the checkpoint at this place. Go on with --resume, or choose another place.",
     ),
     # --- NC9xx: internal --------------------------------------------------------------------------------------------------
     "NC901": CodeInfo(

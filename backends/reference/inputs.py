@@ -8,6 +8,7 @@ import numpy as np
 
 from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.ir import Network, SpikeSource
+from neurocompile.ir._types import Int32Array, IntArray
 from neurocompile.ir.errors import InputError, did_you_mean
 from neurocompile.ir.signals import Signal, Spikes
 
@@ -29,13 +30,7 @@ def gather_inputs(network: Network, spikes: Mapping[str, Spikes], signals: Mappi
             )
         low, high = np.searchsorted(given.step, [first, first + n_steps])
         step, neuron = given.step[low:high], given.neuron[low:high].astype(np.int64)
-        twice = np.flatnonzero((np.diff(step) == 0) & (np.diff(neuron) == 0))
-        if twice.size:
-            raise InputError.of(
-                "NC237",
-                f"neuron {int(neuron[twice[0]])} of '{name}' spikes twice in step {int(step[twice[0]])}",
-                help="a neuron spikes at most once a step: merge the events, or choose a smaller dt",
-            )
+        check_once(name, step, neuron)
         steps.append(step - first)
         neurons.append(neuron + network.offsets[name])
     step, neuron = np.concatenate(steps), np.concatenate(neurons)
@@ -46,6 +41,17 @@ def gather_inputs(network: Network, spikes: Mapping[str, Spikes], signals: Mappi
         for p in network.populations
     ]
     return t.Inputs(np.array(mode, np.uint8), pointer, neuron[order].astype(np.int32), *_signals(network, signals, n_steps))
+
+
+def check_once(name: str, step: IntArray, neuron: IntArray | Int32Array) -> None:
+    """Raise InputError NC237 if a neuron of a source spikes twice in a step (spikes sorted as in :class:`Spikes`)."""
+    twice = np.flatnonzero((np.diff(step) == 0) & (np.diff(neuron) == 0))
+    if twice.size:
+        raise InputError.of(
+            "NC237",
+            f"neuron {int(neuron[twice[0]])} of '{name}' spikes twice in step {int(step[twice[0]])}",
+            help="a neuron spikes at most once a step: merge the events, or choose a smaller dt",
+        )
 
 
 def _signals(network: Network, signals: Mapping[str, Signal], n_steps: int) -> tuple[t.F8, t.F8]:

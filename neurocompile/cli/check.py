@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from neurocompile.cli.common import Output, common_options, connect, network_argument, network_options, open_network, table
 from neurocompile.ir import Network
-from neurocompile.ir.realise import Connections
 
 
-def network_numbers(network: Network, connections: dict[str, Connections]) -> dict[str, int]:
-    """Return n_neurons, n_synapses and n_plastic_synapses."""
+def network_numbers(network: Network, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return n_neurons, n_synapses and n_plastic_synapses; ``sizes``: synapses of each projection."""
     plastic = {p.name for p in network.synaptic_projections if p.learning is not None}
-    sizes = {name: len(c.pre) for name, c in connections.items()}
     return {
         "n_neurons": network.n_neurons,
         "n_synapses": sum(sizes.values()),
@@ -43,7 +42,7 @@ def check(net: Path, dt: str | None, seed: int | None, output: Output) -> None:
             {"name": q.name, "pre": q.pre, "post": q.post, "n_synapses": len(c.pre), "delay_steps": list(delays), "learning": q.learning}
         )
         projections.add_row(q.name, str(len(c.pre)), "..".join(str(d) for d in sorted(set(delays))), q.learning or "-")
-    numbers = network_numbers(network, connections)
+    numbers = network_numbers(network, {name: len(c) for name, c in connections.items()})
     payload = {
         "name": network.name,
         "dt": network.dt,

@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 import resource
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
 
-from neurocompile.backends.reference import Recording, RecordOptions, Simulator
+import neurocompile
+from neurocompile.backends.reference import RecordOptions, Simulator
+from neurocompile.backends.reference.engine import Choice
+from neurocompile.backends.reference.engine_anchored import LOST_DIGITS
+from neurocompile.backends.reference.simulator import ALGORITHMS, choose
+from neurocompile.cli import INTERRUPTED
 from neurocompile.cli.check import network_numbers
 from neurocompile.cli.common import Output, common_options, connect, named_files, network_argument, network_options, open_network, table
-from neurocompile.ir.errors import InputError
-from neurocompile.ir.npz import AnyArray, save_npz
-from neurocompile.ir.realise import Connections
+from neurocompile.ir import Network
+from neurocompile.ir.errors import DoesNotFitError, InputError
+from neurocompile.ir.npz import AnyArray, stream_npz
+from neurocompile.ir.realise import Connections, realise
 from neurocompile.ir.signals import Signal, Spikes
+from neurocompile.simulation import memory
+from neurocompile.simulation.checkpoint import CheckpointFile
+from neurocompile.simulation.run import RECORDABLE, Plan, Run
+from neurocompile.tasks.checkpoint import arrays_digest, connections_digest, network_digest
+from neurocompile.tasks.progress import interruptible, track
 
-RECORDABLE = ("membrane", "adaptation", "surrogate", "learning_signal", "traces", "weights")
 
-
-def result_arrays(recording: Recording, simulator: Simulator, connections: dict[str, Connections]) -> dict[str, AnyArray]:
-    """Return the arrays of out.npz: ``weight:``, ``pre:``, ``post:`` per projection, ``spike_step:``, ``spike_neuron:`` per population,
-    ``output:`` per readout, and what else was recorded."""
-    arrays: dict[str, AnyArray] = {}
-    weights = simulator.weights()
-    for name, c in connections.items():
-        arrays[f"weight:{name}"], arrays[f"pre:{name}"], arrays[f"post:{name}"] = weights[name], c.pre, c.post
-    for name, spikes in recording.spikes.items():
-        arrays[f"spike_step:{name}"], arrays[f"spike_neuron:{name}"] = spikes.step, spikes.neuron
-    for name, values in recording.outputs.items():
-        arrays[f"output:{name}"] = values
-    for kind in RECORDABLE:
-        recorded: dict[str, Any] = getattr(recording, kind)
-        for name, values in recorded.items():
-            for key, array in values.items() if isinstance(values, dict) else [("", values)]:
-                # final weights have the plain key; snapshots of weights are a history
-                arrays[f"{'weights_history' if kind == 'weights' else kind}:{name}" + (f":{key}" if key else "")] = np.asarray(array)
-    if len(recording.snapshot_steps):
-        arrays["snapshot_step"] = recording.snapshot_steps
-    return arrays
+def result_arrays(run: Run, simulator: Simulator, connections: Mapping[str, Connections] | None) -> Iterator[tuple[str, AnyArray]]:
+    """Yield the arrays of out.npz: ``weight:``, ``pre:``, ``post:`` per projection, ``spike_step:``, ``spike_neuron:`` per population,
+    ``output:`` per readout, and what else was recorded. Synapses that are not at hand are realised, one projection at a time."""
+    for projection in simulator.network.synaptic_projections:
+        name = projection.name
+        yield f"weight:{name}", simulator.weight(name)
+        ends = realise(simulator.network, projection) if connections is None else connections[name]
+        yield f"pre:{name}", ends.pre
+        yield f"post:{name}", ends.post
+        del ends
+    yield from run.arrays()
 
 
 def _record_options(values: tuple[str, ...], every: int, populations: set[str], projections: set[str]) -> RecordOptions:
@@ -56,6 +57,39 @@ def _record_options(values: tuple[str, ...], every: int, populations: set[str], 
     return RecordOptions(every=every, **chosen)  # type: ignore[arg-type]
 
 
+def _check_memory(network: Network, choice: Choice, plan: Plan, *, precision: str, threads: int, given: bool) -> None:
+    """Raise DoesNotFitError NC410 before anything large is allocated."""
+    later = memory.recording_needs(network, plan.record, plan.n_steps, kept=plan.kept)
+    if plan.kept:
+        later += memory.saving_needs(network, given=given)
+
+    def needs(precision: str) -> list[memory.Need]:
+        return memory.network_needs(network, algorithm=choice.algorithm, precision=precision, threads=threads, given=given)
+
+    def total(needed: list[memory.Need]) -> float:
+        return sum(x.n_bytes for x in needed)
+
+    now = needs(precision)
+    ways_out = {}
+    if choice.algorithm == "anchored" and precision == "float64":
+        ways_out["--precision float32"] = total(needs("float32") + later)
+    if plan.kept:
+        ways_out["no --save"] = total(now)
+    memory.check_fits(f"simulating '{network.name}' ({choice.algorithm}, {precision})", now + later, ways_out=ways_out)
+
+
+def _identity(network: Network, given: Mapping[str, Connections] | None, plan: Plan, options: Mapping[str, str]) -> dict[str, str]:
+    """Return what the state and the recordings of a run depend on, in words and digests."""
+    found = {"the description": network_digest(network.with_seed(0)), "the seed": str(network.seed), **options}
+    if given is not None:
+        found["the weights"] = connections_digest(given)
+    for name, spikes in plan.spikes.items():
+        found[f"the input of '{name}'"] = arrays_digest({"neuron": spikes.neuron, "step": spikes.step})
+    for name, signal in plan.signals.items():
+        found[f"the signal of '{name}'"] = arrays_digest({"target": signal.target, "window": signal.window})
+    return found
+
+
 @click.command()
 @network_argument
 @click.option("--steps", required=True, type=click.IntRange(1), help="Update steps 0 .. N-1.")
@@ -67,6 +101,14 @@ def _record_options(values: tuple[str, ...], every: int, populations: set[str], 
 @click.option("--no-learn", is_flag=True, help="Keep all weights as they are.")
 @click.option("--record-every", type=click.IntRange(1), default=1, show_default=True, help="Steps between recorded traces and weights.")
 @click.option("--flush", is_flag=True, help="Apply gradients that wait for their source's next spike at the end.")
+@click.option("--algorithm", type=click.Choice(ALGORITHMS), default="auto", show_default=True, help="How e-prop is computed.")
+@click.option(
+    "--precision", type=click.Choice(list(LOST_DIGITS)), default="float64", show_default=True, help="Of plastic synapses (anchored)."
+)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads (anchored); results do not depend on them.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Write checkpoints to this file (and FILE.part...).")
+@click.option("--checkpoint-every", type=click.IntRange(1), metavar="STEPS", help="Default: every 30 s.")
+@click.option("--resume", is_flag=True, help="Go on from --checkpoint, bit-identically.")
 @network_options
 @common_options
 def simulate(
@@ -80,52 +122,127 @@ def simulate(
     record_every: int,
     no_learn: bool,
     flush: bool,
+    algorithm: str,
+    precision: str,
+    threads: int,
+    checkpoint: Path | None,
+    checkpoint_every: int | None,
+    resume: bool,
     dt: str | None,
     seed: int | None,
     output: Output,
-) -> None:
-    """Run NET in the reference engine (float64).
+) -> int:
+    """Run NET in the reference engine.
 
     A spike at step s reaches a target behind delay d in update step s+d. Row t of a signal is compared with the readout in update step
     t. A weight changes when its source spikes, and the spike travels with the new weight.
+
+    With --checkpoint, Ctrl-C writes a checkpoint and ends with exit code 130; --resume goes on from it.
     """
+    if checkpoint is None and (resume or checkpoint_every is not None):
+        raise InputError.of("NC160", f"{'--resume' if resume else '--checkpoint-every'} has no effect without --checkpoint")
     opened = open_network(net, dt=dt, seed=seed, output=output)
     network = opened.network
     sources = {p.name: p.size for p in network.spike_sources}
     readouts = {p.name: p.size for p in network.readouts}
-    spikes = {name: Spikes.load(file, size=sources[name]) for name, file in named_files(inputs, "--input", sources).items()}
-    targets = {name: Signal.load(file, size=readouts[name]) for name, file in named_files(signals, "--signal", readouts).items()}
-    options = _record_options(record, record_every, {p.name for p in network.populations}, {p.name for p in network.synaptic_projections})
+    memory.check_steps(steps, sum(readouts.values()))
+    files, signal_files = named_files(inputs, "--input", sources), named_files(signals, "--signal", readouts)
+    memory.check_fits("reading the inputs", memory.file_needs([*files.values(), *signal_files.values()]))
+    plan = Plan(
+        n_steps=steps,
+        spikes={name: Spikes.load(file, size=sources[name]) for name, file in files.items()},
+        signals={name: Signal.load(file, size=readouts[name]) for name, file in signal_files.items()},
+        learn=not no_learn,
+        record=_record_options(record, record_every, {p.name for p in network.populations}, {p.name for p in network.synaptic_projections}),
+        kept=save is not None,
+    )
     if record and save is None:
         raise InputError.of("NC160", "--record has no effect without --save")
-    connections = dict(connect(opened, weights))
-    simulator = Simulator(network, connections)
-    recording = simulator.run(steps, spikes=spikes, signals=targets, learn=not no_learn, record=options)
-    if flush:
-        simulator.flush()
-    if save is not None:
-        save_npz(save, result_arrays(recording, simulator, connections))
-    n_spikes = {p.name: int(recording.n_spikes.get(p.name, 0)) for p in network.populations if p.model.spikes}
+    choice = choose(network, algorithm, precision, threads)
+    given = weights is not None or opened.connections is not None
+    _check_memory(network, choice, plan, precision=precision, threads=threads, given=given)
+    file = None if checkpoint is None else CheckpointFile(checkpoint)
+    try:
+        with track(None if output.verbosity >= 0 else False) as bar:
+            connections = connect(opened, weights) if given else None
+            identity = {}
+            if file is not None:
+                options = {
+                    "--no-learn": "on" if no_learn else "off",
+                    "--record": " ".join(record) or "nothing",
+                    "--record-every": str(record_every),
+                    "the algorithm": choice.algorithm,
+                    "--precision": precision,
+                    "--threads": str(threads),
+                    "the version": neurocompile.__version__,
+                }
+                identity = _identity(network, connections, plan, options)
+            meta = None
+            if file is not None and resume:
+                meta = file.read(identity)
+                if meta.step > steps:
+                    raise InputError.of(
+                        "NC711",
+                        f"the checkpoint is at step {meta.step}, behind --steps {steps}",
+                        file=str(checkpoint),
+                        help=f"--steps {meta.step} or more",
+                    )
+            elif file is not None:
+                file.begin()
+            began = time.perf_counter()
+            simulator = Simulator(network, connections, algorithm=algorithm, precision=precision, threads=threads, progress=bar.update)
+            build_s = time.perf_counter() - began - simulator.compile_s
+            run = Run(simulator, plan, file, identity)
+            if meta is not None:
+                run.resume(meta)
+            with interruptible() if file is not None else nullcontext(lambda: False) as stopped:
+                finished = run.go(checkpoint_every, stopped, bar)
+        if finished and flush:
+            simulator.flush()
+        if finished and save is not None:
+            stream_npz(save, result_arrays(run, simulator, connections))
+    except MemoryError as error:
+        raise DoesNotFitError.of(
+            "NC410",
+            f"simulating '{network.name}' needs more memory than there is: {error}",
+            help="make the network smaller, or record less",
+        ) from None
+    n_spikes = {p.name: run.n_spikes.get(p.name, 0) for p in network.populations if p.model.spikes}
+    n_bytes = simulator.bytes_per_plastic_synapse()
     payload = {
         "name": network.name,
         "steps": steps,
+        "steps_done": run.step,
+        "interrupted": not finished,
         "learning": not no_learn,
         "seed": network.seed,
-        **network_numbers(network, connections),
+        **network_numbers(network, simulator.n_synapses),
         "n_spikes": n_spikes,
-        "n_synaptic_events": int(recording.n_synaptic_events),
-        "wall_s": recording.wall_s,
+        "n_synaptic_events": simulator.n_synaptic_events,
+        "algorithm": simulator.algorithm,
+        "algorithm_reason": simulator.reason,
+        "precision": precision,
+        "threads": threads,
+        "bytes_per_plastic_synapse": n_bytes,
+        "wall_s": run.wall_s,
         "compile_s": simulator.compile_s,
+        "build_s": build_s,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0,
-        "save": None if save is None else str(save),
+        "save": str(save) if save is not None and finished else None,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
     }
-    rows = table(f"{network.name}: {steps} steps of {network.dt * 1e3:g} ms", "population", "spikes", "Hz per neuron")
+    rows = table(f"{network.name}: {run.step} steps of {network.dt * 1e3:g} ms", "population", "spikes", "Hz per neuron")
     for name, count in n_spikes.items():
-        rows.add_row(name, str(count), f"{count / (network.population(name).size * steps * network.dt):.2f}")
-    output.result(
-        "simulate",
-        payload,
-        rows,
-        f"{recording.n_synaptic_events} synaptic events in {recording.wall_s:.3f} s of stepping ({simulator.compile_s:.1f} s of compiling)",
-        *([f"wrote {save}"] if save is not None else []),
-    )
+        rows.add_row(name, str(count), f"{count / (network.population(name).size * max(run.step, 1) * network.dt):.2f}")
+    lines = [
+        f"{simulator.algorithm} algorithm ({simulator.reason}), {precision}, {threads} thread{'s' if threads > 1 else ''}"
+        + (f", {n_bytes:.1f} bytes a plastic synapse" if n_bytes else ""),
+        f"{simulator.n_synaptic_events} synaptic events in {run.wall_s:.3f} s of stepping "
+        f"({build_s:.1f} s of building, {simulator.compile_s:.1f} s of compiling)",
+    ]
+    if finished and save is not None:
+        lines.append(f"wrote {save}")
+    if not finished:
+        lines.append(f"interrupted after {run.step} of {steps} steps; run the same command with --resume to go on from {checkpoint}")
+    output.result("simulate", payload, rows, *lines)
+    return 0 if finished else INTERRUPTED

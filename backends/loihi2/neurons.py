@@ -30,6 +30,8 @@ from neurocompile.ir.neurons import decay, expand
 
 _HEADROOM = 4.0
 """Room above the threshold and below rest for the membrane of a spiking neuron (the state saturates beyond)."""
+_NEGLIGIBLE = 1e-30
+"""Weights and biases below this many membrane units are nothing: no scale is chosen for them."""
 
 
 @dataclass(kw_only=True)
@@ -82,13 +84,17 @@ def choose_scale(population: Population, load: Load, dt: float) -> tuple[float, 
     worst = worst + bias
     if isinstance(model, LeakyReadout):  # nothing resets it: input of every step adds up
         worst = worst / np.maximum(1.0 - decay(model.tau_mem, dt, model.integration, n), 1.0 / DECAY_UNITY)
-    bias_limit = (BIAS_MANTISSA_MAX << BIAS_EXPONENT_MAX) / bias.max() if bias.any() else np.inf
+    bias_limit = (BIAS_MANTISSA_MAX << BIAS_EXPONENT_MAX) / bias.max() if bias.max() > _NEGLIGIBLE else np.inf
     top, most = float(level.max()), float(worst.max())
+    start = float(np.abs(leak - (leak[0] if np.ptp(leak) == 0 else 0.0)).max())  # u and v of the first step
+    if isinstance(model, CubaLIF | LeakyReadout):
+        start = max(start, float(np.abs(expand(model.i_init, n)).max()))
+    start_limit = STATE_MAX / start if start > _NEGLIGIBLE else np.inf
     largest = load.largest
-    if largest <= 0.0:
+    if largest <= _NEGLIGIBLE:
         reference = max(top, most)
-        return min((STATE_MAX / (_HEADROOM * reference)) if reference > 0 else 2.0**16, bias_limit), False
-    limit = STATE_MAX / (_HEADROOM * top) if top > 0 else np.inf
+        return min((STATE_MAX / (_HEADROOM * reference)) if reference > _NEGLIGIBLE else 2.0**16, bias_limit, start_limit), False
+    limit = min(STATE_MAX / (_HEADROOM * top) if top > _NEGLIGIBLE else np.inf, start_limit)
     full = [WEIGHT_FULL * 2.0 ** (ALIGN_SHIFT + exponent) / largest for exponent in range(WEIGHT_EXPONENT_MAX + 1)]
     limit = min(limit, max(bias_limit, full[0] / 16.0))  # a large bias costs at most 4 bits of the weights
     safe = [scale for scale in full if scale <= limit and scale * most <= STATE_MAX]

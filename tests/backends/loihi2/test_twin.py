@@ -98,13 +98,13 @@ def neuron_models(draw: Any, n: int = 3) -> Any:
     """Any neuron, with scalar or per-neuron parameters."""
 
     def value(low: float, high: float) -> Any:
-        one = st.floats(low, high, allow_subnormal=False)
+        one = st.floats(low, high)
         return draw(st.one_of(one, st.lists(one, min_size=n, max_size=n).map(np.array)))
 
     kind = draw(st.sampled_from(["lif", "plain", "cuba", "alif", "readout"]))
     common = {"tau_mem": value(2e-3, 0.2), "v_leak": value(-0.2, 0.0), "bias": value(-0.02, 0.05)}
     if kind == "readout":
-        return LeakyReadout(**common, tau_syn=draw(st.sampled_from([0.0, 0.005])))
+        return LeakyReadout(**common, tau_syn=draw(st.sampled_from([0.0, 0.005])), i_init=draw(st.sampled_from([0.0, -5.0])))
     common |= {"v_threshold": value(0.2, 1.5)}
     if kind == "plain":  # Lava's own LIF, if the parameters allow it
         return LIF(tau_mem=0.01, v_threshold=common["v_threshold"], reset=Reset.TO_VALUE, bias=common["bias"])
@@ -119,7 +119,10 @@ def neuron_models(draw: Any, n: int = 3) -> Any:
 
 @st.composite
 def networks(draw: Any) -> Network:
-    """A source and two populations of three, with recurrence, delays up to 63 and several synapses between the same two neurons."""
+    """A source and two populations of three, with recurrence, delays up to 63 and several synapses between the same two neurons.
+
+    The first weight of a projection is at least 0.01: where all are far below the bias, 13-bit biases do not suffice (NC310).
+    """
 
     def synapses() -> Explicit:
         m = draw(st.integers(1, 12))
@@ -127,7 +130,7 @@ def networks(draw: Any) -> Network:
         return Explicit(
             pre=column(st.integers(0, 2)),
             post=column(st.integers(0, 2)),
-            weight=column(st.floats(-1.0, 1.5, allow_subnormal=False)),
+            weight=[draw(st.floats(0.01, 1.5)), *column(st.one_of(st.floats(-1.0, 1.5), st.sampled_from([0.0, 1e-4, -1e-6, 1e-300])))[1:]],
             delay=column(st.one_of(st.integers(1, 4), st.just(63))),
         )
 

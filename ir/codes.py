@@ -324,6 +324,11 @@ CODES: dict[str, CodeInfo] = {
         "The eligibility of reward-modulated STDP is an unsigned number on SpiNNaker. With --allow-approximation post-before-pre pairs "
         "only take away what pre-before-post pairs brought.",
     ),
+    "NC342": CodeInfo(
+        "NEST: delay of a plastic synapse",
+        "NEST's e-prop synapses have a delay of exactly one step; the reference engine lets a spike travel longer before it reaches a "
+        "plastic synapse.",
+    ),
     "NC310": CodeInfo(
         "neuron parameter outside Loihi's registers",
         "A threshold lies at or below rest, or a bias exceeds a 13-bit mantissa with a 3-bit exponent. The message has the numbers.",

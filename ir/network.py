@@ -394,18 +394,6 @@ def _verify_plastic(
                 help="use lif, alif, or a leaky_readout without tau_syn",
                 field=(*place, "learning"),
             )
-        delay, explicit = projection.delay, projection.connect.delay if isinstance(projection.connect, Explicit) else None
-        if explicit is not None:
-            single = bool(np.all(explicit == 1))
-        else:
-            single = isinstance(delay, Constant | Uniform | Values) and _delay_range(delay) == (1.0, 1.0)
-        if not single:
-            yield Diagnostic(
-                code="NC209",
-                message=f"projection '{name}': plastic e-prop synapses have a delay of one step ({network.dt * 1e3:g} ms)",
-                help="set delay to dt, or leave out 'learning'",
-                field=(*place, "delay"),
-            )
         if network.task is None:
             yield Diagnostic(
                 code="NC210",

@@ -129,6 +129,14 @@ def _rules(network: Network, projections: list[Projection], found: Findings) -> 
 
 
 def _check_delay(projection: Projection, connections: Connections, found: Findings) -> None:
+    if projection.learning is not None and connections.delay.size and int(connections.delay.max()) > 1:
+        bad = int(np.argmax(connections.delay))
+        found.error(
+            "NC311",
+            f"projection '{projection.name}' learns and its synapse {bad} has a delay of {int(connections.delay[bad])} steps; a learning "
+            "connection of Lava delivers in the next step (lava issue 752)",
+            "use a delay of one step, or leave out 'learning'",
+        )
     if connections.delay.size and int(connections.delay.max()) > DELAY_MAX_STEPS:
         bad = int(np.argmax(connections.delay))
         found.error(

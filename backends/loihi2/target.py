@@ -55,7 +55,7 @@ class Loihi2Target:
             "cuba_lif": "yes",
             "leaky_readout": "yes (emitted process)",
             "reset": "subtract, to_value",
-            "delays": "1 .. 63 steps, static projections",
+            "delays": "1 .. 63 steps on static projections, 1 on plastic ones",
             "weights": "8 bits, one exponent a projection",
             "eprop": "three-factor rule with the tag as eligibility; weights change in every step",
             "eprop, alif": "approximation: eligibility without adaptation",

@@ -120,7 +120,16 @@ def _weights(network: Network, connections: Mapping[str, Connections], eprop: Ma
     errors: list[Diagnostic] = []
     pairs: dict[tuple[str, str], list[IntArray]] = {}
     for name, rule in eprop.items():
-        weight, (low, high) = connections[name].weight, rule.weight_bounds
+        weight, (low, high), delay = connections[name].weight, rule.weight_bounds, connections[name].delay
+        if delay.size and int(delay.max()) > 1:
+            errors.append(
+                Diagnostic(
+                    code="NC342",
+                    message=f"projection '{name}' learns by e-prop and its synapse {int(delay.argmax())} has a delay of {int(delay.max())} "
+                    "steps; NEST's e-prop synapses have a delay of exactly one",
+                    help="nearest thing that works: a delay of one step; the reference engine trains longer ones",
+                )
+            )
         bad = np.flatnonzero((weight < low) | (weight > high))
         if bad.size:
             errors.append(

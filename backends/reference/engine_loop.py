@@ -94,7 +94,8 @@ class LoopEngine:
         if m == 0:
             return 0.0
         c, e = self._layout.constants, self._state.eprop
-        parts = [*c.eprop, c.sign, *(x for name, x in e._asdict().items() if name not in {"history", "rate"})]
+        of_neurons = {"history", "rate", "eprop_log", "eprop_log_count"}
+        parts = [*c.eprop, c.sign, *(x for name, x in e._asdict().items() if name not in of_neurons)]
         parts += [self._layout.placed[name].index for name in self.eprop_names]
         return float(sum(x.nbytes for x in parts)) / m
 
@@ -104,6 +105,7 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
     n_sites = layout.constants.sites.neuron.size
     m_stdp, n_rules = len(layout.weights[lay.STDP_TABLE]), layout.constants.stdp_rules.tau_c.size
     slots = int(layout.constants.stdp.delay.max(initial=0)) + 1 if m_stdp else 0
+    eprop_slots = int(layout.constants.eprop.delay.max(initial=1))
     neurons = t.NeuronState(
         v=lay.resting(network),
         current=lay.starting_current(network),
@@ -132,6 +134,8 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
         second_moment=np.zeros(m),
         history=np.zeros((n_sites, history, 3)),
         rate=np.zeros(n_sites),
+        eprop_log=np.zeros((eprop_slots, n), np.int32),
+        eprop_log_count=np.zeros(eprop_slots, np.int64),
     )
     stdp = t.StdpState(
         stdp_weight=layout.weights[lay.STDP_TABLE].copy(),

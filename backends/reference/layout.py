@@ -75,11 +75,9 @@ def lay_out(network: Network, connections: Mapping[str, Connections], feedback: 
         rule = None if projection.learning is None else network.rule(projection.learning)
         tables[STATIC if rule is None else EPROP if isinstance(rule, EProp) else STDP_TABLE].append(projection.name)
     placed: dict[str, Placed] = {}
-    synapses, weights = [], []
-    for table in (STATIC, EPROP):
-        csr, weight = _csr(network, connections, tables[table], table, site_of, placed)
-        synapses.append(csr)
-        weights.append(weight)
+    static, static_weight = _static(network, connections, tables[STATIC], placed)
+    eprop, eprop_weight = _eprop(network, connections, tables[EPROP], site_of, placed)
+    weights = [static_weight, eprop_weight]
     stdp, stdp_rules, weight, index = lay_out_stdp(network, connections, tables[STDP_TABLE])
     placed.update({name: Placed(table=STDP_TABLE, index=where) for name, where in index.items()})
     weights.append(weight)
@@ -90,8 +88,8 @@ def lay_out(network: Network, connections: Mapping[str, Connections], feedback: 
         sites=site_table,
         feedback=_feedback(network, connections, placed, site_of, feedback),
         readouts=readouts(network),
-        static=synapses[STATIC],
-        eprop=synapses[EPROP],
+        static=static,
+        eprop=eprop,
         stdp=stdp,
         stdp_rules=stdp_rules,
         sign=sign,
@@ -121,9 +119,6 @@ def check_connections(network: Network, connections: Mapping[str, Connections]) 
                 )
         if len(given.delay) and given.delay.min() < 1:
             raise InputError.of("NC209", f"projection '{projection.name}': delay {given.delay.min()}, must be at least 1 step")
-        learns = projection.learning is not None and isinstance(network.rule(projection.learning), EProp)
-        if learns and len(given.delay) and given.delay.max() > 1:
-            raise InputError.of("NC209", f"projection '{projection.name}': plastic e-prop synapses have a delay of one step")
 
 
 def check_weights(network: Network, placed: Mapping[str, Placed], table: int, weights: FloatArray) -> None:
@@ -290,36 +285,63 @@ def sites(network: Network) -> tuple[t.Sites, dict[tuple[str, str], int], list[s
     return t.Sites(**arrays), site_of, rules  # type: ignore[arg-type]
 
 
-def _csr(
+def _sort(
     network: Network,
     connections: Mapping[str, Connections],
-    names: list[str],
+    first: Mapping[str, int],
     table: int,
-    site_of: Mapping[tuple[str, str], int],
     placed: dict[str, Placed],
-) -> tuple[t.Synapses, FloatArray]:
-    """Sort the synapses of some projections by source; within a source they keep the projections' and the canonical order."""
+    *,
+    by_delay: bool,
+) -> tuple[IntArray, Int32Array, FloatArray, npt.NDArray[np.uint8]]:
+    """Return (source, target, weight, delay) of some projections sorted by source, with ``by_delay`` by delay first; synapses of a source
+    keep the projections' and the canonical order. first: projection -> what is added to its targets."""
     pre, post, weight, delay = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0)], [np.zeros(0, np.uint8)]
-    for name in names:
-        projection, given = network.projection(name), connections[name]
-        rule = projection.learning
-        first = site_of[projection.post, rule] if table == EPROP and rule is not None else network.offsets[projection.post]
-        pre.append(given.pre.astype(np.int64) + network.offsets[projection.pre])
-        post.append((given.post.astype(np.int64) + first).astype(np.int32))
+    for name, shift in first.items():
+        given = connections[name]
+        pre.append(given.pre.astype(np.int64) + network.offsets[network.projection(name).pre])
+        post.append((given.post.astype(np.int64) + shift).astype(np.int32))
         weight.append(given.weight.astype(np.float64))
         delay.append(given.delay.astype(np.uint8))
-    source = np.concatenate(pre)
-    order = np.argsort(source, kind="stable")
+    source, delays = np.concatenate(pre), np.concatenate(delay)
+    order = np.lexsort((source, delays)) if by_delay else np.argsort(source, kind="stable")
     position = np.empty(len(order), np.int64)
     position[order] = np.arange(len(order))
     taken = 0
-    for name in names:
+    for name in first:
         m = len(connections[name].pre)
         placed[name] = Placed(table=table, index=position[taken : taken + m])
         taken += m
+    return source[order], np.concatenate(post)[order], np.concatenate(weight)[order], delays[order]
+
+
+def _static(
+    network: Network, connections: Mapping[str, Connections], names: list[str], placed: dict[str, Placed]
+) -> tuple[t.Synapses, FloatArray]:
+    first = {name: network.offsets[network.projection(name).post] for name in names}
+    source, target, weight, delay = _sort(network, connections, first, STATIC, placed, by_delay=False)
     pointer = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=network.n_neurons))]).astype(np.int64)
-    csr = t.Synapses(pointer=pointer, target=np.concatenate(post)[order], delay=np.concatenate(delay)[order])
-    return csr, np.concatenate(weight)[order]
+    return t.Synapses(pointer=pointer, target=target, delay=delay), weight
+
+
+def _eprop(
+    network: Network,
+    connections: Mapping[str, Connections],
+    names: list[str],
+    site_of: Mapping[tuple[str, str], int],
+    placed: dict[str, Placed],
+) -> tuple[t.EpropSynapses, FloatArray]:
+    first = {}
+    for name in names:
+        projection = network.projection(name)
+        first[name] = site_of[projection.post, projection.learning or ""]
+    source, target, weight, delay = _sort(network, connections, first, EPROP, placed, by_delay=True)
+    groups = np.unique(delay).astype(np.int64)
+    pointer = np.zeros((len(groups), network.n_neurons + 1), np.int64)
+    for row, d in enumerate(groups.tolist()):
+        counts = np.bincount(source[delay == d], minlength=network.n_neurons)
+        pointer[row] = np.searchsorted(delay, d) + np.concatenate([[0], np.cumsum(counts)])
+    return t.EpropSynapses(delay=groups, pointer=pointer, target=target), weight
 
 
 def readouts(network: Network) -> t.Readouts:

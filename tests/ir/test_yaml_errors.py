@@ -102,7 +102,6 @@ CASES = {
     "zero delay": Case("weight: 0.1, delay: 1 ms}", "weight: 0.1, delay: 0}", "NC209", "0}", "larger dt"),
     "delay between steps": Case("weight: 0.1, delay: 1 ms}", "weight: 0.1, delay: 2.5 ms}", "NC118", "2.5 ms", "such as 2 ms"),
     "delay not whole steps": Case("weight: 0.1, delay: 1 ms}", "weight: 0.1, delay: 2.5}", "NC118", "2.5}", "whole steps"),
-    "plastic delay": Case("delay: 1 ms, learning", "delay: 2 ms, learning", "NC209", "2 ms", "set delay to dt"),
     "sample between steps": Case("readout: out", "readout: out, sample: 10.5 ms", "NC118", "10.5 ms", "such as 10 ms"),
     "wrong number of values": Case("weight: 0.1", "weight: {normal: [0]}", "NC202", "[0]", "write normal: [mean, std]"),
     "negative deviation": Case("weight: 0.1", "weight: {normal: [0, -1]}", "NC201", "-1]", ">= 0"),

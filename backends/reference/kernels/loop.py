@@ -42,16 +42,24 @@ def _deliver_static(table: Synapses, weight: F8, ring: F8, pending: I4, count: i
 
 
 @njit(cache=True, nogil=True)
-def _deliver_eprop(constants: Constants, state: EpropState, now: F8, pending: I4, count: int, stamp: int, learn: bool) -> int:
-    """Let the spikes of the last step arrive at plastic synapses, which change first; return how many synapses that were."""
+def _deliver_eprop(constants: Constants, state: EpropState, now: F8, pending: I4, count: int, step: int, stamp: int, learn: bool) -> int:
+    """Note the spikes of the last step and let those arrive at plastic synapses that have travelled long enough; the synapses change
+    first. Return how many synapses that were."""
     table, sites, events = constants.eprop, constants.sites, 0
-    for item in range(count):
-        first, last = table.pointer[pending[item]], table.pointer[pending[item] + 1]
-        if learn and last > first:
-            eprop.visit(table.target, sites, constants.rules, constants.sign, state, first, last, stamp, eprop.ARRIVE)
-        for synapse in range(first, last):
-            now[sites.neuron[table.target[synapse]]] += state.eprop_weight[synapse]
-        events += last - first
+    log, slots = state.eprop_log, state.eprop_log_count.size
+    pointer, target, neuron, weight = table.pointer, table.target, sites.neuron, state.eprop_weight
+    log[(step - 1) % slots, :count] = pending[:count]
+    state.eprop_log_count[(step - 1) % slots] = count
+    for group in range(table.delay.size):
+        slot = (step - table.delay[group]) % slots
+        for item in range(state.eprop_log_count[slot]):
+            source = log[slot, item]
+            first, last = pointer[group, source], pointer[group, source + 1]
+            if learn and last > first:
+                eprop.visit(target, sites, constants.rules, constants.sign, state, first, last, stamp, eprop.ARRIVE)
+            for synapse in range(first, last):
+                now[neuron[target[synapse]]] += weight[synapse]
+            events += last - first
     return events
 
 
@@ -99,7 +107,7 @@ def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_st
             eprop.visit(constants.eprop.target, sites, rules, constants.sign, state.eprop, 0, n_synapses, index, eprop.READ)
         now = ring[step % ring.shape[0]]
         clock[N_EVENTS] += _deliver_static(constants.static, state.static_weight, ring, pending, count, step)
-        clock[N_EVENTS] += _deliver_eprop(constants, state.eprop, now, pending, count, index, learn)
+        clock[N_EVENTS] += _deliver_eprop(constants, state.eprop, now, pending, count, step, index, learn)
         if has_stdp:
             clock[N_EVENTS] += stdp.deliver(
                 constants.stdp, constants.stdp_rules, constants.dt_ms * 1e-3, state.stdp, now, pending, count, step, index, learn

@@ -106,11 +106,19 @@ class Readouts(NamedTuple):
 
 
 class Synapses(NamedTuple):
-    """Targets in CSR by source neuron. pointer (N+1,), target: neuron, or site in the e-prop table (M,), delay in steps (M,)."""
+    """Static synapses in CSR by source neuron. pointer (N+1,), target neuron (M,), delay in steps (M,)."""
 
     pointer: I8
     target: I4
     delay: U1
+
+
+class EpropSynapses(NamedTuple):
+    """E-prop synapses sorted by delay, then source. delay: the different delays (G,); pointer (G, N+1) by source; target site (M,)."""
+
+    delay: I8
+    pointer: I8
+    target: I4
 
 
 class StdpSynapses(NamedTuple):
@@ -152,7 +160,7 @@ class Constants(NamedTuple):
     feedback: Feedback
     readouts: Readouts
     static: Synapses
-    eprop: Synapses
+    eprop: EpropSynapses
     stdp: StdpSynapses
     stdp_rules: StdpRules
     sign: F8  # (M_eprop,) side of 0 on which a weight stays, +1 or -1
@@ -193,6 +201,8 @@ class EpropState(NamedTuple):
     second_moment: F8
     history: F8  # (S, H, 3): psi, L (readout: error), reg
     rate: F8  # (S,) filtered firing rate, spikes per ms
+    eprop_log: I4  # (slots, N) spikes of the last steps
+    eprop_log_count: I8
 
 
 class StdpState(NamedTuple):

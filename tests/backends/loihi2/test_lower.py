@@ -163,6 +163,24 @@ def test_what_cannot_be_expressed(lower, network, code, word):
         assert all(d.help for d in error.value.diagnostics)
 
 
+def test_plastic_delay_is_refused(lower):
+    network = pair(hard(), delay=1)
+    learning = Network(
+        name="late",
+        dt=1e-3,
+        populations=(*network.populations, Population(name="out", size=1, model=LeakyReadout(tau_mem=0.02))),
+        rules=(EProp(),),
+        task=Task(readout="out"),
+        projections=(
+            Projection(pre="in", post="a", connect=AllToAll(), delay=Constant(value=2.0), learning="eprop"),
+            Projection(pre="a", post="out", connect=AllToAll(), learning="eprop"),
+        ),
+    )
+    with pytest.raises(UnsupportedError, match=r"'in->a' learns and its synapse 0 has a delay of 2 steps") as error:
+        lower(learning, allow=True)
+    assert codes(error) == {"NC311"}
+
+
 def test_stdp_is_refused(lower):
     network = pair(hard())
     plastic = Network(

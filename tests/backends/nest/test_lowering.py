@@ -273,6 +273,14 @@ def repeated(times: int, *, sign: bool = False) -> Network:
     return make_network(HIDDEN, replace(RULE, sign_constraint=sign), learning={"in": None}, more=(same,))
 
 
+def delayed() -> Network:
+    """A readout whose plastic synapses take three steps."""
+    network = make_network()
+    read = network.projection("read")
+    slow = replace(read, connect=replace(read.connect, delay=np.full(len(read.connect.pre), 3)))  # type: ignore[arg-type, union-attr]
+    return replace(network, projections=(*(p for p in network.projections if p.name != "read"), slow))
+
+
 @pytest.mark.parametrize(
     ("build", "code", "says"),
     [
@@ -292,6 +300,7 @@ def repeated(times: int, *, sign: bool = False) -> Network:
         (lambda: make_network(HIDDEN, replace(RULE, weight_bounds=(-0.5, 0.5))), "NC336", "outside the rule's weight_bounds [-0.5, 0.5]"),
         (lambda: make_network(dt=1e-3 / 3), "NC337", "dt is 0.333333 ms"),
         (lambda: make_network(dt=4e-7), "NC337", "dt is 0.0004 ms"),
+        (delayed, "NC342", "projection 'read' learns by e-prop and its synapse 0 has a delay of 3 steps"),
         (lambda: repeated(201), "NC338", "402 plastic synapses lead from one neuron to another"),
     ],
 )

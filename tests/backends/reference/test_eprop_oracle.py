@@ -17,6 +17,7 @@ from neurocompile.ir import (
     ALIF,
     LIF,
     Adam,
+    Constant,
     EProp,
     Explicit,
     ExplicitFeedback,
@@ -49,6 +50,7 @@ class Setup:
     spikes: npt.NDArray[np.bool_]  # (steps, n_in)
     signal: Signal
     b: Array | None
+    delays: dict[str, int]  # steps
 
 
 def psi_of(kind: SurrogateKind, h: float, w: float, x: Array) -> Array:
@@ -144,9 +146,9 @@ def dense(setup: Setup, flush: bool = False) -> tuple[dict[str, Array], Array, A
     psis, regs, signals, errs = (np.zeros((steps + 2, m)) for m in (n, n, n, k))
     stamps = {name: np.zeros((steps + 2, len(p.w)), bool) for name, p in plastic.items()}
     outputs, hidden = np.zeros((steps, k)), np.zeros((steps, n), bool)
-    z_in = np.zeros(setup.spikes.shape[1], bool)
+    past_in, past = np.zeros((256, setup.spikes.shape[1]), bool), np.zeros((256, n), bool)  # spikes of the last steps, the newest first
     for t in range(steps + (1 if flush else 0)):
-        pre = {"in->hidden": z_in, "hidden->hidden": z, "hidden->out": z}
+        pre = {name: (past_in if name.startswith("in") else past)[d - 1] for name, d in setup.delays.items()}
         for name, p in plastic.items():
             if t >= 2:
                 target = errs if p.readout else signals
@@ -162,8 +164,8 @@ def dense(setup: Setup, flush: bool = False) -> tuple[dict[str, Array], Array, A
             p.last[pre[name]] = t
         if t == steps:
             break
-        drive = np.where(plastic["in->hidden"].mask, plastic["in->hidden"].w, 0).T @ z_in
-        drive = drive + np.where(plastic["hidden->hidden"].mask, plastic["hidden->hidden"].w, 0).T @ z
+        into = {name: np.where(p.mask, p.w, 0).T @ pre[name] for name, p in plastic.items()}
+        drive = into["in->hidden"] + into["hidden->hidden"]
         free = r == 0
         r = np.maximum(r - 1, 0)
         moved = np.maximum(a * v + (1 - a) * hid.v_leak + hid.bias + drive, hid.v_min)
@@ -174,8 +176,9 @@ def dense(setup: Setup, flush: bool = False) -> tuple[dict[str, Array], Array, A
         new = (x >= 0) & (r == 0)
         v = np.where(new, hid.v_reset if hid.reset is Reset.TO_VALUE else v - (hid.v_threshold - hid.v_leak), v)
         r = np.where(new, refractory, r)
-        y = a_out * y + (1 - a_out) * out.v_leak + out.bias + np.where(plastic["hidden->out"].mask, plastic["hidden->out"].w, 0).T @ z
-        z, z_in = new, setup.spikes[t]
+        y = a_out * y + (1 - a_out) * out.v_leak + out.bias + into["hidden->out"]
+        z = new
+        past, past_in = np.vstack([z[None], past[:-1]]), np.vstack([setup.spikes[t][None], past_in[:-1]])
         rate = rule.kappa_reg * rate + (1 - rule.kappa_reg) * z / dt_ms
         psis[t], outputs[t], hidden[t] = psi, y, z
         if rule.regularization is not None:
@@ -189,8 +192,11 @@ def dense(setup: Setup, flush: bool = False) -> tuple[dict[str, Array], Array, A
     return {name: p.w for name, p in plastic.items()}, outputs, hidden
 
 
-def random_setup(seed: int, rule: EProp, hidden: dict[str, Any], loss: Loss, explicit: bool, steps: int = 70) -> Setup:
+def random_setup(
+    seed: int, rule: EProp, hidden: dict[str, Any], loss: Loss, explicit: bool, steps: int = 70, delays: tuple[int, int, int] = (1, 1, 1)
+) -> Setup:
     rng = np.random.default_rng(seed)
+    delay = dict(zip(("in->hidden", "hidden->hidden", "hidden->out"), delays, strict=True))
     sizes = {"in": 4, "hidden": 5, "out": 2}
     masks, weights, projections = {}, {}, []
     low, high = rule.weight_bounds
@@ -201,7 +207,7 @@ def random_setup(seed: int, rule: EProp, hidden: dict[str, Any], loss: Loss, exp
         i, j = np.nonzero(mask)
         order = rng.permutation(len(i))  # the canonical order is the list's own
         connect = Explicit(pre=i[order], post=j[order], weight=weight[i[order], j[order]])
-        projections.append(Projection(pre=pre, post=post, connect=connect, learning="eprop"))
+        projections.append(Projection(pre=pre, post=post, connect=connect, delay=Constant(value=delay[name]), learning="eprop"))
         masks[name], weights[name] = mask, weight
     b = rng.normal(0, 1, (2, 5))
     k, j = np.nonzero(np.ones_like(b))
@@ -221,7 +227,7 @@ def random_setup(seed: int, rule: EProp, hidden: dict[str, Any], loss: Loss, exp
         task=Task(readout="out", loss=loss),
     )
     signal = Signal(target=rng.uniform(0, 1, (steps, 2)), window=rng.random(steps) < 0.8)
-    return Setup(network, masks, weights, rng.random((steps, 4)) < rng.uniform(0.02, 0.4), signal, b if explicit else None)
+    return Setup(network, masks, weights, rng.random((steps, 4)) < rng.uniform(0.02, 0.4), signal, b if explicit else None, delay)
 
 
 def engine(
@@ -299,11 +305,21 @@ hiddens = st.fixed_dictionaries(
     flush=st.booleans(),
     history=st.sampled_from([8, 16, 256]),
     cut=st.integers(1, 69),
+    delays=st.one_of(st.just((1, 1, 1)), st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9))),
 )
 def test_engine_equals_definition(
-    seed: int, rule: EProp, hidden: dict[str, Any], loss: Loss, explicit: bool, flush: bool, history: int, cut: int
+    seed: int,
+    rule: EProp,
+    hidden: dict[str, Any],
+    loss: Loss,
+    explicit: bool,
+    flush: bool,
+    history: int,
+    cut: int,
+    delays: tuple[int, int, int],
 ) -> None:
-    compare(random_setup(seed, rule, hidden, loss, explicit), flush=flush, chunks=(cut,), history_steps=history)
+    setup = random_setup(seed, rule, hidden, loss, explicit, delays=delays)
+    compare(setup, flush=flush, chunks=(cut,), history_steps=history)
 
 
 def test_oracle_notices_a_difference() -> None:

@@ -101,10 +101,10 @@ class AnchoredEngine:
         s = len(constants.sites.neuron)
         columns = constants.columns
         width = 4 + sum(x >= 0 for x in columns[4:])
-        row = np.zeros((s, width))
+        row = np.full((s, width), 0.0)  # `full`, not `zeros`: NumPy asks for huge pages in the former alone
         if columns.rise >= 0:
             row[:, columns.rise] = 1.0 / constants.sites.alpha
-        trace = np.zeros((s, 6))
+        trace = np.full((s, 6), 0.0)
         trace[:, 5] = 1.0
         neurons = t.NeuronState(
             v=lay.resting(network),

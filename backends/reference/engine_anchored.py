@@ -121,6 +121,7 @@ class AnchoredEngine:
             synapse=synapse,
             row=row,
             trace=trace,
+            before=np.full((s, 4), 0.0),
             rise=np.ones(s),
             rate=np.zeros(s),
             reg=np.zeros(s),
@@ -146,7 +147,7 @@ class AnchoredEngine:
 
     def run(self, inputs: t.Inputs, probes: t.Probes, n_steps: int, learn: bool) -> tuple[Int32Array, IntArray]:
         from neurocompile.backends.reference.kernels.anchored_loop import run
-        from neurocompile.backends.reference.kernels.barrier import LINE
+        from neurocompile.backends.reference.kernels.intrinsics import LINE
 
         n_parts = len(self._layout.constants.range) - 1
         threads = min(self.threads, n_parts)
@@ -196,12 +197,16 @@ class AnchoredEngine:
         alpha, columns = c.sites.alpha[site], c.columns
         shared = c.groups.shared[group] != 0
         z = state.zbar[axon] if shared else state.synapse[index, columns.zbar].astype(np.float64)
+        late, window = state.alive[axon] == at.LATE, int(self.clock[at.BEFORE])
+        ebar_at_anchor = state.synapse[index, at.EBAR].astype(np.float64)
+        ebar_at_anchor = np.where(late, ebar_at_anchor * rule.kappa**window + z * state.before[site, at.JUMP], ebar_at_anchor)
+        z = np.where(late, z * alpha**window, z)
         zbar = z * alpha**n  # after the last index; a spike that arrived in the last step has entered
         just = (state.last[axon] == self.clock[t.LEARNING_STEP] - 1).astype(np.float64)
         if isinstance(self.network.population(projection.post).model, LeakyReadout):
             return {"zbar": (zbar - just) / alpha, "ebar": np.zeros(len(index))}
         q = state.synapse[index, columns.epsilon].astype(np.float64) if columns.epsilon >= 0 else np.zeros(len(index))
-        ebar = state.synapse[index, at.EBAR] * rule.kappa**n + z * state.trace[site, 0] + q * state.trace[site, 3]
+        ebar = ebar_at_anchor * rule.kappa**n + z * state.trace[site, 0] + q * state.trace[site, 3]
         eps = q * state.trace[site, 5] + z * state.trace[site, 2]
         rho, beta = c.sites.rho[site], c.sites.beta[site]
         r, shape = c.sites.rule[site[0]] if len(site) else 0, surrogate
@@ -228,7 +233,9 @@ class AnchoredEngine:
     def flush(self) -> None:
         from neurocompile.backends.reference.kernels import anchored
 
-        anchored.flush(self._layout.constants, self._state.learning, int(self.clock[t.LEARNING_STEP]))
+        now = int(self.clock[t.LEARNING_STEP])
+        anchored.settle(self._layout.constants, self._state.learning, self.clock, now)
+        anchored.flush(self._layout.constants, self._state.learning, now)
 
     def arrays(self) -> dict[str, AnyArray]:
         state = self._state

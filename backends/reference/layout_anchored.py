@@ -17,6 +17,7 @@ from numba import njit
 from neurocompile.backends.reference import layout as lay
 from neurocompile.backends.reference.kernels import anchored_tables as at
 from neurocompile.backends.reference.kernels import tables as t
+from neurocompile.backends.reference.kernels.anchored import AHEAD
 from neurocompile.ir import ALIF, EProp, Explicit, FixedOutDegree, LeakyReadout, Network, PerInterval, Projection, Values
 from neurocompile.ir._types import FloatArray, IntArray
 from neurocompile.ir.realise import Connections, count_synapses, expected_synapses, realise_targets
@@ -402,7 +403,7 @@ class _Table:
         self.total = sum(len(given[p.name]) if given is not None else _at_most(network, p) for p in projections)
         # Pages cost nothing until they are written, and NumPy asks for huge ones in `empty` alone: five times fewer cycles an event at
         # 100,000 neurons, where translating addresses is what takes the time.
-        self.target, self.synapse = np.empty(self.total, np.int32), np.empty((self.total, n_columns), dtype)
+        self.target, self.synapse = np.empty(self.total + AHEAD, np.int32), np.empty((self.total, n_columns), dtype)
         self.taken = 0
 
     def fill(self, bundle: _Bundle, part: int, *, keep_sign: bool) -> IntArray:
@@ -414,8 +415,8 @@ class _Table:
         counts[0] = self.taken
         pointer: IntArray = np.cumsum(counts)
         cursor = pointer[:-1].copy()
-        if pointer[-1] > len(self.target):
-            raise RuntimeError(f"{pointer[-1]} synapses, expected at most {len(self.target)}")
+        if pointer[-1] > self.total:
+            raise RuntimeError(f"{pointer[-1]} synapses, expected at most {self.total}")
         for projection, numbers, chunk in _chunks(network, self.given, bundle, self.ranges, part):
             shift = network.offsets[projection.pre] - bundle.first_source
             weight = chunk.weight.astype(np.float64, copy=False)
@@ -430,7 +431,8 @@ class _Table:
         return pointer
 
     def finish(self) -> tuple[t.I4, at.Synapses, dict[str, int]]:
-        return self.target[: self.taken], self.synapse[: self.taken], self.counts
+        self.target[self.taken : self.taken + AHEAD] = 0  # the kernels look ahead
+        return self.target[: self.taken + AHEAD], self.synapse[: self.taken], self.counts
 
 
 def _at_most(network: Network, projection: Projection) -> int:

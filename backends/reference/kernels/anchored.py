@@ -14,9 +14,10 @@ nothing needs to be corrected when index t-1 enters the gradient. zbar alone jum
 what that does to the other traces is taken back: JUMP, JUMP_REG, JUMP_EPS of the target's row. A readout's gradient reads zbar itself, so
 its JUMP takes back err(t-1) / a.
 
-Powers of 1/a and 1/k grow with n, so all synapses are moved to a new anchor from time to time (``sweep``), or sooner where adaptive
-neurons make m small. Synapses whose source has been silent for so long that their traces are below the precision are finished and not
-visited again.
+Powers of 1/a and 1/k grow with n, so synapses are moved to a new anchor from time to time (``sweep``), or sooner where adaptive neurons
+make m small. Most of them are not moved then but when their source spikes next (LATE): the coefficients of the window before are kept for
+one window, and only what no spike has touched for all of it is moved by the next sweep. Groups with more state than the plain one are moved
+at once. Synapses whose source has been silent for so long that their traces are below the precision are finished and not visited again.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ from numba import njit, uint64
 from neurocompile.backends.reference.kernels.anchored_tables import (
     ALIF,
     ANCHOR,
+    BEFORE,
+    CURRENT,
     EBAR,
     GRADIENT,
     INPUT,
     JUMP,
+    LATE,
     LIF,
     READOUT,
     SILENT_AFTER,
@@ -41,16 +45,32 @@ from neurocompile.backends.reference.kernels.anchored_tables import (
     W,
 )
 from neurocompile.backends.reference.kernels.eprop import surrogate
+from neurocompile.backends.reference.kernels.intrinsics import prefetch
 from neurocompile.backends.reference.kernels.tables import F8, I4, I8, U1, NeuronState
 
 _BLOCK = 2048
+AHEAD = 16
+"""Synapses ahead whose targets' rows are asked for: a third off the cost of an event at a million neurons. The table has so many more."""
 SMALL_RESPONSE, LARGE_RESPONSE = 0.03, 30.0
 """An adaptive neuron asks for a new anchor when |m| leaves this interval: m is what epsilon is divided by, so it costs these digits."""
 
 
 @njit(cache=True, nogil=True)
 def _row_readout(
-    begin: int, end: int, target: I4, synapse: Synapses, rows: F8, z: float, rise: float, rate: float, low: float, high: float, keep: bool
+    begin: int,
+    end: int,
+    target: I4,
+    synapse: Synapses,
+    rows: F8,
+    before: F8,
+    late: bool,
+    z_before: float,
+    z: float,
+    rise: float,
+    rate: float,
+    low: float,
+    high: float,
+    keep: bool,
 ) -> None:
     """Spike on readout synapses that share z~."""
     z_new = z + rise
@@ -63,8 +83,10 @@ def _row_readout(
             else:
                 lower = max(lower, 0.0)
         j ^= j >> 31
-        e = rows[j, E]
-        w = min(max(synapse[s, W] - rate * (synapse[s, GRADIENT] + z * e), lower), upper)
+        e, gradient = rows[j, E], float(synapse[s, GRADIENT])
+        if late:
+            gradient += z_before * before[j, E]
+        w = min(max(synapse[s, W] - rate * (gradient + z * e), lower), upper)
         synapse[s, GRADIENT] = rows[j, JUMP] - z_new * e
         synapse[s, W] = w
         rows[j, INPUT] += synapse[s, W]
@@ -72,11 +94,24 @@ def _row_readout(
 
 @njit(cache=True, nogil=True)
 def _row_plain(
-    begin: int, end: int, target: I4, synapse: Synapses, rows: F8, z: float, rise: float, rate: float, low: float, high: float, keep: bool
+    begin: int,
+    end: int,
+    target: I4,
+    synapse: Synapses,
+    rows: F8,
+    z: float,
+    rise: float,
+    rate: float,
+    low: float,
+    high: float,
+    keep: bool,
 ) -> None:
     """Spike on synapses to neurons without adaptation that share z~, kappa_reg = kappa."""
-    z_new = z + rise
+    z_new, flat = z + rise, rows.reshape(-1)
+    width = rows.shape[1]
     for s in range(begin, end):
+        ahead = target[s + AHEAD]
+        prefetch(flat, (ahead ^ (ahead >> 31)) * width)
         j = target[s]
         lower, upper = low, high
         if keep:
@@ -87,6 +122,45 @@ def _row_plain(
         j ^= j >> 31
         c, e, ebar = rows[j, C], rows[j, E], synapse[s, EBAR]
         w = min(max(synapse[s, W] - rate * (synapse[s, GRADIENT] + ebar * c + z * e), lower), upper)
+        ebar += rows[j, JUMP]
+        synapse[s, EBAR] = ebar
+        synapse[s, GRADIENT] = -(ebar * c + z_new * e)
+        synapse[s, W] = w
+        rows[j, INPUT] += synapse[s, W]
+
+
+@njit(cache=True, nogil=True)
+def _row_plain_late(
+    begin: int,
+    end: int,
+    target: I4,
+    synapse: Synapses,
+    rows: F8,
+    before: F8,
+    z_before: float,
+    decay: float,
+    z: float,
+    rise: float,
+    rate: float,
+    low: float,
+    high: float,
+    keep: bool,
+) -> None:
+    """The same on synapses that are still anchored where the window before began: they are moved on the way. decay: kappa over it."""
+    z_new = z + rise
+    for s in range(begin, end):
+        j = target[s]
+        lower, upper = low, high
+        if keep:
+            if j < 0:
+                upper = min(upper, 0.0)
+            else:
+                lower = max(lower, 0.0)
+        j ^= j >> 31
+        c, e, ebar = rows[j, C], rows[j, E], float(synapse[s, EBAR])
+        gradient = synapse[s, GRADIENT] + ebar * before[j, C] + z_before * before[j, E]
+        ebar = ebar * decay + z_before * before[j, JUMP]
+        w = min(max(synapse[s, W] - rate * (gradient + ebar * c + z * e), lower), upper)
         ebar += rows[j, JUMP]
         synapse[s, EBAR] = ebar
         synapse[s, GRADIENT] = -(ebar * c + z_new * e)
@@ -208,7 +282,7 @@ def deliver(constants: AnchoredConstants, state: AnchoredState, clock: I8, ring:
     """Let spikes arrive at the plastic synapses of one range, which change first; return how many synapses that were."""
     bundles, groups, rules, columns, rows = constants.bundles, constants.groups, constants.rules, constants.columns, state.row
     pointer, target, synapse = bundles.pointer, constants.target, state.synapse
-    log, zbars, lasts, dones = state.log, state.zbar, state.last, state.done
+    log, zbars, lasts, dones, alive, before = state.log, state.zbar, state.last, state.done, state.alive, state.before
     slots, events, n = state.log_count.size, 0, now - clock[ANCHOR]
     neuron = constants.sites.neuron
     bundle = 0
@@ -224,6 +298,7 @@ def deliver(constants: AnchoredConstants, state: AnchoredState, clock: I8, ring:
             shared = groups.shared[group] != 0
             general = kind == ALIF or batch > 1 or not shared
             rise = alpha ** (-(n + 1)) if shared else 0.0
+            z_decay, e_decay = alpha ** clock[BEFORE], rules.kappa[rule] ** clock[BEFORE]
             slot = emitted % slots
             count = state.log_count[slot] if emitted >= 0 else 0
             for item in range(count):
@@ -240,12 +315,14 @@ def deliver(constants: AnchoredConstants, state: AnchoredState, clock: I8, ring:
                         rows[j ^ (j >> 31), INPUT] += synapse[s, W]
                     continue
                 axon = axon_first + source
-                z = zbars[axon]
+                z_before = zbars[axon]
+                late = alive[axon] == LATE
+                z = z_before * z_decay if late else z_before
                 if general:
                     apply = _applies(lasts[axon], dones[axon], batch, now - 1)
                     _row_general(constants, state, group, begin, end, z, rise, True, apply)
                 elif kind == READOUT:
-                    _row_readout(begin, end, target, synapse, rows, z, rise, rate, low, high, keep)
+                    _row_readout(begin, end, target, synapse, rows, before, late, z_before, z, rise, rate, low, high, keep)
                 elif columns.ebar_reg >= 0:
                     _row_double(
                         begin,
@@ -263,6 +340,8 @@ def deliver(constants: AnchoredConstants, state: AnchoredState, clock: I8, ring:
                         columns.d,
                         columns.jump_reg,
                     )
+                elif late:
+                    _row_plain_late(begin, end, target, synapse, rows, before, z_before, e_decay, z, rise, rate, low, high, keep)
                 else:
                     _row_plain(begin, end, target, synapse, rows, z, rise, rate, low, high, keep)
             bundle += 1
@@ -286,16 +365,19 @@ def mark_arrivals(constants: AnchoredConstants, state: AnchoredState, clock: I8,
         group = bundles.group[bundle]
         batch = constants.rules.batch[groups.rule[group]]
         rise = groups.alpha[group] ** (-(n + 1)) if groups.shared[group] else 0.0
+        z_decay = groups.alpha[group] ** clock[BEFORE]
         first, n_sources, axon_first = bundles.first_source[bundle], bundles.n_sources[bundle], bundles.axon[bundle]
         for item in range(state.log_count[emitted % slots]):
             source = state.log[emitted % slots, item] - first
             if 0 <= source < n_sources:
                 axon = axon_first + source
+                if state.alive[axon] == LATE:
+                    state.zbar[axon] *= z_decay
                 state.zbar[axon] += rise
                 if state.last[axon] >= 0 and _applies(state.last[axon], state.done[axon], batch, now - 1):
                     state.done[axon] = max(state.done[axon], 1 + (now - 1) // batch)
                 state.last[axon] = now
-                state.alive[axon] = 1
+                state.alive[axon] = CURRENT
 
 
 @njit(cache=True, nogil=True)
@@ -319,19 +401,82 @@ def flush(constants: AnchoredConstants, state: AnchoredState, now: int) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _lazy(constants: AnchoredConstants, group: int) -> bool:
+    """Return whether a group's synapses are moved to a new anchor when their source spikes, not before."""
+    groups = constants.groups
+    plain = groups.kind[group] == READOUT or (groups.kind[group] == LIF and constants.columns.ebar_reg < 0)
+    return plain and groups.shared[group] != 0 and constants.rules.batch[groups.rule[group]] == 1
+
+
+@njit(cache=True, nogil=True)
+def _move_late(constants: AnchoredConstants, state: AnchoredState, clock: I8, now: int, bundle: int, part: int, onward: bool) -> None:
+    """Move the synapses of a lazy group that are still anchored where the window before began: to where the present one began, and with
+    ``onward`` from there to ``now``."""
+    bundles, groups = constants.bundles, constants.groups
+    target, synapse, rows, before, trace = constants.target, state.synapse, state.row, state.before, state.trace
+    pointer, alive, lasts, zbars = bundles.pointer, state.alive, state.last, state.zbar
+    group, at = bundles.group[bundle], bundles.row[bundle, part]
+    kappa, alpha, readout = constants.rules.kappa[groups.rule[group]], groups.alpha[group], groups.kind[group] == READOUT
+    n, silent = now - clock[ANCHOR], clock[SILENT_AFTER]
+    early, late, z_early = kappa ** clock[BEFORE], kappa**n, alpha ** clock[BEFORE]
+    for source in range(bundles.n_sources[bundle]):
+        axon = bundles.axon[bundle] + source
+        if alive[axon] != LATE:
+            continue
+        z_before = zbars[axon]
+        z = z_before * z_early
+        finish = onward and now - lasts[axon] > silent
+        for s in range(pointer[at + source], pointer[at + source + 1]):
+            j = target[s]
+            j ^= j >> 31
+            if readout:
+                gradient = z_before * before[j, E]
+                if onward:
+                    gradient += z * rows[j, E]
+            else:
+                ebar = float(synapse[s, EBAR])
+                gradient = ebar * before[j, C] + z_before * before[j, E]
+                ebar = ebar * early + z_before * before[j, JUMP]
+                if onward:
+                    gradient += ebar * rows[j, C] + z * rows[j, E]
+                    ebar = 0.0 if finish else ebar * late + z * trace[j, 0]
+                synapse[s, EBAR] = ebar
+            synapse[s, GRADIENT] += gradient
+
+
+@njit(cache=True, nogil=True)
+def settle(constants: AnchoredConstants, state: AnchoredState, clock: I8, now: int) -> None:
+    """Move what is late to the present anchor (for those who look at synapses from outside)."""
+    bundles = constants.bundles
+    for bundle in range(bundles.group.size):
+        group = bundles.group[bundle]
+        if not _lazy(constants, group):
+            continue
+        for part in range(bundles.row.shape[1]):
+            _move_late(constants, state, clock, now, bundle, part, False)
+        decay = constants.groups.alpha[group] ** clock[BEFORE]
+        for axon in range(bundles.axon[bundle], bundles.axon[bundle] + bundles.n_sources[bundle]):
+            if state.alive[axon] == LATE:
+                state.zbar[axon] *= decay
+                state.alive[axon] = CURRENT
+
+
+@njit(cache=True, nogil=True)
 def sweep(constants: AnchoredConstants, state: AnchoredState, clock: I8, now: int, part: int) -> None:
     """Move the synapses and targets of one range to a new anchor, ``now``."""
     bundles, groups, rules, columns = constants.bundles, constants.groups, constants.rules, constants.columns
     target, synapse, rows, trace, pointer = constants.target, state.synapse, state.row, state.trace, bundles.pointer
     ir, iq, iz, idd, ieq = columns.ebar_reg, columns.epsilon, columns.zbar, columns.d, columns.eq
-    alive, lasts, zbars, rises = state.alive, state.last, state.zbar, state.rise
+    alive, lasts, zbars, rises, before = state.alive, state.last, state.zbar, state.rise, state.before
     n, silent = now - clock[ANCHOR], clock[SILENT_AFTER]
     for bundle in range(bundles.group.size):
         group, at = bundles.group[bundle], bundles.row[bundle, part]
+        if _lazy(constants, group):
+            _move_late(constants, state, clock, now, bundle, part, True)
+            continue
         rule, kind = groups.rule[group], groups.kind[group]
-        shared = groups.shared[group] != 0
+        shared, hidden = groups.shared[group] != 0, kind != READOUT
         decay, decay_reg = rules.kappa[rule] ** n, rules.kappa_reg[rule] ** n
-        simple = shared and kind != ALIF and ir < 0
         for source in range(bundles.n_sources[bundle]):
             axon = bundles.axon[bundle] + source
             if not alive[axon]:
@@ -341,38 +486,33 @@ def sweep(constants: AnchoredConstants, state: AnchoredState, clock: I8, now: in
             for s in range(pointer[at + source], pointer[at + source + 1]):
                 j = target[s]
                 j ^= j >> 31
-                if kind == READOUT:
-                    if not shared:
-                        z = float(synapse[s, iz])
-                        synapse[s, iz] = 0.0 if finish else z * rises[j]
-                    synapse[s, GRADIENT] += z * rows[j, E]
-                elif simple:
-                    ebar = synapse[s, EBAR]
-                    synapse[s, GRADIENT] += ebar * rows[j, C] + z * rows[j, E]
-                    synapse[s, EBAR] = 0.0 if finish else ebar * decay + z * trace[j, 0]
-                else:
-                    if not shared:
-                        z = float(synapse[s, iz])
-                        synapse[s, iz] = 0.0 if finish else z * rises[j]
-                    ebar = synapse[s, EBAR]
-                    gradient = ebar * rows[j, C] + z * rows[j, E]
+                if not shared:
+                    z = float(synapse[s, iz])
+                    synapse[s, iz] = 0.0 if finish else z * rises[j]
+                gradient = z * rows[j, E]
+                if hidden:
+                    ebar = float(synapse[s, EBAR])
+                    gradient += ebar * rows[j, C]
                     ebar = ebar * decay + z * trace[j, 0]
                     if ir >= 0:
-                        reg = synapse[s, ir]
+                        reg = float(synapse[s, ir])
                         gradient += reg * rows[j, idd]
                         reg = reg * decay_reg + z * trace[j, 1]
                         if kind == ALIF:
                             reg += synapse[s, iq] * trace[j, 4]
                         synapse[s, ir] = 0.0 if finish else reg
                     if kind == ALIF:
-                        eps = synapse[s, iq]
+                        eps = float(synapse[s, iq])
                         gradient += eps * rows[j, ieq]
                         ebar += eps * trace[j, 3]
                         synapse[s, iq] = 0.0 if finish else eps * trace[j, 5] + z * trace[j, 2]
                     synapse[s, EBAR] = 0.0 if finish else ebar
-                    synapse[s, GRADIENT] += gradient
+                synapse[s, GRADIENT] += gradient
     for group in range(groups.kind.size):
+        lazy = _lazy(constants, group)
         for j in range(groups.site[group, part], groups.site[group, part + 1]):
+            if lazy:
+                before[j, C], before[j, E], before[j, JUMP] = rows[j, C], rows[j, E], trace[j, 0]
             rows[j, C] = rows[j, E] = 0.0
             if idd >= 0:
                 rows[j, idd] = 0.0
@@ -394,18 +534,26 @@ def sweep(constants: AnchoredConstants, state: AnchoredState, clock: I8, now: in
 @njit(cache=True, nogil=True)
 def move_anchor(constants: AnchoredConstants, state: AnchoredState, clock: I8, now: int) -> None:
     """Finish a sweep of all ranges: what axons share."""
-    bundles = constants.bundles
+    bundles, groups = constants.bundles, constants.groups
     n = now - clock[ANCHOR]
     for bundle in range(bundles.group.size):
         group = bundles.group[bundle]
-        decay = constants.groups.alpha[group] ** n if constants.groups.shared[group] else 0.0
+        lazy = _lazy(constants, group)
+        decay = groups.alpha[group] ** n if groups.shared[group] else 0.0
+        if lazy:
+            decay *= groups.alpha[group] ** clock[BEFORE]
         for axon in range(bundles.axon[bundle], bundles.axon[bundle] + bundles.n_sources[bundle]):
-            if state.alive[axon]:
-                if now - state.last[axon] > clock[SILENT_AFTER]:
-                    state.alive[axon] = 0
-                    state.zbar[axon] = 0.0
-                else:
-                    state.zbar[axon] *= decay
+            if state.alive[axon] == 0:
+                continue
+            if lazy and state.alive[axon] == CURRENT:
+                state.alive[axon] = LATE
+            elif now - state.last[axon] > clock[SILENT_AFTER]:
+                state.alive[axon] = 0
+                state.zbar[axon] = 0.0
+            else:
+                state.zbar[axon] *= decay
+                state.alive[axon] = CURRENT
+    clock[BEFORE] = n
     clock[ANCHOR] = now
 
 

@@ -15,7 +15,7 @@ from neurocompile.backends.reference.kernels.anchored_tables import (
     FullState,
     StaticBlocks,
 )
-from neurocompile.backends.reference.kernels.barrier import wait
+from neurocompile.backends.reference.kernels.intrinsics import wait
 from neurocompile.backends.reference.kernels.neurons import update
 from neurocompile.backends.reference.kernels.tables import (
     F8,
@@ -130,7 +130,7 @@ def run(
 ) -> tuple[I4, I8]:
     """Run ``n_steps`` steps in place, as one of ``n_threads`` threads that all call this with the same arguments.
 
-    Thread i owns the ranges i, i + n_threads, ...; thread 0 also does what is not split. arrivals: see ``barrier.wait``; found (N,),
+    Thread i owns the ranges i, i + n_threads, ...; thread 0 also does what is not split. arrivals: see ``intrinsics.wait``; found (N,),
     by_part (R, 8): room for the spikes of a step and what each range reports. Thread 0 returns the neurons that spiked, and how many they
     were in each step.
     """

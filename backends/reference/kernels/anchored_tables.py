@@ -15,10 +15,12 @@ from neurocompile.backends.reference.kernels.tables import F8, I4, I8, U1, Feedb
 
 LIF, ALIF, READOUT = 0, 1, 2
 """Kinds of group."""
-ANCHOR, DUE, SILENT_AFTER, WINDOW = 5, 6, 7, 8
+ANCHOR, DUE, SILENT_AFTER, WINDOW, BEFORE = 5, 6, 7, 8, 9
 """Further slots of the clock: learning step of the anchor; 1 if a neuron asks for a new anchor; steps after which a silent source's traces
-are below the precision; steps between anchors."""
-N_CLOCK = 9
+are below the precision; steps between anchors; steps from the anchor before to the present one."""
+N_CLOCK = 10
+CURRENT, LATE = 1, 2
+"""Axons that are alive: their synapses' state belongs to the present anchor, or still to the one before."""
 
 W, GRADIENT, EBAR = 0, 1, 2
 """Columns of a synapse that every network has; the others are in :class:`Columns`."""
@@ -87,7 +89,7 @@ class SymmetricFeedback(NamedTuple):
 class AnchoredConstants(NamedTuple):
     """Everything that does not change in a run. range (R+1,): neurons of the ranges; matrix_row (G,): column of a group's first site in
     ``feedback.matrix`` (here n_readout, D), or -1;
-    target (M,): site, or ~site where the sign constraint keeps the weight negative."""
+    target (M + AHEAD,): site, or ~site where the sign constraint keeps the weight negative."""
 
     neurons: Neurons
     rules: Rules
@@ -108,18 +110,19 @@ class AnchoredConstants(NamedTuple):
 
 class AnchoredState(NamedTuple):
     """What changes. synapse (M, 3 ..): one row a synapse; row (S, 4 ..): what a spike needs to know of its target, one or two cache lines;
-    trace (S, 6): A, B, Aq, Ae, Be, m; the others as named."""
+    trace (S, 6): A, B, Aq, Ae, Be, m; before (S, 4): C, E and A (as JUMP) at the end of the window before; the others as named."""
 
     synapse: Synapses
     row: F8
     trace: F8
+    before: F8
     rise: F8  # (S,) alpha^(steps since the anchor) of groups whose neurons differ in alpha
     rate: F8  # (S,) filtered firing rate, spikes per ms
     reg: F8  # (S,) regularisation (a readout's error) of the last learning step, not yet in the row
     signal: F8  # (2, S) learning signals of the last two steps, by parity
     zbar: F8  # (X,) extrapolated to the anchor; of groups whose neurons share alpha
     last: I4  # (X,) learning step in which the last spike arrived, NO_SPIKE: none yet
-    alive: U1  # (X,) whether its synapses' traces are above the precision
+    alive: U1  # (X,) 0: its synapses' traces are below the precision; CURRENT, LATE
     done: I4  # (X,) the optimizer's step counter, from 1
     log: I4  # (slots, N) spikes of the last steps
     log_count: I8

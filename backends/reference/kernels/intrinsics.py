@@ -1,7 +1,8 @@
-"""A barrier for threads that run compiled code without the interpreter's lock.
+"""What numba has no word for: a barrier for threads that run without the interpreter's lock, and prefetching.
 
-Every thread counts its arrivals in a place of its own and waits until all others have counted as far: single writers, so plain stores with
-release and loads with acquire order are enough. Waiting threads spin for a while, then give their core away: machines are often shared.
+Barrier: every thread counts its arrivals in a place of its own and waits until all others have counted as far: single writers, so plain
+stores with release and loads with acquire order are enough. Waiting threads spin for a while, then give their core away: machines are often
+shared.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core.extending import intrinsic
 
-from neurocompile.backends.reference.kernels.tables import I8
+from neurocompile.backends.reference.kernels.tables import F8, I8
 
 LINE = 8
 """int64 numbers in a cache line: threads count in lines of their own."""
@@ -40,6 +41,19 @@ def _store_rule(_typing: Any, array: Any, _index: Any, _value: Any) -> Any:
     return types.int64(array, types.intp, types.int64), generate
 
 
+def _prefetch_rule(_typing: Any, array: Any, _index: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        name, kind = "llvm.prefetch.p0i8", ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        address = builder.bitcast(_pointer(context, builder, signature, arguments), byte)
+        builder.call(function, [address, ir.Constant(word, 1), ir.Constant(word, 3), ir.Constant(word, 1)])  # to write, keep, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+_prefetch: Any = intrinsic(_prefetch_rule)
 _load: Any = intrinsic(_load_rule)
 _store: Any = intrinsic(_store_rule)
 
@@ -57,3 +71,9 @@ def wait(arrivals: I8, thread: int, n_threads: int) -> None:
             spins += 1
             if spins > _SPINS:
                 _sched_yield()
+
+
+@njit(cache=True, nogil=True)
+def prefetch(array: F8, index: int) -> None:
+    """Ask for ``array[index]`` to be brought into the cache; ``index`` is not checked but for being of the array's memory."""
+    _prefetch(array, index)

@@ -1,0 +1,256 @@
+"""Where the anchored engine's time goes, phase by phase, and how far it is from the memory's bandwidth. Prints JSON.
+
+Phases are timed inside the compiled stepping loop: its source (kernels/anchored_loop.py) is compiled once more with a clock before and
+after every statement that calls a phase, so what is timed is what runs, whatever the loop looks like. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import ctypes
+import inspect
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from eprop_setup import READOUTS, Point, input_spikes, network, signal, with_input_weight
+from numba import carray, int64, njit, types  # type: ignore[attr-defined]
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from neurocompile.backends.reference import Simulator
+from neurocompile.backends.reference.kernels import anchored_loop
+
+PHASES = {
+    "deliver": "deliver",
+    "_deliver_static": "deliver static",
+    "update": "update neurons",
+    "absorb": "absorb",
+    "sweep": "sweep",
+    "move_anchor": "sweep",
+    "mark_arrivals": "bookkeeping of spikes",
+    "_gather": "bookkeeping of spikes",
+    "errors": "errors",
+    "_record": "record",
+}
+"""Function of the loop -> phase."""
+NAMES = tuple(dict.fromkeys(PHASES.values()))
+_CLOCK_MONOTONIC = 1
+Array = npt.NDArray[np.float64]
+
+
+class _Stopwatch(ast.NodeTransformer):
+    """Put a clock around the simple statements that call a phase, and leave out caching, which needs a file."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Call):
+                decorator.keywords = [k for k in decorator.keywords if k.arg != "cache"]
+        return self.generic_visit(node)
+
+    def _wrap(self, node: ast.stmt) -> ast.AST | list[ast.stmt]:
+        for call in ast.walk(node):
+            if isinstance(call, ast.Call):
+                name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id if isinstance(call.func, ast.Name) else ""
+                if name in PHASES:
+                    self.found.add(name)
+                    slot = NAMES.index(PHASES[name])
+                    before, after = ast.parse("_began = _clock()").body[0], ast.parse(f"_add({slot}, _clock() - _began)").body[0]
+                    return [before, node, after]
+        return node
+
+    visit_Assign = visit_AugAssign = visit_Expr = _wrap  # noqa: RUF100
+
+
+def _pointer_rule(_typing: Any, address: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), generate
+
+
+_pointer: Any = intrinsic(_pointer_rule)
+
+
+def timed_loop(times: npt.NDArray[np.int64]) -> tuple[ModuleType, set[str]]:
+    """Return the module of the stepping loop with clocks in it, which adds nanoseconds to ``times`` (one number a phase), and the phases'
+    functions that it has."""
+    gettime = ctypes.CDLL(None).clock_gettime
+    gettime.argtypes, gettime.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_int
+    moment = np.zeros(2, np.int64)
+    slots, now, n_slots = times.ctypes.data, moment.ctypes.data, len(times)
+
+    @njit(nogil=True)
+    def clock() -> int:
+        gettime(_CLOCK_MONOTONIC, now)
+        found = carray(_pointer(now), 2, np.int64)
+        nanoseconds: int = int64(found[0] * 1_000_000_000 + found[1])
+        return nanoseconds
+
+    @njit(nogil=True)
+    def add(slot: int, elapsed: int) -> None:
+        carray(_pointer(slots), n_slots, np.int64)[slot] += elapsed
+
+    tree, stopwatch = ast.parse(inspect.getsource(anchored_loop)), _Stopwatch()
+    module = ModuleType("timed_loop")
+    module.__dict__.update(_clock=clock, _add=add, _keep=moment)  # the compiled code knows the buffer's address alone
+    exec(compile(ast.fix_missing_locations(stopwatch.visit(tree)), "<timed loop>", "exec"), module.__dict__)  # noqa: S102
+    return module, stopwatch.found
+
+
+def phases(point: Point, window_steps: int | None = None) -> dict[str, Any]:
+    """Return what each phase costs: nanoseconds a step, a neuron and step, and an event."""
+    times = np.zeros(len(NAMES), np.int64)
+    module, found = timed_loop(times)
+    plain = anchored_loop.run
+    anchored_loop.run = module.run
+    try:
+        simulator = Simulator(network(point), algorithm="anchored", window_steps=window_steps)
+        spikes = input_spikes(point)
+        simulator.run(point.warm_up, spikes={"in": spikes}, signals={"out": signal(0, point.warm_up)})
+        best, walls, events = times, np.inf, 0
+        for _ in range(point.repetitions):
+            times[:] = 0
+            first = simulator.step
+            recording = simulator.run(point.steps, spikes={"in": spikes}, signals={"out": signal(first, point.steps)})
+            if recording.wall_s / recording.n_synaptic_events < walls / max(events, 1):
+                best, walls, events = times.copy(), recording.wall_s, recording.n_synaptic_events
+    finally:
+        anchored_loop.run = plain
+    state = simulator.state()
+    synapse, row = state["synapse"], state["row"]
+    return {
+        "point": asdict(point),
+        "functions": sorted(found),
+        "wall_s": walls,
+        "events": events,
+        "share_timed": float(best.sum() / 1e9 / walls),
+        "phases": {
+            name: {
+                "share": float(t / 1e9 / walls),
+                "ns_per_step": float(t / point.steps),
+                "ns_per_neuron_step": float(t / point.steps / point.size),
+                "ns_per_event": float(t / max(events, 1)),
+            }
+            for name, t in zip(NAMES, best, strict=True)
+            if t
+        },
+        "bytes": {
+            "synapse": synapse.dtype.itemsize * synapse.shape[1],
+            "target_index": 4,
+            "target_row": row.dtype.itemsize * row.shape[1],
+            "table_mib": synapse.nbytes / 2**20,
+            "rows_mib": row.nbytes / 2**20,
+        },
+    }
+
+
+@njit(nogil=True)
+def _triad(a: Array, b: Array, c: Array, factor: float) -> None:
+    for i in range(a.size):
+        a[i] = b[i] + factor * c[i]
+
+
+@njit(nogil=True)
+def _touch(starts: npt.NDArray[np.int64], degree: int, target: npt.NDArray[np.int32], synapse: Array, row: Array) -> None:
+    """The memory traffic of events and nothing else: whole rows of synapses read and written, a number added to each target."""
+    for start in starts:
+        for s in range(start, start + degree):
+            j = target[s]
+            total = row[j, 1]
+            for column in range(synapse.shape[1]):
+                total += synapse[s, column]
+                synapse[s, column] = total
+            row[j, 0] += total
+
+
+def bandwidth(threads: int, megabytes: int = 192, repetitions: int = 5) -> dict[str, float]:
+    """Return the bandwidth of a STREAM triad, GB/s: 24 bytes an element as STREAM counts; with the line that a store reads before it is
+    written it is 32."""
+    n = megabytes * 10**6 // 24 // threads
+    parts = [(np.zeros(n), np.ones(n), np.full(n, 2.0)) for _ in range(threads)]
+    a, b, c = (x[:8] for x in parts[0])
+    _triad(a, b, c, 3.0)
+    walls = []
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(repetitions):
+            began = time.perf_counter()
+            for job in [pool.submit(_triad, *part, 3.0) for part in parts]:
+                job.result()
+            walls.append(time.perf_counter() - began)
+    return {"threads": threads, "gb_per_s": 24 * n * threads / min(walls) / 1e9, "megabytes": megabytes}
+
+
+def access_pattern(size: int, degree: int, columns: int, row_columns: int, n_synapses: int) -> dict[str, float]:
+    """Return what an event costs if it is memory traffic alone: rows of ``degree`` synapses in random order, random targets, in a table as
+    large as the network's (a small one stays in a cache, and then the memory's bandwidth is no limit)."""
+    rng = np.random.default_rng(1)
+    n_sources = max(1, n_synapses // degree)
+    target = np.sort(rng.integers(0, size, (n_sources, degree)), axis=1).astype(np.int32).ravel()
+    synapse, row = np.zeros((len(target), columns)), np.zeros((size, row_columns))
+    starts = rng.permutation(n_sources).astype(np.int64) * degree
+    _touch(starts[:1], degree, target, synapse, row)
+    walls = []
+    for _ in range(5):
+        began = time.perf_counter()
+        _touch(starts, degree, target, synapse, row)
+        walls.append(time.perf_counter() - began)
+    return {"ns_per_event": 1e9 * min(walls) / len(target), "table_megabytes": synapse.nbytes / 1e6}
+
+
+def distance(profile: dict[str, Any], triad: dict[str, float], pattern: dict[str, float]) -> dict[str, float]:
+    """Return how far delivery is from the bandwidth: the time that the bytes of an event need at the triad's speed, over what it takes.
+
+    Bytes: the synapse read and written, its target's index read. The target's row counts in ``ns_with_row`` (read, its input written):
+    it comes from a cache where all rows fit there.
+    """
+    sizes = profile["bytes"]
+    streamed = 2 * sizes["synapse"] + sizes["target_index"]
+    with_row = streamed + sizes["target_row"] + 8
+    taken = profile["phases"]["deliver"]["ns_per_event"]
+    return {
+        "bytes_per_event": streamed,
+        "bytes_per_event_with_row": with_row,
+        "ns_at_bandwidth": streamed / triad["gb_per_s"],
+        "ns_at_bandwidth_with_row": with_row / triad["gb_per_s"],
+        "ns_of_the_access_pattern": pattern["ns_per_event"],
+        "ns_of_delivery": taken,
+        "times_bandwidth": taken / (streamed / triad["gb_per_s"]),
+        "times_access_pattern": taken / pattern["ns_per_event"],
+    }
+
+
+def report(point: Point, megabytes: int) -> dict[str, Any]:
+    """Return the profile of a point with its distance to the bandwidth, which is measured beside it."""
+    profile = phases(with_input_weight(point))
+    triad = bandwidth(1, megabytes)
+    columns, row_columns = (profile["bytes"][name] // 8 for name in ("synapse", "target_row"))
+    pattern = access_pattern(point.size, point.indegree + READOUTS, columns, row_columns, point.n_synapses)
+    return profile | {"triad": triad, "access_pattern": pattern, "distance": distance(profile, triad, pattern)}
+
+
+def main() -> None:
+    """Profile some points."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--points", help="JSON list of Points, which overrides --size and --indegree")
+    parser.add_argument("--size", type=int, default=1000)
+    parser.add_argument("--indegree", type=int, default=100)
+    parser.add_argument(
+        "--megabytes", type=int, default=192, help="of the arrays that bandwidth is measured with: several times the caches"
+    )
+    given = parser.parse_args()
+    points = [Point(**p) for p in json.loads(given.points)] if given.points else [Point(size=given.size, indegree=given.indegree)]
+    print(json.dumps([report(point, given.megabytes) for point in points], indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -77,7 +77,7 @@ def _reason(error: Exception) -> str:
 
 
 def npz_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:
-    """Return an .npz archive as bytes: same arrays, same bytes (keys in order, fixed time stamps, deflated)."""
+    """Return an .npz archive as bytes: same arrays, same bytes (keys in order, fixed time stamps, deflated but for large floats)."""
     buffer = io.BytesIO()
     _write_npz(buffer, arrays.items(), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
@@ -87,10 +87,12 @@ def _write_npz(file: IO[bytes], arrays: Iterable[tuple[str, npt.ArrayLike]], com
     with zipfile.ZipFile(file, "w", compression) as archive:
         for key, values in arrays:
             entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            entry.compress_type = compression
+            array = np.ascontiguousarray(values)
+            large = array.dtype.kind == "f" and array.nbytes > _PIECE  # hardly shrink, and take most of the time
+            entry.compress_type = zipfile.ZIP_STORED if large else compression
             entry.external_attr = 0o644 << 16
             with archive.open(entry, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)  # type: ignore[no-untyped-call]
+                np.lib.format.write_array(member, array, allow_pickle=False)  # type: ignore[no-untyped-call]
 
 
 def write_atomically(path: str | Path, content: bytes | Callable[[IO[bytes]], None]) -> None:

@@ -156,7 +156,7 @@ def simulate(
         record=_record_options(record, record_every, {p.name for p in network.populations}, {p.name for p in network.synaptic_projections}),
         kept=save is not None,
     )
-    if record and save is None:
+    if record and save is None and checkpoint is None:
         raise InputError.of("NC160", "--record has no effect without --save")
     choice = choose(network, algorithm, precision, threads)
     given = weights is not None or opened.connections is not None

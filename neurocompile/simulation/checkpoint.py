@@ -163,14 +163,14 @@ class CheckpointFile:
         """Yield one recorded array, part by part."""
         for number in range(n_parts):
             try:
-                with np.load(self.part(number), allow_pickle=False) as archive:
+                with self.part(number).open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
                     yield archive[key]
             except Exception as error:
                 raise self._damaged(self.part(number), str(error)) from None
 
     def _meta(self, path: Path) -> dict[str, Any]:
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
                 if archive.zip.getinfo("meta.npy").file_size > _META_BYTES:
                     raise ValueError("its description is too long")
                 found: dict[str, Any] = json.loads(archive["meta"].tobytes().decode())

@@ -127,10 +127,10 @@ def n_columns(network: Network) -> tuple[int, int]:
 
 
 def _while_drawn(projection: Projection, count: float, threads: int) -> float:
-    """Return what drawing the synapses of a projection takes beside the table, chunk by chunk."""
+    """Return what drawing the synapses of a projection takes beside the table, chunk by chunk of a thread's range."""
     connect = projection.connect
     whole = isinstance(connect, FixedOutDegree | Explicit) or isinstance(projection.weight, Values) or isinstance(projection.delay, Values)
-    return 70.0 * (count / threads if whole else min(count, _CHUNK))
+    return 60.0 * (count / threads if whole else min(count / threads, _CHUNK))
 
 
 def recording_needs(network: Network, record: RecordOptions, n_steps: int, *, kept: bool) -> list[Need]:

@@ -54,12 +54,13 @@ class Problem:
 
     ``layers`` are the sizes of the hidden populations, whose neurons are numbered through. ``tau`` in ms, ``t_ref`` in steps.
     ``feedback`` (k, n) replaces the readout weights on the way back. ``rate`` (spikes/ms) is the target of the rate regularisation,
-    E_reg = ``strength``/2 sum (f - rate)^2.
+    E_reg = ``strength``/2 sum (f - rate)^2. ``delays`` in steps, of the shape of the weights.
     """
 
     layers: tuple[int, ...]
     weights: Weights
     masks: dict[str, Mask]
+    delays: dict[str, npt.NDArray[np.int64]]
     tau: Array
     tau_out: Array
     threshold: Array
@@ -132,6 +133,11 @@ def smooth_spike(s: Surrogate, x: Any1) -> Any1:
     return area
 
 
+def by_delay(p: Problem, name: str, weights: Any1) -> list[tuple[int, Any1]]:
+    """Return (delay, the weights that have it) of a kind of synapses."""
+    return [(int(d), np.where(p.delays[name] == d, weights, 0.0)) for d in np.unique(p.delays[name])]
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """``energy``, and per step what the adjoint needs: distance to the threshold, ``free`` to move, ``open`` to spike, v before the
@@ -155,13 +161,21 @@ def forward(p: Problem, weights: dict[str, Any1], spike: Callable[[Surrogate, An
     distance, v_all, z_all, f_all = (np.zeros((steps, n), kind) for _ in range(4))
     y_all, free_all, open_all = np.zeros((steps, k), kind), np.zeros((steps, n), bool), np.zeros((steps, n), bool)
     v, b, f, z, r = np.full(n, p.v_leak, kind), np.zeros(n, kind), np.zeros(n, kind), np.zeros(n, kind), np.zeros(n, int)
-    y, x = np.zeros(k, kind), np.zeros(p.spikes.shape[1])
+    y = np.zeros(k, kind)
+    enter, recur, leave = (by_delay(p, name, weights[name]) for name in ("in", "rec", "out"))
+    back = leave if p.feedback is None else [(1, p.feedback.T)]
     energy: complex = 0.0
     for t in range(steps):
-        heard = z if route.recurrent else z.real
-        moved = a * v + (1 - a) * p.v_leak + x @ weights["in"] + heard @ weights["rec"]
-        back = weights["out"] if p.feedback is None else p.feedback.T
-        y = a_out * y + z.real @ weights["out"] + (z - z.real) @ back
+        moved = a * v + (1 - a) * p.v_leak
+        for d, w in enter:
+            moved = moved + (p.spikes[t - d] @ w if t >= d else 0.0)
+        for d, w in recur:
+            moved = moved + ((z_all[t - d] if route.recurrent else z_all[t - d].real) @ w if t >= d else 0.0)
+        y = a_out * y
+        for d, w in leave:
+            y = y + (z_all[t - d].real @ w if t >= d else 0.0)
+        for d, w in back:
+            y = y + ((z_all[t - d] - z_all[t - d].real) @ w if t >= d else 0.0)
         free, r = r == 0, np.maximum(r - 1, 0)
         if p.hard:
             held = v.real + (moved - moved.real) if route.reset == "linear" else v
@@ -181,7 +195,7 @@ def forward(p: Problem, weights: dict[str, Any1], spike: Callable[[Surrogate, An
         else:
             v = v - (p.threshold - p.v_leak) * resets
         f = p.kappa_reg * f + (1 - p.kappa_reg) * z
-        y_all[t], f_all[t], x = y, f, p.spikes[t].astype(float)
+        y_all[t], f_all[t] = y, f
         if p.loss is Loss.CROSS_ENTROPY:
             top = y.real.max()
             part = -np.sum(p.target[t] * (y - top - np.log(np.sum(np.exp(y - top)))))
@@ -203,7 +217,8 @@ def adjoint(p: Problem, run: Trajectory, route: Route = BPTT) -> Weights:
     steps = len(p.spikes)
     a, a_out, rho = np.exp(-1 / p.tau), np.exp(-1 / p.tau_out), np.exp(-1 / p.tau_adapt)
     psi = psi_of(p.surrogate, run.distance) * run.open
-    back = p.weights["out"] if p.feedback is None else p.feedback.T
+    enter, recur, leave = (by_delay(p, name, p.weights[name]) for name in ("in", "rec", "out"))
+    back = leave if p.feedback is None else [(1, p.feedback.T)]
     if p.loss is Loss.CROSS_ENTROPY:
         y = np.exp(run.y - run.y.max(axis=1, keepdims=True))
         error = y / y.sum(axis=1, keepdims=True) * p.target.sum(axis=1, keepdims=True) - p.target
@@ -211,27 +226,28 @@ def adjoint(p: Problem, run: Trajectory, route: Route = BPTT) -> Weights:
         error = run.y - p.target
     error = error * p.window[:, None]
     grad = {name: np.zeros_like(w) for name, w in p.weights.items()}
-    n = len(p.tau)
-    g_y, g_f, g_b, g_v_after, g_drive = np.zeros(len(p.tau_out)), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
+    n, late = len(p.tau), max(int(d.max()) for d in p.delays.values())
+    g_y, g_drive = np.zeros((steps + late, len(p.tau_out))), np.zeros((steps + late, n))  # nothing acts after the end
+    g_f, g_b, g_v_after = np.zeros(n), np.zeros(n), np.zeros(n)
     for t in range(steps - 1, -1, -1):
         g_f = p.kappa_reg * g_f + (p.strength * (run.f[t] - p.rate) if t < steps - 1 else 0.0)
-        # here g_y, g_b and g_drive still belong to step t+1, which is where the spikes of step t act
-        g_z = back @ g_y + g_b + (1 - p.kappa_reg) * g_f
-        if route.recurrent:
-            g_z += p.weights["rec"] @ g_drive
+        g_z = g_b + (1 - p.kappa_reg) * g_f  # g_b still belongs to step t+1, whose adaptation takes the spike
+        for d, w in back:
+            g_z += w @ g_y[t + d]
+        for d, w in recur if route.recurrent else []:
+            g_z += w @ g_drive[t + d]
         if route.reset == "full":
             g_z += ((p.v_reset - run.v[t]) if p.hard else -(p.threshold - p.v_leak)) * g_v_after
         g_d = psi[t] * g_z
         g_v = g_v_after * (1 - run.z[t]) if p.hard and route.reset != "linear" else g_v_after
         g_v = g_v + g_d
         g_b = rho * g_b - p.beta * g_d
-        g_drive = g_v if route.reset == "linear" or not p.hard else g_v * run.free[t]
-        g_v_after = a * g_drive + (g_v - g_drive)  # a clamped membrane is handed on as it is
-        g_y = a_out * g_y + error[t]
-        if t:
-            grad["in"] += np.outer(p.spikes[t - 1], g_drive)
-            grad["rec"] += np.outer(run.z[t - 1], g_drive)
-            grad["out"] += np.outer(run.z[t - 1], g_y)
+        g_drive[t] = g_v if route.reset == "linear" or not p.hard else g_v * run.free[t]
+        g_v_after = a * g_drive[t] + (g_v - g_drive[t])  # a clamped membrane is handed on as it is
+        g_y[t] = a_out * (g_y[t + 1] if t + 1 < steps else 0.0) + error[t]
+    for name, kinds, source, g in (("in", enter, p.spikes, g_drive), ("rec", recur, run.z, g_drive), ("out", leave, run.z, g_y)):
+        for d, _ in kinds:
+            grad[name] += np.where(p.delays[name] == d, source[: steps - d].T @ g[d:steps], 0.0)
     return grad
 
 
@@ -252,8 +268,8 @@ def make_network(p: Problem, rule: EProp) -> Network:
     for kind, a, b in ends:
         pre, post = np.nonzero(p.masks[kind][parts.get(a, slice(None)), parts.get(b, slice(None))])
         if len(pre):
-            weight = p.weights[kind][parts.get(a, slice(None)), parts.get(b, slice(None))][pre, post]
-            connect = Explicit(pre=pre, post=post, weight=weight)
+            block = parts.get(a, slice(None)), parts.get(b, slice(None))
+            connect = Explicit(pre=pre, post=post, weight=p.weights[kind][block][pre, post], delay=p.delays[kind][block][pre, post])
             projections.append(Projection(pre=a, post=b, connect=connect, learning="eprop"))
     return Network(
         name="gradient",
@@ -327,11 +343,19 @@ def eprop(p: Problem, algorithm: str, *, kappa: float | None = None, learning_ra
     return gradient, fired, recording.outputs["out"]
 
 
-def make_problem(seed: int, *, layers: tuple[int, ...] = (12,), recurrent: float = 0.0, steps: int = 120, **change: Any) -> Problem:
+def make_problem(
+    seed: int,
+    *,
+    layers: tuple[int, ...] = (12,),
+    recurrent: float = 0.0,
+    steps: int = 120,
+    delays: dict[str, int] | None = None,
+    **change: Any,
+) -> Problem:
     """Return a random network of time constants 8 .. 30 ms and thresholds around 0.5 that spikes at some 20 to 150 Hz.
 
     ``recurrent``: standard deviation of recurrent weights times sqrt(n); 0: no recurrent synapses. Several layers: a chain; all layers
-    reach the readout.
+    reach the readout. ``delays``: the longest delay by kind of synapses, each with its own from 1 to that; 1 where not named.
     """
     rng = np.random.default_rng(seed)
     n_in, n, k = 8, sum(layers), 3
@@ -364,6 +388,9 @@ def make_problem(seed: int, *, layers: tuple[int, ...] = (12,), recurrent: float
     given = {**common, "layers": layers, "masks": masks, "weights": weights, "target": target, "window": window, **change}
     for name, size in (("tau", n), ("threshold", n), ("tau_out", k)):
         given[name] = np.broadcast_to(given[name], size).astype(float)
+    given["delays"] = {name: np.ones(w.shape, np.int64) for name, w in weights.items()} | {
+        name: rng.integers(1, longest + 1, weights[name].shape) for name, longest in (delays or {}).items()
+    }
     return Problem(**given)
 
 
@@ -419,5 +446,6 @@ BIASES = {
     "soft reset, gradient through the reset": Bias(problem=_of(), route=Route(reset="full")),
     "kappa 0 for a decay of 0.951": Bias(problem=_of(), kappa=0.0),
     "kappa 0.9 for a decay of 0.951": Bias(problem=_of(), kappa=0.9),
+    "delays 1 .. 30 to the readout": Bias(problem=_of(delays={"out": 30})),
     "readouts of 10, 20 and 40 ms, kappa of 20 ms": Bias(problem=_of(tau_out=np.array([20.0, 10.0, 40.0]))),
 }

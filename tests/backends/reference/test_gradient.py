@@ -44,10 +44,12 @@ FEATURES: dict[str, dict[str, Any]] = {
     "cross-entropy": {"loss": Loss.CROSS_ENTROPY},
     "alif, cross-entropy": {"loss": Loss.CROSS_ENTROPY, "beta": 0.04},
     "readout of 200 ms": {"tau_out": 200.0},
+    "delays": {"delays": {"in": 7, "rec": 5}},
 }
 HARD: dict[str, dict[str, Any]] = {
     "hard": {"hard": True},
     "hard, refractory": {"hard": True, "t_ref": 3, "v_reset": -0.1},
+    "hard, delays": {"hard": True, "delays": {"in": 3, "rec": 9, "out": 4}},
     "hard alif": {"hard": True, "beta": 0.06, "t_ref": 1, "v_leak": 0.05},
 }
 
@@ -183,6 +185,7 @@ def test_last_layers_are_exact(change: dict[str, Any], algorithm: str) -> None:
     loss=st.sampled_from(Loss),
     layers=st.sampled_from([(12,), (7, 5)]),
     recurrent=st.sampled_from([0.0, 0.3, 1.0]),
+    delays=st.sampled_from([{}, {"in": 4, "rec": 12}]),
     strength=st.sampled_from([0.0, 2.0]),
     feedback=st.booleans(),
 )
@@ -193,12 +196,13 @@ def test_eprop_is_bptt_on_its_own_paths(
     loss: Loss,
     layers: tuple[int, ...],
     recurrent: float,
+    delays: dict[str, int],
     strength: float,
     feedback: bool,
 ) -> None:
     """Everything that e-prop leaves out, and nothing else, is the paths named above: cut in BPTT, the gradients are equal in recurrent and
     stacked networks, with hard resets and clamped membranes, and with any feedback weights in the place of the readout's."""
-    p = make_problem(seed, layers=layers, recurrent=recurrent, surrogate=surrogate, loss=loss, strength=strength, **neuron)
+    p = make_problem(seed, layers=layers, recurrent=recurrent, surrogate=surrogate, loss=loss, strength=strength, delays=delays, **neuron)
     if feedback and len(layers) == 1:
         p = replace(p, feedback=np.random.default_rng(seed).normal(0, 0.5, (3, 12)))
     run = forward(p, p.weights, route=EPROP)
@@ -238,6 +242,7 @@ BOUNDS: dict[str, tuple[float, float, float, float]] = {
     "soft reset, gradient through the reset": (0.94, 0.99, 2.8, 4.2),
     "kappa 0 for a decay of 0.951": (0.97, 0.998, 0.045, 0.065),
     "kappa 0.9 for a decay of 0.951": (0.99, 0.9998, 0.45, 0.6),
+    "delays 1 .. 30 to the readout": (0.9, 0.999, 0.8, 1.2),
     "readouts of 10, 20 and 40 ms, kappa of 20 ms": (0.9, 0.99, 0.5, 1.1),
 }
 

@@ -146,6 +146,7 @@ def simulate(
     sources = {p.name: p.size for p in network.spike_sources}
     readouts = {p.name: p.size for p in network.readouts}
     memory.check_steps(steps, sum(readouts.values()))
+    memory.check_neurons(network)
     files, signal_files = named_files(inputs, "--input", sources), named_files(signals, "--signal", readouts)
     memory.check_fits("reading the inputs", memory.file_needs([*files.values(), *signal_files.values()]))
     plan = Plan(

@@ -26,6 +26,8 @@ GIB = 2.0**30
 RESERVE = 64 * 2.0**20
 """Left for the interpreter while recordings grow."""
 _CHUNK = 2_000_000
+_NEURON_BYTES = 165.0
+"""Constants 84, state 49, current input and spikes under way 8, a temporary of 24 while the constants are made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,12 @@ class Need:
 
     what: str
     n_bytes: float
+
+
+def check_neurons(network: Network) -> None:
+    """Raise DoesNotFitError NC410 if the neurons alone are too many, whatever the algorithm: choosing it looks at each of them."""
+    needs = [Need(what=f"{network.n_neurons:,} neurons", n_bytes=_NEURON_BYTES * network.n_neurons)]
+    check_fits(f"simulating '{network.name}'", needs)
 
 
 def network_needs(network: Network, *, algorithm: str, precision: str, threads: int, given: bool = False) -> list[Need]:
@@ -56,8 +64,7 @@ def network_needs(network: Network, *, algorithm: str, precision: str, threads: 
     groups = {(p.post, p.learning or "") for p in kinds["eprop"]}
     n_sites = sum(network.population(post).size for post, _ in groups)
     slots = max((delay_range(p)[1] for p in kinds["static"]), default=1) + 1
-    # constants 84, state 49, current input and spikes under way 8, a temporary of 24 while the constants are made
-    neurons = n * (165.0 + 8.0 * slots)
+    neurons = n * (_NEURON_BYTES + 8.0 * slots)
     if algorithm == "loop":
         neurons += n_sites * (2 * 33 + 8 + 256 * 24) + 8.0 * n * (3 + 2 * len(kinds["stdp"]))
         synapses = [80.0 * m["static"], 122.0 * m["eprop"], 100.0 * m["stdp"]]
@@ -65,7 +72,7 @@ def network_needs(network: Network, *, algorithm: str, precision: str, threads: 
     else:
         columns, row = n_columns(network)
         width = 4 + columns * (8 if precision == "float64" else 4)
-        neurons += n_sites * (2 * 33 + 8 * row + 48 + 24 + 16)
+        neurons += n_sites * (2 * 33 + 8 * row + 48 + 32 + 24 + 16)
         neurons += 16.0 * threads * n if kinds["static"] else 0.0
         for group in groups:
             members = [p for p in kinds["eprop"] if (p.post, p.learning) == group]

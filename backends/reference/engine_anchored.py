@@ -36,11 +36,11 @@ def decays(network: Network) -> list[float]:
             continue
         model, size = network.population(projection.post).model, network.population(projection.post).size
         if isinstance(model, LIF | LeakyReadout):
-            found += np.unique(decay(model.tau_mem, network.dt, model.integration, size)).tolist()
+            found += np.unique(decay(model.tau_mem, network.dt, model.integration, size if np.ndim(model.tau_mem) else 1)).tolist()
         if isinstance(model, LIF):
             found += [rule.kappa] if rule.regularization is None else [rule.kappa, rule.kappa_reg]
         if isinstance(model, ALIF):
-            found += np.unique(decay(model.adapt_tau, network.dt, model.integration, size)).tolist()
+            found += np.unique(decay(model.adapt_tau, network.dt, model.integration, size if np.ndim(model.adapt_tau) else 1)).tolist()
     return found
 
 

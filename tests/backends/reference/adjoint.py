@@ -72,6 +72,7 @@ class Problem:
     hard: bool = False
     v_reset: float = 0.0
     v_leak: float = 0.0
+    v_min: float = -np.inf
     t_ref: int = 0
     beta: float = 0.0
     tau_adapt: float = 100.0
@@ -86,7 +87,7 @@ class Route:
     """Where gradients flow backwards.
 
     ``reset``: "full": also through the spike that resets; "detached": along the membrane, the resetting spike is a constant (a soft reset
-    passes everything, a hard one nothing); "linear": as if the membrane were a filter that is never reset nor clamped, which is
+    passes everything, a hard one nothing); "linear": as if the membrane were a filter that is never reset, clamped nor limited, which is
     what an eligibility trace is. ``recurrent``: through the spikes that hidden neurons send to hidden neurons.
     """
 
@@ -140,12 +141,13 @@ def by_delay(p: Problem, name: str, weights: Any1) -> list[tuple[int, Any1]]:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """``energy``, and per step what the adjoint needs: distance to the threshold, ``free`` to move, ``open`` to spike, v before the
-    reset, spikes, readout, filtered rate."""
+    """``energy``, and per step what the adjoint needs: distance to the threshold, which membranes ``moved`` and which were ``held``
+    (neither: at their floor), which were ``open`` to spike, v before the reset, spikes, readout, filtered rate."""
 
     energy: complex
     distance: Any1
-    free: Mask
+    moved: Mask
+    held: Mask
     open: Mask
     v: Any1
     z: Any1
@@ -159,7 +161,7 @@ def forward(p: Problem, weights: dict[str, Any1], spike: Callable[[Surrogate, An
     a, a_out, rho = np.exp(-1 / p.tau), np.exp(-1 / p.tau_out), np.exp(-1 / p.tau_adapt)
     kind = np.result_type(*weights.values())
     distance, v_all, z_all, f_all = (np.zeros((steps, n), kind) for _ in range(4))
-    y_all, free_all, open_all = np.zeros((steps, k), kind), np.zeros((steps, n), bool), np.zeros((steps, n), bool)
+    y_all, moved_all, held_all, open_all = np.zeros((steps, k), kind), *(np.zeros((steps, n), bool) for _ in range(3))
     v, b, f, z, r = np.full(n, p.v_leak, kind), np.zeros(n, kind), np.zeros(n, kind), np.zeros(n, kind), np.zeros(n, int)
     y = np.zeros(k, kind)
     enter, recur, leave = (by_delay(p, name, weights[name]) for name in ("in", "rec", "out"))
@@ -176,22 +178,21 @@ def forward(p: Problem, weights: dict[str, Any1], spike: Callable[[Surrogate, An
             y = y + (z_all[t - d].real @ w if t >= d else 0.0)
         for d, w in back:
             y = y + ((z_all[t - d] - z_all[t - d].real) @ w if t >= d else 0.0)
-        free, r = r == 0, np.maximum(r - 1, 0)
-        if p.hard:
-            held = v.real + (moved - moved.real) if route.reset == "linear" else v
-            v = np.where(free, moved, held)
-        else:
-            v = moved
+        held, r = (r > 0) & p.hard, np.maximum(r - 1, 0)
+        floored = ~held & (moved.real < p.v_min)
+        left = np.where(held, v, p.v_min)
+        v = np.where(held | floored, left.real + (moved - moved.real) if route.reset == "linear" else left, moved)
         b = rho * b + z
         d = v - p.threshold - p.beta * b
         ready = r == 0
         z = np.where(ready, spike(p.surrogate, d), 0)
         r = np.where(ready & (d.real >= 0), p.t_ref, r)
-        distance[t], free_all[t], open_all[t], v_all[t], z_all[t] = d, free, ready, v, z
+        distance[t], open_all[t], v_all[t], z_all[t] = d, ready, v, z
+        moved_all[t], held_all[t] = ~(held | floored), held
         resets = z if route.reset == "full" else z.real
         if p.hard:
-            left = v.real if route.reset == "linear" else v
-            v = v + (p.v_reset - left) * resets
+            before = v.real if route.reset == "linear" else v
+            v = v + (p.v_reset - before) * resets
         else:
             v = v - (p.threshold - p.v_leak) * resets
         f = p.kappa_reg * f + (1 - p.kappa_reg) * z
@@ -204,7 +205,7 @@ def forward(p: Problem, weights: dict[str, Any1], spike: Callable[[Surrogate, An
         energy += p.window[t] * part
         if t < steps - 1:  # entry steps-1 of the engine's histories is not complete
             energy += p.strength / 2 * np.sum((f - p.rate) ** 2)
-    return Trajectory(energy, distance, free_all, open_all, v_all, z_all, y_all, f_all)
+    return Trajectory(energy, distance, moved_all, held_all, open_all, v_all, z_all, y_all, f_all)
 
 
 def tangent(p: Problem, direction: Weights, spike: Callable[[Surrogate, Any1], Any1] = hard_spike, route: Route = BPTT) -> float:
@@ -242,8 +243,8 @@ def adjoint(p: Problem, run: Trajectory, route: Route = BPTT) -> Weights:
         g_v = g_v_after * (1 - run.z[t]) if p.hard and route.reset != "linear" else g_v_after
         g_v = g_v + g_d
         g_b = rho * g_b - p.beta * g_d
-        g_drive[t] = g_v if route.reset == "linear" or not p.hard else g_v * run.free[t]
-        g_v_after = a * g_drive[t] + (g_v - g_drive[t])  # a clamped membrane is handed on as it is
+        g_drive[t] = g_v if route.reset == "linear" else g_v * run.moved[t]
+        g_v_after = a * g_drive[t] + (0.0 if route.reset == "linear" else g_v * run.held[t])
         g_y[t] = a_out * (g_y[t + 1] if t + 1 < steps else 0.0) + error[t]
     for name, kinds, source, g in (("in", enter, p.spikes, g_drive), ("rec", recur, run.z, g_drive), ("out", leave, run.z, g_y)):
         for d, _ in kinds:
@@ -259,7 +260,13 @@ def make_network(p: Problem, rule: EProp) -> Network:
     reset = Reset.TO_VALUE if p.hard else Reset.SUBTRACT
 
     def model(part: slice) -> LIF:
-        common: dict[str, Any] = {"tau_mem": p.tau[part] / 1e3, "v_threshold": p.threshold[part], "v_reset": p.v_reset, "v_leak": p.v_leak}
+        common: dict[str, Any] = {
+            "tau_mem": p.tau[part] / 1e3,
+            "v_threshold": p.threshold[part],
+            "v_reset": p.v_reset,
+            "v_leak": p.v_leak,
+            "v_min": p.v_min,
+        }
         common |= {"t_ref": p.t_ref / 1e3, "reset": reset}
         return ALIF(**common, adapt_beta=p.beta, adapt_tau=p.tau_adapt / 1e3) if p.beta else LIF(**common)
 
@@ -443,6 +450,7 @@ BIASES = {
     "random feedback with the readout's signs": Bias(problem=lambda seed: _random_feedback(seed, signs=True)),
     "hard reset, t_ref 0": Bias(problem=_of(hard=True)),
     "hard reset, t_ref 4": Bias(problem=_of(hard=True, t_ref=4)),
+    "soft reset, floor at rest": Bias(problem=_of(v_min=0.0)),
     "soft reset, gradient through the reset": Bias(problem=_of(), route=Route(reset="full")),
     "kappa 0 for a decay of 0.951": Bias(problem=_of(), kappa=0.0),
     "kappa 0.9 for a decay of 0.951": Bias(problem=_of(), kappa=0.9),

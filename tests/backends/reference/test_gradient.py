@@ -46,7 +46,9 @@ FEATURES: dict[str, dict[str, Any]] = {
     "readout of 200 ms": {"tau_out": 200.0},
     "delays": {"delays": {"in": 7, "rec": 5}},
 }
-HARD: dict[str, dict[str, Any]] = {
+CLAMPED: dict[str, dict[str, Any]] = {  # membranes that do not pass everything on: readout weights are exact, hidden ones not
+    "soft, floor": {"v_min": -0.05, "t_ref": 2},
+    "hard, floor": {"hard": True, "v_min": -0.05, "t_ref": 2},
     "hard": {"hard": True},
     "hard, refractory": {"hard": True, "t_ref": 3, "v_reset": -0.1},
     "hard, delays": {"hard": True, "delays": {"in": 3, "rec": 9, "out": 4}},
@@ -81,12 +83,12 @@ def distance(got: Weights, expected: Weights, p: Problem, name: str) -> float:
 
 
 @pytest.mark.parametrize("kind", SurrogateKind)
-@pytest.mark.parametrize("name", ["lif", "alif, refractory, regularised", "alif, cross-entropy", "hard, refractory"])
+@pytest.mark.parametrize("name", ["lif", "alif, refractory, regularised", "alif, cross-entropy", "hard, refractory", "soft, floor"])
 def test_adjoint_is_the_gradient_of_the_smooth_network(kind: SurrogateKind, name: str) -> None:
     """With the surrogate's antiderivative for a spike the surrogate gradient is a true one: all weights by complex step, exact to rounding,
     and one direction by finite differences, which know nothing of dual numbers; they have an error of the order of h."""
     p = make_problem(
-        3, layers=(4,), steps=40, recurrent=0.3, surrogate=Surrogate(kind=kind, height=0.8, width=0.5), **(FEATURES | HARD)[name]
+        3, layers=(4,), steps=40, recurrent=0.3, surrogate=Surrogate(kind=kind, height=0.8, width=0.5), **(FEATURES | CLAMPED)[name]
     )
     full = Route(reset="full")
     gradient = adjoint(p, forward(p, p.weights, smooth_spike, full), full)
@@ -103,7 +105,7 @@ def test_adjoint_is_the_gradient_of_the_smooth_network(kind: SurrogateKind, name
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)
-@pytest.mark.parametrize("change", [*FEATURES.values(), *HARD.values()], ids=[*FEATURES, *HARD])
+@pytest.mark.parametrize("change", [*FEATURES.values(), *CLAMPED.values()], ids=[*FEATURES, *CLAMPED])
 def test_adjoint_is_the_transpose_of_the_tangent(change: dict[str, Any], route: Route) -> None:
     """The spiking network itself: forward mode and reverse mode agree along every route, also with feedback weights of their own."""
     p = make_problem(4, recurrent=0.3, **change)
@@ -147,7 +149,7 @@ def test_eprop_is_bptt_without_recurrence(change: dict[str, Any], kind: Surrogat
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("change", [*FEATURES.values(), *HARD.values()], ids=[*FEATURES, *HARD])
+@pytest.mark.parametrize("change", [*FEATURES.values(), *CLAMPED.values()], ids=[*FEATURES, *CLAMPED])
 def test_last_layers_are_exact(change: dict[str, Any], algorithm: str) -> None:
     """Readout weights are exact behind any recurrent network, soft or hard; of two feed-forward layers so are those between them, but not
     those into the first."""
@@ -158,7 +160,7 @@ def test_last_layers_are_exact(change: dict[str, Any], algorithm: str) -> None:
     expected = adjoint(p, run, BPTT)
     assert_same(got, expected, p, ("out",))
     assert distance(got, expected, p, "rec") > 0.01
-    if change in HARD.values():
+    if change in CLAMPED.values():
         return
     p = make_problem(8, layers=(7, 5), **change)
     expected = adjoint(p, forward(p, p.weights), BPTT)
@@ -177,6 +179,7 @@ def test_last_layers_are_exact(change: dict[str, Any], algorithm: str) -> None:
             "t_ref": st.integers(0, 4),
             "v_leak": st.sampled_from([0.0, 0.1]),
             "v_reset": st.sampled_from([0.0, -0.2]),
+            "v_min": st.sampled_from([-np.inf, -0.1]),
             "beta": st.sampled_from([0.0, 0.02, 0.08]),
             "tau_adapt": st.floats(20.0, 500.0),
             "tau_out": st.floats(5.0, 300.0),
@@ -239,6 +242,7 @@ BOUNDS: dict[str, tuple[float, float, float, float]] = {
     "random feedback with the readout's signs": (0.5, 0.85, 0.7, 1.4),
     "hard reset, t_ref 0": (0.8, 0.95, 1.8, 3.8),
     "hard reset, t_ref 4": (0.8, 0.95, 1.6, 3.2),
+    "soft reset, floor at rest": (0.9, 0.98, 1.1, 1.6),
     "soft reset, gradient through the reset": (0.94, 0.99, 2.8, 4.2),
     "kappa 0 for a decay of 0.951": (0.97, 0.998, 0.045, 0.065),
     "kappa 0.9 for a decay of 0.951": (0.99, 0.9998, 0.45, 0.6),

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -231,6 +235,45 @@ def test_more_steps_later(command: Callable[[str], Command], tmp_path: Path, cas
     sizes = {p.name: p.stat().st_size for p in tmp_path.glob("ck*")}
     assert finish(command(case), tmp_path, "--checkpoint", str(file), "--resume") == whole  # nothing left to do
     assert {p.name: p.stat().st_size for p in tmp_path.glob("ck*")} == sizes
+
+
+def test_ctrl_c_without_a_checkpoint_leaves_nothing(
+    command: Callable[[str], Command], call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Simulator.run
+
+    def interrupted(self: Simulator, n_steps: int, **options: Any) -> Any:
+        if self.step > 100:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, n_steps, **options)
+
+    monkeypatch.setattr(Simulator, "run", interrupted)
+    before = set(tmp_path.iterdir())
+    code, out, err = call(*command("pattern, anchored"), "--steps", "600", "--save", tmp_path / "out.npz")
+    assert (code, out) == (INTERRUPTED, "")
+    assert "interrupted" in err
+    assert {p.name for p in set(tmp_path.iterdir()) - before} <= {"stdp.yaml", "intervals.yaml", "adam.yaml"}
+
+
+def test_progress_is_shown_on_a_terminal_alone(command: Callable[[str], Command]) -> None:
+    arguments = [sys.executable, "-m", "neurocompile", *command("intervals, threads")[:2], "--steps", "3000"]
+    silent = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert silent.stderr == ""
+    ours, theirs = pty.openpty()
+    shown = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    seen = b""
+    try:
+        while piece := os.read(ours, 4096):
+            seen += piece
+    except OSError:  # how a terminal that nobody writes to any more ends
+        pass
+    finally:
+        os.close(ours)
+    out, _ = shown.communicate()
+    assert b"/3000" in seen
+    assert b"step" in seen
+    assert re.sub(rb"[\d.]+", b"", out) == re.sub(rb"[\d.]+", b"", silent.stdout.encode())
 
 
 def test_files_hold_plain_arrays_and_every_number_once(command: Callable[[str], Command], tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from neurocompile.ir.errors import InputError
-from neurocompile.ir.npz import load_npz, npz_bytes, save_npz, write_atomically
+from neurocompile.ir.npz import AnyArray, fill_from_npz, load_npz, npz_bytes, save_npz, stream_npz, write_atomically
 from neurocompile.ir.signals import Signal, Spikes
 
 
@@ -108,3 +109,67 @@ def test_bad_signals(tmp_path: Path, arrays: dict[str, np.ndarray], code: str) -
 def test_a_signal_without_window_counts_everywhere(tmp_path: Path) -> None:
     save_npz(tmp_path / "s.npz", {"target": np.zeros((3, 2))})
     assert Signal.load(tmp_path / "s.npz", size=2).window.tolist() == [True] * 3
+
+
+ARRAYS = {
+    "state:a": np.arange(12.0).reshape(3, 4),
+    "empty": np.zeros((0, 3), np.float32),
+    "bytes": np.arange(5, dtype=np.uint8),
+    "large": np.arange(2**21 + 3, dtype=np.float64),  # more than one piece, and not deflated
+}
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_arrays_are_read_in_place(tmp_path: Path, compressed: bool) -> None:
+    stream_npz(tmp_path / "a.npz", iter(ARRAYS.items()), compressed=compressed)
+    into = {name: np.full_like(array, 77) for name, array in ARRAYS.items()}
+    fill_from_npz(tmp_path / "a.npz", into)
+    for name, array in load_npz(tmp_path / "a.npz").items():
+        np.testing.assert_array_equal(into[name], array)
+        np.testing.assert_array_equal(ARRAYS[name], array)
+    if compressed:
+        assert (tmp_path / "a.npz").read_bytes() == npz_bytes(ARRAYS)
+
+
+@pytest.mark.parametrize(
+    ("into", "words"),
+    [
+        ({"b": np.zeros(3)}, "b.npy"),
+        ({"a": np.zeros((4, 3))}, "shape (3, 4), expected float64 of shape (4, 3)"),
+        ({"a": np.zeros((3, 4), np.float32)}, "is float64 of shape (3, 4), expected float32"),
+        ({"a": np.zeros((4, 3)).T}, "not contiguous"),
+        ({"f": np.zeros((3, 4))}, "array 'f' is float64"),  # in Fortran's order
+    ],
+)
+def test_arrays_that_do_not_fit_are_not_read_in_place(tmp_path: Path, into: dict[str, AnyArray], words: str) -> None:
+    np.savez(tmp_path / "a.npz", a=np.arange(12.0).reshape(3, 4), f=np.asfortranarray(np.arange(12.0).reshape(3, 4)))
+    with pytest.raises(InputError) as error:
+        fill_from_npz(tmp_path / "a.npz", into)
+    assert error.value.diagnostics[0].code == "NC106"
+    assert words in error.value.diagnostics[0].message
+
+
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.9])
+def test_a_damaged_file_is_not_read_in_place(tmp_path: Path, place: float) -> None:
+    stream_npz(tmp_path / "a.npz", {"a": np.arange(500.0)}.items(), compressed=False)
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[int(place * len(content))] ^= 1
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        fill_from_npz(tmp_path / "a.npz", {"a": np.zeros(500)})
+    assert error.value.diagnostics[0].code == "NC106"
+    (tmp_path / "a.npz").write_bytes(content[: int(place * len(content))])
+    with pytest.raises(InputError):
+        fill_from_npz(tmp_path / "a.npz", {"a": np.zeros(500)})
+
+
+def test_a_write_that_fails_midway_leaves_the_old_file(tmp_path: Path) -> None:
+    def arrays() -> Iterator[tuple[str, AnyArray]]:
+        yield "a", np.ones(3)
+        raise RuntimeError
+
+    stream_npz(tmp_path / "a.npz", {"a": np.zeros(3)}.items())
+    with pytest.raises(RuntimeError):
+        stream_npz(tmp_path / "a.npz", arrays())
+    np.testing.assert_array_equal(load_npz(tmp_path / "a.npz")["a"], np.zeros(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]

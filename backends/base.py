@@ -80,6 +80,8 @@ class Target(Protocol):
     """pip extra that brings the SDK, '' if none"""
     default_machine: str | None
     machine_families: tuple[str, ...]
+    bytes_per_synapse: float
+    """memory that a build takes at its peak for each synapse, realised synapses (17) included: measured, the slope between two sizes"""
 
     def lower(
         self, network: Network, connections: MappingABC[str, Connections], machine: Machine | None, options: BuildOptions

@@ -199,8 +199,9 @@ CODES: dict[str, CodeInfo] = {
     ),
     "NC230": CodeInfo(
         "too many synapses for this machine's memory",
-        "Realising the connectivity would need more memory than the machine has. Lower the probability or degree, or build the network "
-        "in parts (`realise_targets`, `iter_chunks` in the Python API).",
+        "Realising the connectivity, or what is then done with it, would need more memory than is available. Lower the probability or "
+        "degree, or take the synapses in parts (`realise_targets`, `iter_chunks` in the Python API).",
+        ExitCode.DOES_NOT_FIT,
     ),
     "NC231": CodeInfo(
         "no such part of a projection",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,10 @@ from neurocompile.ir.connectivity import (
     OneToOne,
 )
 from neurocompile.ir.counter_rng import stream_key
-from neurocompile.ir.errors import InputError
+from neurocompile.ir.errors import DoesNotFitError, InputError
 from neurocompile.ir.learning import EProp, ExplicitFeedback, RandomFeedback, SymmetricFeedback
+from neurocompile.ir.memory import available_memory
 from neurocompile.ir.network import Network, Projection
-from neurocompile.ir.npz import physical_memory
 from neurocompile.ir.sampling import (
     cell_lists,
     counting_sort,
@@ -38,6 +38,11 @@ from neurocompile.ir.values import Uniform, Values, ValueSpec
 
 _NO_LIMIT = 2**62
 _CHUNK = 4_000_000
+_ENDS_BYTES, _DRAWN_BYTES = 9, 19
+"""Of a synapse: pre, post and delay; and what its drawing takes at its peak beside the result (uniform and normal draws in float64)."""
+BYTES_PER_SYNAPSE = _ENDS_BYTES + 8
+"""Of realised synapses with float64 weights."""
+_SAMPLED_PAIRS, _SAMPLED_TARGETS = 2e7, (64, 1024)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,22 +127,45 @@ def realise(network: Network, projection: Projection, *, dtype: WeightType = np.
     Raises
     ------
     InputError
-        NC202: an array of weights or delays has not one value per synapse. NC230: more synapses than the machine's memory holds.
+        NC202: an array of weights or delays has not one value per synapse.
+    DoesNotFitError
+        NC230: more synapses than there is memory for.
     """
-    expected = expected_synapses(network, projection)
-    needed = expected * (np.dtype(dtype).itemsize + 9 + 8)  # pre, post, delay; float64 draws on the way
-    memory = physical_memory()
-    if needed > memory:
-        raise _too_many(projection, expected, needed, memory)
+    require_memory(network, [projection], dtype=dtype)
     try:
         return _realise_range(network, projection, 0, network.population(projection.post).size, dtype)
     except MemoryError:
-        raise _too_many(projection, expected, needed, memory) from None
+        raise _too_many(network, [projection], "realising them", dtype=dtype) from None
 
 
 def realise_all(network: Network, *, dtype: WeightType = np.float64) -> dict[str, Connections]:
-    """Return the synapses of every synaptic projection, by name."""
+    """Return the synapses of every synaptic projection, by name; DoesNotFitError NC230 if all together need too much memory."""
+    require_memory(network, network.synaptic_projections, dtype=dtype)
     return {p.name: realise(network, p, dtype=dtype) for p in network.synaptic_projections}
+
+
+def require_memory(
+    network: Network,
+    projections: Sequence[Projection],
+    *,
+    beside: float = 0.0,
+    doing: str = "realising them",
+    dtype: WeightType = np.float64,
+    realised: bool = False,
+) -> None:
+    """Raise DoesNotFitError NC230 unless there is memory for the synapses of some projections and for what is done with them.
+
+    Parameters
+    ----------
+    beside
+        Bytes that each synapse takes then, beside the realised synapses.
+    doing
+        What is done, for the message.
+    realised
+        The synapses are in memory already.
+    """
+    if _needed(network, projections, beside, dtype, realised) > available_memory():
+        raise _too_many(network, projections, doing, beside=beside, dtype=dtype, realised=realised)
 
 
 def realise_targets(network: Network, projection: Projection, start: int, stop: int, *, dtype: WeightType = np.float64) -> Connections:
@@ -181,7 +209,8 @@ def iter_chunks(network: Network, projection: Projection, *, max_synapses: int =
 
 
 def expected_synapses(network: Network, projection: Projection) -> float:
-    """Return the (expected) number of synapses without realising them; distance_dependent: 0, as it depends on the positions."""
+    """Return the (expected) number of synapses without realising them; distance_dependent: 0, as it depends on the
+    positions (:func:`estimated_synapses`)."""
     n_pre, n_post = network.population(projection.pre).size, network.population(projection.post).size
     connect = projection.connect
     if isinstance(connect, AllToAll | FixedProbability):
@@ -192,6 +221,19 @@ def expected_synapses(network: Network, projection: Projection) -> float:
     if isinstance(connect, Explicit):
         return float(len(connect.pre))
     return float(n_post) if isinstance(connect, OneToOne) else 0.0
+
+
+def estimated_synapses(network: Network, projection: Projection) -> float:
+    """Return the (expected) number of synapses of any rule. distance_dependent: that of evenly spaced targets, drawn as they will be, times
+    what they stand for (all of few targets: exact)."""
+    connect = projection.connect
+    if not isinstance(connect, DistanceDependent):
+        return expected_synapses(network, projection)
+    n_pre, n_post = network.population(projection.pre).size, network.population(projection.post).size
+    few, many = _SAMPLED_TARGETS
+    n = min(n_post, int(np.clip(_SAMPLED_PAIRS / n_pre, few, many)))
+    targets = np.unique(np.linspace(0, n_post - 1, n).round().astype(np.int64))
+    return sum(len(sources) for sources in _sources_of(network, projection, targets)) * n_post / len(targets)
 
 
 def count_synapses(network: Network, projection: Projection, start: int, stop: int) -> int:
@@ -250,14 +292,35 @@ def realise_feedback(network: Network, rule: EProp, hidden_name: str) -> FloatAr
     return result
 
 
-def _too_many(projection: Projection, expected: float, needed: float, memory: float) -> InputError:
-    count = f"{expected:.3g} synapses need {needed / 2**30:.1f} GiB" if expected else "its synapses need more memory than there is"
-    diagnostic = InputError.of(
+def _needed(network: Network, projections: Sequence[Projection], beside: float, dtype: WeightType, realised: bool) -> float:
+    """Return the bytes at the peak: while the largest projection is drawn, or when all are used."""
+    counts = [estimated_synapses(network, p) for p in projections]
+    held = 0.0 if realised else sum(counts) * (np.dtype(dtype).itemsize + _ENDS_BYTES)
+    return held + max(0.0 if realised else max(counts, default=0.0) * _DRAWN_BYTES, sum(counts) * beside)
+
+
+def _too_many(
+    network: Network,
+    projections: Sequence[Projection],
+    doing: str,
+    *,
+    beside: float = 0.0,
+    dtype: WeightType = np.float64,
+    realised: bool = False,
+) -> DoesNotFitError:
+    counts = {p.name: estimated_synapses(network, p) for p in projections}
+    largest = max(counts, key=lambda name: counts[name])
+    total, needed = sum(counts.values()), _needed(network, projections, beside, dtype, realised)
+    who = f"projection '{largest}'" if len(counts) == 1 else f"network '{network.name}'"
+    most = "" if len(counts) == 1 else f" (most in projection '{largest}': {counts[largest]:.3g})"
+    found = DoesNotFitError.of(
         "NC230",
-        f"projection '{projection.name}': {count}; this machine has {memory / 2**30:.1f} GiB",
-        help="lower the probability or degree, or build it in parts (realise_targets, iter_chunks)",
+        f"{who}: {total:.3g} synapses{most}; {doing} needs {needed / 2**30:.1f} GiB of memory, {available_memory() / 2**30:.1f} GiB are "
+        "available",
+        help="lower the probability, degree or radius, use a machine with more memory, or take the synapses in parts (realise_targets, "
+        "iter_chunks in the Python API)",
     )
-    return InputError(diagnostic.diagnostics)
+    return DoesNotFitError(found.diagnostics)
 
 
 def _no_self(projection: Projection) -> bool:
@@ -338,7 +401,24 @@ def _distance_rows(
     connect: DistanceDependent,
     no_self: bool,
 ) -> tuple[Int32Array, IntArray]:
-    """Sort the sources into cells at least one radius wide and draw the pairs of neighbouring cells."""
+    return _distance_sampler(key, pre, post, connect, no_self)(start, stop, limit)
+
+
+def _sources_of(network: Network, projection: Projection, targets: IntArray) -> Iterator[Int32Array]:
+    """Yield the sources of some targets of a distance_dependent projection; the cells are made once."""
+    pre, post, connect = network.population(projection.pre), network.population(projection.post), projection.connect
+    if not isinstance(connect, DistanceDependent) or pre.positions is None or post.positions is None or not connect.probability:
+        return
+    key = stream_key(network.seed, "connectivity", projection.name)
+    draw = _distance_sampler(key, pre.positions, post.positions, connect, _no_self(projection))
+    for target in targets.tolist():
+        yield draw(target, target + 1, _NO_LIMIT)[0]
+
+
+def _distance_sampler(
+    key: npt.NDArray[np.uint64], pre: FloatArray, post: FloatArray, connect: DistanceDependent, no_self: bool
+) -> Callable[[int, int, int], tuple[Int32Array, IntArray]]:
+    """Sort the sources into cells at least one radius wide; return what draws the pairs of neighbouring cells (start, stop, limit)."""
     dimensions = pre.shape[1]
     gaussian = connect.profile == "gaussian"
     radius = connect.radius if connect.radius is not None else (4.0 if gaussian else 8.0) * connect.scale
@@ -364,11 +444,15 @@ def _distance_rows(
     index = np.clip(np.floor((at - origin) / width).astype(np.int64), 0, n_cells - 1)
     cell_of = (index[:, 0] * n_cells[1] + index[:, 1]) * n_cells[2] + index[:, 2]
     pointers, members = cell_lists(cell_of, int(n_cells.prod()))
-    sources, counts = distance_rows(
-        key, start, stop, limit, at, to, period, origin, width, n_cells, pointers, members,
-        connect.probability, connect.scale, gaussian, radius, no_self,
-    )  # fmt: skip
-    return sources, counts
+
+    def draw(start: int, stop: int, limit: int) -> tuple[Int32Array, IntArray]:
+        sources, counts = distance_rows(
+            key, start, stop, limit, at, to, period, origin, width, n_cells, pointers, members,
+            connect.probability, connect.scale, gaussian, radius, no_self,
+        )  # fmt: skip
+        return sources, counts
+
+    return draw
 
 
 def _complete(
@@ -410,15 +494,18 @@ def _drawn(network: Network, projection: Projection, purpose: str, start: int, c
 
 
 __all__ = [
+    "BYTES_PER_SYNAPSE",
     "CSR",
     "Chunk",
     "Connections",
     "WeightType",
     "Weights",
+    "estimated_synapses",
     "expected_synapses",
     "iter_chunks",
     "realise",
     "realise_all",
     "realise_feedback",
     "realise_targets",
+    "require_memory",
 ]

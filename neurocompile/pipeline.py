@@ -13,7 +13,7 @@ from neurocompile.backends.base import Artifacts, BuildOptions, Target, TargetNe
 from neurocompile.ir import Network
 from neurocompile.ir.errors import InputError, did_you_mean
 from neurocompile.ir.npz import AnyArray, load_npz
-from neurocompile.ir.realise import Connections, realise_all
+from neurocompile.ir.realise import BYTES_PER_SYNAPSE, Connections, realise_all, require_memory
 from neurocompile.machine import Machine, load_machine
 from neurocompile.mapping import map_network
 from neurocompile.mapping.types import Mapping as CoreMapping
@@ -116,11 +116,19 @@ def compile_network(
     Raises
     ------
     InputError, UnsupportedError, DoesNotFitError, MismatchError
+        Among them NC230: the compiler itself needs more memory than there is.
     """
     say = progress or (lambda _stage: None)
     target = find_target(options.target)
     machine = _machine(target, options)
     trained = connections is not None
+    require_memory(
+        network,
+        network.synaptic_projections,
+        beside=target.bytes_per_synapse - BYTES_PER_SYNAPSE,
+        doing=f"compiling for {target.name}",
+        realised=trained,
+    )
     if connections is None:
         say("realise")
         connections = realise_all(network)

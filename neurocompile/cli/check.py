@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from neurocompile.cli.common import Output, common_options, connect, network_argument, network_options, open_network, table
-from neurocompile.ir import Network
+from neurocompile.cli.common import Opened, Output, common_options, network_argument, network_options, open_network, table
+from neurocompile.ir import Network, Projection
+from neurocompile.ir.realise import iter_chunks, require_memory
 
 
 def network_numbers(network: Network, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -21,6 +22,19 @@ def network_numbers(network: Network, sizes: Mapping[str, int]) -> dict[str, int
     }
 
 
+def _measured(opened: Opened, projection: Projection) -> tuple[int, tuple[int, int]]:
+    """Return the number of synapses, and the shortest and longest delay: drawn chunk by chunk, each forgotten when it is counted."""
+    if opened.connections is not None:
+        parts = [opened.connections[projection.name].delay]
+    else:
+        parts = (chunk.connections.delay for chunk in iter_chunks(opened.network, projection))  # type: ignore[assignment]
+    found = [(len(delay), int(delay.min()), int(delay.max())) for delay in parts if len(delay)]
+    if not found:
+        return 0, (1, 1)
+    counts, shortest, longest = zip(*found, strict=True)
+    return sum(counts), (min(shortest), max(longest))
+
+
 @click.command()
 @network_argument
 @network_options
@@ -29,20 +43,20 @@ def check(net: Path, dt: str | None, seed: int | None, output: Output) -> None:
     """Read and verify NET; show its populations and projections."""
     opened = open_network(net, dt=dt, seed=seed, output=output)
     network = opened.network
-    connections = dict(connect(opened, None))
+    if opened.connections is None:
+        require_memory(network, network.synaptic_projections)  # what the other verbs need at least; nothing is kept here
     populations = table(f"{network.name}: dt {network.dt * 1e3:g} ms, seed {network.seed}", "population", "model", "neurons")
     for p in network.populations:
         populations.add_row(p.name, p.model.kind, str(p.size))
     projections = table("", "projection", "synapses", "delay", "learning")
-    rows = []
+    rows, sizes = [], {}
     for q in network.synaptic_projections:
-        c = connections[q.name]
-        delays = (int(c.delay.min()), int(c.delay.max())) if len(c.delay) else (1, 1)
+        sizes[q.name], delays = _measured(opened, q)
         rows.append(
-            {"name": q.name, "pre": q.pre, "post": q.post, "n_synapses": len(c.pre), "delay_steps": list(delays), "learning": q.learning}
+            {"name": q.name, "pre": q.pre, "post": q.post, "n_synapses": sizes[q.name], "delay_steps": list(delays), "learning": q.learning}
         )
-        projections.add_row(q.name, str(len(c.pre)), "..".join(str(d) for d in sorted(set(delays))), q.learning or "-")
-    numbers = network_numbers(network, {name: len(c) for name, c in connections.items()})
+        projections.add_row(q.name, str(sizes[q.name]), "..".join(str(d) for d in sorted(set(delays))), q.learning or "-")
+    numbers = network_numbers(network, sizes)
     payload = {
         "name": network.name,
         "dt": network.dt,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from neurocompile import tasks
-from neurocompile.cli.common import Output, common_options, connect, network_argument, network_options, open_network, table
+from neurocompile.cli.common import Opened, Output, common_options, connect, network_argument, network_options, open_network, table
 from neurocompile.tasks.train import EXIT_INTERRUPTED
+
+if TYPE_CHECKING:
+    from neurocompile.ir.realise import Connections
 
 
 def _data_options(command: Any) -> Any:
@@ -21,6 +25,11 @@ def _data_options(command: Any) -> Any:
     ):
         command = option(command)
     return command
+
+
+def _given(opened: Opened, weights: Path | None) -> Mapping[str, Connections] | None:
+    """Return the synapses where weights are given; else the task draws them, when it knows that it has the memory."""
+    return None if weights is None and opened.connections is None else connect(opened, weights)
 
 
 def _percent(value: float | None) -> str:
@@ -71,7 +80,7 @@ def train(
         limit_train=limit_train,
         limit_test=limit_test,
         data_path=None if data is None else str(data),
-        connections=connect(opened, weights),
+        connections=_given(opened, weights),
         baseline=not no_baseline,
     )
     rows = table(f"{opened.network.name}: seed {result.seed}", "epoch", "train", "held out", "spikes per sample")
@@ -108,7 +117,7 @@ def evaluate(
     opened = open_network(net, dt=dt, seed=seed, output=output)
     result = tasks.evaluate(
         opened.network,
-        connections=connect(opened, weights),
+        connections=_given(opened, weights),
         data_path=None if data is None else str(data),
         limit_train=limit_train,
         limit_test=limit_test,

@@ -15,6 +15,7 @@ from neurocompile.ir.npz import load_npz
 from neurocompile.ir.realise import Connections
 from neurocompile.tasks.baseline import linear_baseline
 from neurocompile.tasks.data import load_data
+from neurocompile.tasks.memory import check_memory
 from neurocompile.tasks.present import Presenter, Tally, first_indices
 from neurocompile.tasks.progress import track
 
@@ -92,9 +93,12 @@ def evaluate(
     ------
     InputError
         As :func:`neurocompile.tasks.data.load_data`; NC249 weights, NC202/NC207 weights that do not fit.
+    DoesNotFitError
+        NC410: more memory than there is.
     """
     data = load_data(network, data_path)
     given = load_weights(weights) if isinstance(weights, str | Path) else weights
+    check_memory(network, training=False, realised=connections is not None)
     simulator = Simulator(network, connections)
     if given:
         simulator.set_weights(given)

@@ -19,6 +19,7 @@ from neurocompile.tasks.baseline import linear_baseline
 from neurocompile.tasks.curve import EpochRecord, curve_csv, curve_png
 from neurocompile.tasks.data import EventData, Purpose, load_data, stream, task_of
 from neurocompile.tasks.evaluate import show_all
+from neurocompile.tasks.memory import check_memory
 from neurocompile.tasks.present import Presenter, Tally, first_indices
 from neurocompile.tasks.progress import Bar, interruptible, track
 
@@ -120,6 +121,8 @@ def train(
     ------
     InputError
         NC240 .. NC248: task and data; NC701: ``out``; NC710 .. NC713: checkpoints.
+    DoesNotFitError
+        NC230, NC410: more memory than there is.
     """
     began, cpu = time.perf_counter(), time.process_time()
     network = network if seed is None else network.with_seed(seed)
@@ -133,6 +136,7 @@ def train(
         raise InputError.of(
             "NC248", f"network '{network.name}' has nothing to train: no projection learns", help="add `learning: NAME` to a projection"
         )
+    check_memory(network, training=True, realised=connections is not None)
     folder = _folder(Path(out), resume=resume, overwrite=overwrite)
     data = load_data(network, data_path)
     digest = cp.digest_of(network, data.identity, limits, connections)

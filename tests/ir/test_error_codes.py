@@ -27,7 +27,7 @@ from neurocompile.ir import (
     Values,
 )
 from neurocompile.ir.codes import CODES
-from neurocompile.ir.errors import Diagnostic, ExitCode, InputError
+from neurocompile.ir.errors import Diagnostic, ExitCode, InputError, NeurocompileError
 from neurocompile.ir.neurons import LIF
 from neurocompile.ir.npz import save_npz
 from neurocompile.ir.read import read_network
@@ -129,11 +129,12 @@ def test_codes_of_a_description(code: str, folder: Path) -> None:
     check(caught.value, code)
 
 
-def check(error: InputError, code: str) -> None:
+def check(error: NeurocompileError, code: str) -> None:
     """What holds for every error: codes of the table, a way out, the exit code of the table."""
     assert code in {d.code for d in error.diagnostics}
     for found in error.diagnostics:
-        assert CODES[found.code].exit_code == error.exit_code == ExitCode.BAD_INPUT
+        expected = ExitCode.DOES_NOT_FIT if code == "NC230" else ExitCode.BAD_INPUT
+        assert CODES[found.code].exit_code == error.exit_code == expected
         assert found.way_out
         assert found.way_out in found.render()
         assert found.as_json()["help"] == found.way_out
@@ -247,7 +248,7 @@ ELSEWHERE: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("case", ELSEWHERE)
 def test_codes_of_other_files_and_calls(case: str, folder: Path) -> None:
     call, file = ELSEWHERE[case]
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(NeurocompileError) as caught:
         call(folder)
     code = case.split(maxsplit=1)[0]
     found = next(d for d in caught.value.diagnostics if d.code == code)

@@ -33,8 +33,17 @@ from neurocompile.ir import (
 )
 from neurocompile.ir import realise as module
 from neurocompile.ir.counter_rng import philox, stream_key, unit_half_open
-from neurocompile.ir.errors import InputError
-from neurocompile.ir.realise import Connections, expected_synapses, iter_chunks, realise, realise_all, realise_targets
+from neurocompile.ir.errors import DoesNotFitError, InputError
+from neurocompile.ir.realise import (
+    Connections,
+    estimated_synapses,
+    expected_synapses,
+    iter_chunks,
+    realise,
+    realise_all,
+    realise_targets,
+    require_memory,
+)
 
 ONE = Constant(value=1.0)
 MODEL = LIF(tau_mem=0.02, v_threshold=1.0)
@@ -354,7 +363,7 @@ def test_realise_all_and_expected_number() -> None:
 
 def test_too_many_synapses_is_an_error_before_any_work() -> None:
     net = network(AllToAll(), 10**7, 10**7)
-    with pytest.raises(InputError, match=r"NC230.*1e\+14 synapses") as error:
+    with pytest.raises(DoesNotFitError, match=r"NC230.*1e\+14 synapses; .* needs 3352761\.3 GiB of memory") as error:  # 36e14 bytes
         realise(net, net.projections[0])
     assert error.value.diagnostics[0].help
     assert len(realise_targets(net, net.projections[0], 0, 0)) == 0
@@ -366,8 +375,85 @@ def test_out_of_memory_on_the_way_is_an_error(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(module, "_realise_range", fail)
     net = network(AllToAll())
-    with pytest.raises(InputError, match="NC230"):
+    with pytest.raises(DoesNotFitError, match="NC230"):
         realise(net, net.projections[0])
+
+
+def test_all_projections_together_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the two would fit alone: 1,600 synapses take 36 bytes while they are drawn, and 17 when they are there."""
+    net = network(AllToAll(), 40, 40)
+    both = (net.projections[0], Projection(pre="a", post="b", connect=AllToAll(), name="q"))
+    net = Network(name="n", dt=1e-3, populations=net.populations, projections=both)
+    most = 1600 * (17 + 17 + 19)
+    monkeypatch.setattr(module, "available_memory", lambda: float(most))
+    assert len(realise_all(net)) == 2
+    require_memory(net, both, beside=18.0, doing="more", realised=True)
+    monkeypatch.setattr(module, "available_memory", lambda: most - 1.0)
+    assert len(realise(net, both[0])) == 1600
+    for refused in (
+        lambda: realise_all(net),
+        lambda: require_memory(net, both, beside=30.0, doing="more", realised=True),
+        lambda: require_memory(net, both, beside=10.0, doing="more"),
+    ):
+        with pytest.raises(DoesNotFitError, match=r"network 'n': 3\.2e\+03 synapses \(most in projection 'p': 1\.6e\+03\)"):
+            refused()
+
+
+@pytest.mark.parametrize("profile", ["gaussian", "exponential"])
+@pytest.mark.parametrize("same", [True, False])
+def test_estimated_synapses_of_distances(profile: str, same: bool) -> None:
+    """Exact where every target is drawn; else within 5 standard errors of a sample of 1,024 targets (in-degrees vary little on a torus)."""
+    at, period = np.random.default_rng(3).uniform(0.0, 1.0, (6000, 2)), (1.0, 1.0)
+    rule = DistanceDependent(probability=0.6, scale=0.02, profile=profile, periodic=period, allow_autapses=False)
+    few = network(rule, 200, 150, same=same, pre_at=at[:200], post_at=None if same else at[-150:])
+    assert estimated_synapses(few, few.projections[0]) == len(realise(few, few.projections[0]))
+    net = network(rule, 6000, 5000, same=same, pre_at=at, post_at=None if same else at[:5000])
+    found = realise(net, net.projections[0])
+    in_degree = np.bincount(found.post)
+    assert estimated_synapses(net, net.projections[0]) == pytest.approx(len(found), abs=5 * in_degree.std() / 32 * len(in_degree))
+    assert len(found) > 20_000
+
+
+def test_too_many_synapses_of_distances_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network(DistanceDependent(probability=1.0, scale=100.0), 400, 300, pre_at=positions(400, 2), post_at=positions(300, 2, 1))
+    monkeypatch.setattr(module, "available_memory", lambda: 36.0 * 110_000)
+    monkeypatch.setattr(module, "_realise_range", lambda *_: pytest.fail("it began"))
+    with pytest.raises(DoesNotFitError, match=r"NC230.*1\.2e\+05 synapses"):
+        realise(net, net.projections[0])
+
+
+MEASURE = """
+import sys
+import numpy as np
+from neurocompile.ir import *
+from neurocompile.ir.realise import realise
+
+def status(key):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))
+
+def net(n):
+    at = np.random.default_rng(1).random((n, 2))
+    populations = tuple(Population(name=x, size=n, model=LIF(tau_mem=0.02, v_threshold=1.0), positions=at) for x in "ab")
+    rule = {"p": FixedProbability(probability=0.5), "in": FixedInDegree(degree=n // 2), "out": FixedOutDegree(degree=n // 2),
+            "distance": DistanceDependent(probability=0.5, scale=1e3)}[sys.argv[1]]
+    projection = Projection(pre="a", post="b", connect=rule, weight=Normal(mean=0.0, std=1.0), delay=Normal(mean=5.0, std=2.0))
+    return Network(name="n", dt=1e-3, populations=populations, projections=(projection,))
+
+small, large = net(50), net(2500)
+realise(small, small.projections[0])
+before = status("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")
+n = len(realise(large, large.projections[0]))
+print((status("VmHWM") - before) / n)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("rule", ["p", "in", "out", "distance"])
+def test_memory_at_the_peak_is_what_is_asked_for(rule: str) -> None:
+    """36 bytes a synapse, measured in a process of its own; 10 % for what the allocator keeps and for the synapses' rows."""
+    done = subprocess.run([sys.executable, "-c", MEASURE, rule], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == pytest.approx(36.0, rel=0.1)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 3), (3, 2), (0, 41)])

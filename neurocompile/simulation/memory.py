@@ -19,7 +19,7 @@ from neurocompile.ir import ALIF, EProp, Explicit, FixedOutDegree, LeakyReadout,
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.ir.memory import available_memory
 from neurocompile.ir.neurons import LIF, decay
-from neurocompile.ir.realise import count_synapses, expected_synapses
+from neurocompile.ir.realise import estimated_synapses
 from neurocompile.ir.values import Constant, Normal, Uniform
 
 GIB = 2.0**30
@@ -55,7 +55,7 @@ def network_needs(network: Network, *, algorithm: str, precision: str, threads: 
         Whether all synapses are in memory already, and stay there.
     """
     n = network.n_neurons
-    counts = {p.name: n_synapses(network, p) for p in network.synaptic_projections}
+    counts = {p.name: estimated_synapses(network, p) for p in network.synaptic_projections}
     kinds: dict[str, list[Projection]] = {"static": [], "eprop": [], "stdp": []}
     for p in network.synaptic_projections:
         rule = None if p.learning is None else network.rule(p.learning)
@@ -92,12 +92,6 @@ def network_needs(network: Network, *, algorithm: str, precision: str, threads: 
         Need(what=f"{n:,} neurons", n_bytes=neurons),
         Need(what="feedback weights", n_bytes=32.0 * readout * hidden),
     ]
-
-
-def n_synapses(network: Network, projection: Projection) -> float:
-    """Return the (expected) number of synapses; where only a draw of the wiring tells, it is drawn, without being kept."""
-    expected = expected_synapses(network, projection)
-    return expected or float(count_synapses(network, projection, 0, network.population(projection.post).size))
 
 
 def delay_range(projection: Projection) -> tuple[int, int]:
@@ -149,7 +143,7 @@ def recording_needs(network: Network, record: RecordOptions, n_steps: int, *, ke
     for asked in (record.membrane, record.adaptation, record.surrogate, record.learning_signal):
         rows += sum(network.population(name).size if neurons is None else len(np.asarray(neurons)) for name, neurons in asked.items())
     wanted = [*record.weights, *record.traces, *record.traces]
-    snapshots = 8.0 * (n_steps // record.every) * sum(n_synapses(network, network.projection(name)) for name in wanted)
+    snapshots = 8.0 * (n_steps // record.every) * sum(estimated_synapses(network, network.projection(name)) for name in wanted)
     biggest = max([8.0 * n_steps * r.size for r in network.readouts], default=0.0)  # joined, one array at a time
     found = [Need(what=f"outputs of {n_steps:,} steps", n_bytes=outputs + biggest)]
     found.append(Need(what=f"recorded quantities of {n_steps:,} steps", n_bytes=(8.0 * n_steps * rows + snapshots) * 2))
@@ -158,7 +152,7 @@ def recording_needs(network: Network, record: RecordOptions, n_steps: int, *, ke
 
 def saving_needs(network: Network, *, given: bool) -> list[Need]:
     """Return what writing weights and synapses takes, one projection at a time."""
-    largest = max((n_synapses(network, p) for p in network.synaptic_projections), default=0.0)
+    largest = max((estimated_synapses(network, p) for p in network.synaptic_projections), default=0.0)
     return [Need(what="writing the largest projection", n_bytes=(16.0 if given else 25.0) * largest)]
 
 

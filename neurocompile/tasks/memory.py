@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from neurocompile.backends.reference.simulator import choose
 from neurocompile.ir import Network
-from neurocompile.ir.realise import BYTES_PER_SYNAPSE
-from neurocompile.simulation.memory import Need, check_fits, n_synapses, network_needs
+from neurocompile.ir.realise import BYTES_PER_SYNAPSE, estimated_synapses
+from neurocompile.simulation.memory import Need, check_fits, network_needs
 
 ENGINES = 4.0
 """Engines' worth of memory that a training takes: two simulators, the second one's state at rest, and a copy while a checkpoint is written
@@ -26,7 +26,7 @@ def task_needs(network: Network, *, training: bool, realised: bool) -> list[Need
         The synapses are in memory already.
     """
     algorithm = choose(network, "auto", "float64", 1).algorithm
-    synapses = BYTES_PER_SYNAPSE * sum(n_synapses(network, p) for p in network.synaptic_projections)
+    synapses = BYTES_PER_SYNAPSE * sum(estimated_synapses(network, p) for p in network.synaptic_projections)
     kept = training or realised
     engine = sum(need.n_bytes for need in network_needs(network, algorithm=algorithm, precision="float64", threads=1, given=kept))
     times = ENGINES if training else 1.0

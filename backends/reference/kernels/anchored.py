@@ -56,6 +56,17 @@ SMALL_RESPONSE, LARGE_RESPONSE = 0.03, 30.0
 
 
 @njit(cache=True, nogil=True)
+def _clipped(weight: float, target: int, keep: bool, low: float, high: float) -> float:
+    """Return a weight within its bounds, with ``keep`` on its side of 0: a negative ``target`` (~site) is that of a negative one."""
+    if keep:
+        if target < 0:
+            high = min(high, 0.0)
+        else:
+            low = max(low, 0.0)
+    return min(max(weight, low), high)
+
+
+@njit(cache=True, nogil=True)
 def _row_readout(
     begin: int,
     end: int,
@@ -75,18 +86,12 @@ def _row_readout(
     """Spike on readout synapses that share z~."""
     z_new = z + rise
     for s in range(begin, end):
-        j = target[s]
-        lower, upper = low, high
-        if keep:
-            if j < 0:
-                upper = min(upper, 0.0)
-            else:
-                lower = max(lower, 0.0)
-        j ^= j >> 31
+        k = target[s]
+        j = k ^ (k >> 31)
         e, gradient = rows[j, E], float(synapse[s, GRADIENT])
         if late:
             gradient += z_before * before[j, E]
-        w = min(max(synapse[s, W] - rate * (gradient + z * e), lower), upper)
+        w = _clipped(synapse[s, W] - rate * (gradient + z * e), k, keep, low, high)
         synapse[s, GRADIENT] = rows[j, JUMP] - z_new * e
         synapse[s, W] = w
         rows[j, INPUT] += synapse[s, W]
@@ -112,16 +117,10 @@ def _row_plain(
     for s in range(begin, end):
         ahead = target[s + AHEAD]
         prefetch(flat, (ahead ^ (ahead >> 31)) * width)
-        j = target[s]
-        lower, upper = low, high
-        if keep:
-            if j < 0:
-                upper = min(upper, 0.0)
-            else:
-                lower = max(lower, 0.0)
-        j ^= j >> 31
+        k = target[s]
+        j = k ^ (k >> 31)
         c, e, ebar = rows[j, C], rows[j, E], synapse[s, EBAR]
-        w = min(max(synapse[s, W] - rate * (synapse[s, GRADIENT] + ebar * c + z * e), lower), upper)
+        w = _clipped(synapse[s, W] - rate * (synapse[s, GRADIENT] + ebar * c + z * e), k, keep, low, high)
         ebar += rows[j, JUMP]
         synapse[s, EBAR] = ebar
         synapse[s, GRADIENT] = -(ebar * c + z_new * e)
@@ -149,18 +148,12 @@ def _row_plain_late(
     """The same on synapses that are still anchored where the window before began: they are moved on the way. decay: kappa over it."""
     z_new = z + rise
     for s in range(begin, end):
-        j = target[s]
-        lower, upper = low, high
-        if keep:
-            if j < 0:
-                upper = min(upper, 0.0)
-            else:
-                lower = max(lower, 0.0)
-        j ^= j >> 31
+        k = target[s]
+        j = k ^ (k >> 31)
         c, e, ebar = rows[j, C], rows[j, E], float(synapse[s, EBAR])
         gradient = synapse[s, GRADIENT] + ebar * before[j, C] + z_before * before[j, E]
         ebar = ebar * decay + z_before * before[j, JUMP]
-        w = min(max(synapse[s, W] - rate * (gradient + ebar * c + z * e), lower), upper)
+        w = _clipped(synapse[s, W] - rate * (gradient + ebar * c + z * e), k, keep, low, high)
         ebar += rows[j, JUMP]
         synapse[s, EBAR] = ebar
         synapse[s, GRADIENT] = -(ebar * c + z_new * e)
@@ -188,16 +181,10 @@ def _row_double(
     """The same with a filter of its own for the regularisation."""
     z_new = z + rise
     for s in range(begin, end):
-        j = target[s]
-        lower, upper = low, high
-        if keep:
-            if j < 0:
-                upper = min(upper, 0.0)
-            else:
-                lower = max(lower, 0.0)
-        j ^= j >> 31
+        k = target[s]
+        j = k ^ (k >> 31)
         c, e, d, ebar, reg = rows[j, C], rows[j, E], rows[j, id_], synapse[s, EBAR], synapse[s, ir]
-        w = min(max(synapse[s, W] - rate * (synapse[s, GRADIENT] + ebar * c + reg * d + z * e), lower), upper)
+        w = _clipped(synapse[s, W] - rate * (synapse[s, GRADIENT] + ebar * c + reg * d + z * e), k, keep, low, high)
         ebar += rows[j, JUMP]
         reg += rows[j, iy]
         synapse[s, EBAR] = ebar
@@ -228,14 +215,8 @@ def _row_general(
     ir, iq, iz, ic = columns.ebar_reg, columns.epsilon, columns.zbar, columns.collected
     hidden, adaptive = kind != READOUT, kind == ALIF
     for s in range(begin, end):
-        j = target[s]
-        lower, upper = low, high
-        if keep:
-            if j < 0:
-                upper = min(upper, 0.0)
-            else:
-                lower = max(lower, 0.0)
-        j ^= j >> 31
+        k = target[s]
+        j = k ^ (k >> 31)
         if not shared:
             z, rise = float(synapse[s, iz]), rows[j, columns.rise]
         z_new = z + rise if arrive else z
@@ -265,7 +246,7 @@ def _row_general(
             gradient += synapse[s, ic]
             synapse[s, ic] = 0.0 if apply else gradient
         if apply:
-            synapse[s, W] = min(max(synapse[s, W] - rate * (gradient / batch), lower), upper)
+            synapse[s, W] = _clipped(synapse[s, W] - rate * (gradient / batch), k, keep, low, high)
         synapse[s, GRADIENT] = -offset
         if arrive:
             rows[j, INPUT] += synapse[s, W]

@@ -250,7 +250,7 @@ def _race(point: Point, group: list[Entrant], folder: Path) -> dict[str, tuple[d
             facts = worker.ask(do="finish", file=str(file))
             with np.load(file, allow_pickle=False) as arrays:
                 weights = {name: arrays[name] for name in arrays.files}
-            results[label] = _summary(point, worker.built | facts, runs[label]), weights
+            results[label] = _summary(point, worker.built | facts, runs[label]), weights or None
             wall = results[label][0]["wall_per_simulated_s"]["min"]
             log(f"  {label}: {wall:.4g} s a simulated s, {results[label][0]['hidden_rate_hz']:.2f} Hz")
     return results
@@ -301,7 +301,7 @@ def _differences(point: Point, found: Mapping[str, Weights], reference: str | No
     start = {name: c.weight for name, c in realise_all(network(point)).items()}
     result: dict[str, Any] = {"reference": reference}
     for label, weights in found.items():
-        if label == reference or label.startswith("nest_cutoff"):
+        if label == reference:
             continue
         result[label] = {}
         for name, initial in start.items():

@@ -54,7 +54,7 @@ def test_differences_see_one_weight(script: Script) -> None:
     ours = {name: w.copy() for name, w in nest.items()}
     ours["hidden->hidden"][7] += 1e-5
     nest["in->hidden"] = nest["in->hidden"][:100]  # NEST is asked for some targets alone where there are many
-    found = eprop._differences(point, {"anchored": ours, "nest": nest, "nest_cutoff": ours}, "nest")
+    found = eprop._differences(point, {"anchored": ours, "nest": nest}, "nest")
     assert set(found) == {"reference", "anchored"}
     assert found["anchored"]["in->hidden"]["largest_relative"] == 0.0
     assert found["anchored"]["in->hidden"]["compared"] == 100

@@ -123,10 +123,10 @@ def test_results_on_stdout_and_the_rest_on_stderr(pattern: Path, call: Any) -> N
 def test_an_internal_error_shows_its_traceback_only_when_asked(pattern: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import neurocompile.cli.check
 
-    def broken(*_arguments: object) -> None:
+    def broken(*_arguments: object, **_options: object) -> None:
         raise ZeroDivisionError("[a] defect \x1b[31m")
 
-    monkeypatch.setattr(neurocompile.cli.check, "connect", broken)
+    monkeypatch.setattr(neurocompile.cli.check, "open_network", broken)
     code, out, err = call("check", pattern / "pattern.yaml", "--format", "json")
     assert code == 1
     (error,) = json.loads(out)["errors"]

@@ -232,7 +232,8 @@ CODES: dict[str, CodeInfo] = {
     "NC251": CodeInfo(
         "the engine cannot run this that way",
         "The anchored algorithm needs rules that are linear between two spikes of a source (no Adam, no step-by-step clipping, no trace "
-        "cutoff, no STDP) and traces that do not decay at once; single precision and threads belong to it.",
+        "cutoff, no STDP) and traces that do not decay at once; single precision and threads belong to it. E-prop in its original "
+        "formulation (update: interval_2020) has an algorithm of its own.",
     ),
     "NC240": CodeInfo("unknown data set", "`task.data` names a data set that does not exist. Known: digits, nmnist (docs/tasks.md)."),
     "NC241": CodeInfo("unknown option of a data set", "docs/tasks.md lists the options of each data set."),
@@ -329,6 +330,11 @@ CODES: dict[str, CodeInfo] = {
         "NEST: delay of a plastic synapse",
         "NEST's e-prop synapses have a delay of exactly one step; the reference engine lets a spike travel longer before it reaches a "
         "plastic synapse.",
+    ),
+    "NC344": CodeInfo(
+        "no update intervals on this target",
+        "The original formulation of e-prop (`update: interval_2020`) restarts neurons with each interval and applies one gradient a "
+        "synapse and interval; only the reference engine (`simulate`, `train`) has it. `per_event` and `per_interval` come nearest.",
     ),
     "NC310": CodeInfo(
         "neuron parameter outside Loihi's registers",

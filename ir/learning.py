@@ -156,12 +156,55 @@ class PerInterval:
         _range("per_interval", "steps", self.steps, 1, 2**31 - 1)
 
 
-Update = PerEvent | PerInterval
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval2020:
+    """The original formulation of e-prop (Bellec et al. 2020, NEST's ``*_bsshslm_2020`` models): the network runs in update intervals,
+    a gradient belongs to one interval and is applied at the first presynaptic spike after it (docs/eprop.md).
+
+    It changes the neurons too (reset one step after the spike, restart at each interval), so all learning rules of a network share one.
+    ``kappa`` is NEST's exp(-dt/tau_m_readout) there, with the factor (1 - kappa); ``kappa_reg`` and ``each_step`` have no meaning.
+
+    Attributes
+    ----------
+    interval_steps : int
+        Length T of an update interval, >= 2 (NEST ``eprop_update_interval``).
+    learning_window_steps : int, optional
+        Errors count in the last so many steps of an interval, 1 .. T (NEST ``eprop_learning_window``); None: in all.
+    reset_neurons : bool
+        Membranes, adaptation and refractoriness start anew with each interval (NEST ``eprop_reset_neurons_on_update``).
+    average_gradient : bool
+        Gradients are divided by the learning window.
+    regular_spike_arrival : bool
+        A spike adds its weight to the membrane; False: its weight times (1 - alpha), as in the paper.
+    batch_size : int
+        Intervals over whose mean gradient an optimizer steps, >= 1.
+    """
+
+    interval_steps: int
+    learning_window_steps: int | None = None
+    reset_neurons: bool = True
+    average_gradient: bool = False
+    regular_spike_arrival: bool = True
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        _range("interval_2020", "interval_steps", self.interval_steps, 2, 2**31 - 1)
+        _range("interval_2020", "batch_size", self.batch_size, 1, 2**31 - 1)
+        if self.learning_window_steps is not None:
+            _range("interval_2020", "learning_window_steps", self.learning_window_steps, 1, self.interval_steps)
+
+    @property
+    def window_steps(self) -> int:
+        """Length of the learning window."""
+        return self.interval_steps if self.learning_window_steps is None else self.learning_window_steps
+
+
+Update = PerEvent | PerInterval | Interval2020
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EProp:
-    """Event-driven e-prop.
+    """Event-driven e-prop, or with ``update`` :class:`Interval2020` its original form.
 
     Attributes
     ----------
@@ -203,6 +246,13 @@ class EProp:
             value = getattr(self, name)
             if value is not None:
                 _range("eprop", name, value, 1, 2**31 - 1)
+        if isinstance(self.update, Interval2020) and self.trace_cutoff_steps is not None:
+            raise InputError.of(
+                "NC210",
+                "eprop.trace_cutoff_steps has no meaning with update interval_2020, whose traces end with the interval",
+                help="leave out trace_cutoff",
+                field=("trace_cutoff_steps",),
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

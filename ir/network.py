@@ -23,12 +23,14 @@ from neurocompile.ir.learning import (
     RSTDP,
     EProp,
     ExplicitFeedback,
+    Interval2020,
     LearningRule,
     ProjectionFeedback,
 )
 from neurocompile.ir.neurons import ALIF, LIF, CubaLIF, LeakyReadout, NeuronModel, SpikeSource
 from neurocompile.ir.task import Task
 from neurocompile.ir.values import Constant, Uniform, Values, ValueSpec
+from neurocompile.ir.verify_intervals import verify_intervals
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_. ]{0,99}")
 _PROJECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_. >-]{0,219}")
@@ -229,6 +231,12 @@ class Network:
         return tuple(p for p in self.populations if isinstance(p.model, LeakyReadout))
 
     @property
+    def interval_2020(self) -> Interval2020 | None:
+        """The update intervals that the network runs in if it learns by the original formulation of e-prop."""
+        rules = (self.rule(p.learning) for p in self.projections if p.learning is not None)
+        return next((r.update for r in rules if isinstance(r, EProp) and isinstance(r.update, Interval2020)), None)
+
+    @property
     def feedback_projections(self) -> frozenset[str]:
         """Names of the projections that only serve as feedback weights of a rule and carry no spikes."""
         rules = (r.feedback for r in self.rules if isinstance(r, EProp))
@@ -311,6 +319,7 @@ def _verify(network: Network) -> Iterator[Diagnostic]:
             )
     yield from _verify_rules(network, populations)
     yield from _verify_task(network, populations)
+    yield from verify_intervals(network)
 
 
 def _verify_projection(

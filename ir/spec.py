@@ -10,6 +10,7 @@ from neurocompile.ir.connectivity import AllToAll, DistanceDependent, FixedInDeg
 from neurocompile.ir.learning import (
     Adam,
     GradientDescent,
+    Interval2020,
     PerEvent,
     PerInterval,
     ProjectionFeedback,
@@ -282,6 +283,42 @@ _UPDATE = Tagged(
             build=maker(PerInterval),
             fields=(Field(key="steps", kind=Steps(as_int=True), doc="Length of an interval: a time or a number of steps.", required=True),),
         ),
+        "interval_2020": Section(
+            name="interval_2020",
+            doc="The original formulation of e-prop with update intervals (docs/eprop.md); one for all rules of a network.",
+            positional=True,
+            build=maker(Interval2020),
+            fields=(
+                Field(
+                    key="interval",
+                    kind=Steps(as_int=True),
+                    doc="Length of an update interval, >= 2 steps: a time or a number of steps.",
+                    required=True,
+                    attr="interval_steps",
+                ),
+                Field(
+                    key="learning_window",
+                    kind=Steps(as_int=True),
+                    doc="Errors count in the last part of an interval only, of this length (a time or a number of steps).",
+                    default="the whole interval",
+                    attr="learning_window_steps",
+                ),
+                Field(key="reset_neurons", kind=Boolean(), doc="Membranes and adaptation start anew with each interval.", default="true"),
+                Field(key="average_gradient", kind=Boolean(), doc="Gradients are divided by the learning window.", default="false"),
+                Field(
+                    key="regular_spike_arrival",
+                    kind=Boolean(),
+                    doc="A spike adds its weight to the membrane; false: its weight times (1 - alpha), as in the paper.",
+                    default="true",
+                ),
+                Field(
+                    key="batch_size",
+                    kind=Number(whole=True, low=1),
+                    doc="Intervals over whose mean gradient an optimizer steps, >= 1.",
+                    default="1",
+                ),
+            ),
+        ),
     },
 )
 _RULE_BOUNDS = "[low, high] of the weight, low <= high."
@@ -328,7 +365,12 @@ _EPROP = (
         key="feedback", kind=_FEEDBACK, doc="symmetric, {random: SPEC}, {file: feedback.npz} or {projection: NAME}.", default="symmetric"
     ),
     Field(key="optimizer", kind=_OPTIMIZER, doc="gradient_descent or adam.", default="{gradient_descent: {learning_rate: 1e-4}}"),
-    Field(key="update", kind=_UPDATE, doc="per_event or {per_interval: 100 ms}.", default="per_event"),
+    Field(
+        key="update",
+        kind=_UPDATE,
+        doc="per_event, {per_interval: 100 ms} or {interval_2020: {interval: 1000 ms, ...}}.",
+        default="per_event",
+    ),
     Field(key="weight_bounds", kind=_BOUNDS_PAIR, doc=_RULE_BOUNDS, default="[-100, 100]"),
     Field(key="sign_constraint", kind=Boolean(), doc="Weights never change their sign (Dale's law).", default="false"),
     Field(

@@ -156,6 +156,7 @@ class _Assembly:
     def _population(self, key: ScalarNode, parsed: Any) -> Any:
         name = key.text
         self.declared["populations"].add(name)
+        self._place_section(("populations", name), key, parsed)
         if parsed is BAD or "model" not in parsed.values:
             return BAD
         ctx, values = self.ctx, parsed.values

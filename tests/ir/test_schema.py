@@ -15,7 +15,18 @@ import yaml
 
 from neurocompile.ir.connectivity import AllToAll, DistanceDependent, FixedInDegree, FixedOutDegree, FixedProbability, OneToOne
 from neurocompile.ir.errors import InputError
-from neurocompile.ir.learning import RSTDP, STDP, Adam, EProp, GradientDescent, PerEvent, PerInterval, Regularization, Surrogate
+from neurocompile.ir.learning import (
+    RSTDP,
+    STDP,
+    Adam,
+    EProp,
+    GradientDescent,
+    Interval2020,
+    PerEvent,
+    PerInterval,
+    Regularization,
+    Surrogate,
+)
 from neurocompile.ir.neurons import MODELS
 from neurocompile.ir.schema import DRAFT, json_schema
 from neurocompile.ir.spec import CONNECT, MODEL_PARAMS, PROJECTION, ROOT, RULE_FIELDS, TASK
@@ -172,6 +183,10 @@ BAD: list[tuple[tuple[str | int, ...], object]] = [
     (("learning", "e", "sign_constraint"), "yes"),
     (("learning", "e", "regularization"), {"strength": 1}),
     (("learning", "e", "update"), "per_interval"),
+    (("learning", "e", "update"), "interval_2020"),
+    (("learning", "e", "update"), {"interval_2020": {"learning_window": 10}}),
+    (("learning", "e", "update"), {"interval_2020": {"interval": 10, "batch_size": 0}}),
+    (("learning", "e", "update"), {"interval_2020": {"interval": 10, "average_gradient": "yes"}}),
     (("learning", "r"), {"rule": "r_stdp"}),
     (("task", "loss"), "mse"),
     (("task", "data"), {"nmnist": {"x": 1}}),
@@ -207,6 +222,8 @@ FINE: list[tuple[tuple[str | int, ...], object]] = [
     (("learning", "e", "feedback"), {"random": {"normal": {"mean": 0, "std": 1}}}),
     (("learning", "e", "optimizer"), {"adam": None}),
     (("learning", "e", "update"), {"per_interval": "10 ms"}),
+    (("learning", "e", "update"), {"interval_2020": "10 ms"}),
+    (("learning", "e", "update"), {"interval_2020": {"interval": 10, "learning_window": "3 ms", "reset_neurons": False, "batch_size": 2}}),
     (("learning", "e", "trace_cutoff"), 100),
     (("learning", "e", "weight_bounds"), [-1, "2"]),
     (("task", "data"), {"nmnist": {"path": "d", "n": 3}}),
@@ -282,7 +299,14 @@ def _sections_below(kind: Any) -> Iterator[Section]:
 def test_default_texts_are_the_dataclasses_defaults() -> None:
     """The documented defaults of plain numbers and words are those that apply."""
     owners = {"adam": Adam, "gradient_descent": GradientDescent, "regularization": Regularization, "per_event": PerEvent}
-    owners |= {"per_interval": PerInterval, "piecewise_linear": Surrogate, "task": Task, "eprop rule": EProp, "stdp rule": STDP}
+    owners |= {
+        "per_interval": PerInterval,
+        "interval_2020": Interval2020,
+        "piecewise_linear": Surrogate,
+        "task": Task,
+        "eprop rule": EProp,
+        "stdp rule": STDP,
+    }
     owners |= {f"{m} params": cls for m, cls in MODELS.items()} | {"r_stdp rule": RSTDP}
     n_checked = 0
     for section in _sections_below(ROOT):

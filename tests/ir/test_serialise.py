@@ -24,6 +24,7 @@ from neurocompile.ir import (
     Explicit,
     ExplicitFeedback,
     FixedProbability,
+    Interval2020,
     LeakyReadout,
     Loss,
     Network,
@@ -75,6 +76,10 @@ def rich_network() -> Network:
                 feedback=ExplicitFeedback(connections=feedback),
                 optimizer=Adam(),
                 update=PerInterval(steps=10),
+            ),
+            EProp(
+                name="intervals",
+                update=Interval2020(interval_steps=100, learning_window_steps=7, reset_neurons=False, regular_spike_arrival=False),
             ),
             EProp(name="unused", feedback=RandomFeedback(weight=Constant(value=1.0)), trace_cutoff_steps=100),
             STDP(name="s"),

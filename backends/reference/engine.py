@@ -1,4 +1,4 @@
-"""What a way of computing (an engine) gives to :class:`Simulator`: the loop over histories, and the anchored form."""
+"""What a way of computing (an engine) gives to :class:`Simulator`: the loop over histories, the anchored form, and intervals."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Which engine runs a network, and why not the other: ``algorithm`` "anchored" or "loop", ``reason`` for people."""
+    """Which engine runs a network, and why not the other: ``algorithm`` "anchored", "loop" or "interval", ``reason`` for people."""
 
     algorithm: str
     reason: str

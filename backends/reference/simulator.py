@@ -13,6 +13,7 @@ import numpy as np
 from neurocompile.backends.reference import layout as lay
 from neurocompile.backends.reference.engine import Choice, Engine, why_loop
 from neurocompile.backends.reference.engine_anchored import LOST_DIGITS, AnchoredEngine, needs_loop
+from neurocompile.backends.reference.engine_interval import IntervalEngine
 from neurocompile.backends.reference.engine_loop import LoopEngine
 from neurocompile.backends.reference.inputs import gather_inputs
 from neurocompile.backends.reference.kernels import tables as t
@@ -83,7 +84,9 @@ class Simulator:
         choice = choose(network, algorithm, precision, threads)
         self.algorithm, self.reason = choice.algorithm, choice.reason
         self._engine: Engine
-        if self.algorithm == "loop":
+        if network.interval_2020 is not None:
+            self._engine = IntervalEngine(network, network.interval_2020, connections, feedback)
+        elif self.algorithm == "loop":
             self._engine = LoopEngine(network, connections, feedback, history_steps)
         else:
             self._engine = AnchoredEngine(
@@ -306,7 +309,8 @@ def choose(network: Network, algorithm: str, precision: str, threads: int) -> Ch
     Parameters
     ----------
     algorithm
-        "auto": the anchored form where it computes the network's rules exactly, else the loop.
+        "auto": the anchored form where it computes the network's rules exactly, else the loop; "interval" is returned for networks that
+        learn by the original formulation of e-prop (``interval_2020``), which has one algorithm.
 
     Raises
     ------
@@ -319,6 +323,15 @@ def choose(network: Network, algorithm: str, precision: str, threads: int) -> Ch
             f"algorithm '{algorithm}', precision '{precision}', {threads} threads",
             help=f"algorithms: {', '.join(ALGORITHMS)}; precisions: {', '.join(LOST_DIGITS)}; 1 .. {max_threads()} threads on this machine",
         )
+    if network.interval_2020 is not None:
+        if algorithm != "auto" or precision != "float64" or threads > 1:
+            raise InputError.of(
+                "NC251",
+                f"algorithm '{algorithm}', precision '{precision}', {threads} threads: e-prop in its original formulation (interval_2020) "
+                "has an algorithm of its own, in float64 on one thread",
+                help="leave out --algorithm, --precision and --threads",
+            )
+        return Choice(algorithm="interval", reason="rules with update interval_2020: one gradient a synapse and interval")
     reason = why_loop(network) or needs_loop(network, precision)
     if algorithm == "loop" or (algorithm == "auto" and reason is not None):
         if precision != "float64" or threads > 1:

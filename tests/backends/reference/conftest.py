@@ -33,6 +33,8 @@ from neurocompile.ir import (
 from neurocompile.ir.realise import Connections
 from neurocompile.ir.signals import Signal, Spikes
 
+Single = npt.NDArray[np.float32]
+
 
 def edges(matrix: npt.NDArray[Any]) -> Explicit:
     """All pairs of a (pre, post) matrix except its zeros' diagonal."""
@@ -61,6 +63,27 @@ class Case:
     loss: npt.NDArray[np.float64]
 
 
+N_IN, N_REC, N_OUT = 100, 100, 1
+
+
+def draw_regression(steps: int) -> tuple[Single, Single, Single, Single, npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Draw what NEST's regression tests do: weights (post, pre) in -> rec, rec -> rec, rec -> out and feedback (rec, out) in single
+    precision; the input noise (step, neuron), repeated in every iteration; the target, a sum of four sines."""
+    rng = np.random.RandomState(1)
+    w_in = np.array(rng.randn(N_IN, N_REC).T / np.sqrt(N_IN), np.float32)
+    w_rec = np.array(rng.randn(N_REC, N_REC).T / np.sqrt(N_REC), np.float32)
+    np.fill_diagonal(w_rec, 0.0)
+    w_out = np.array(rng.randn(N_REC, N_OUT).T / np.sqrt(N_REC), np.float32)
+    b = np.array(rng.randn(N_REC, N_OUT) / np.sqrt(N_REC), np.float32)
+    noise = rng.rand(steps, N_IN) < 0.05
+    amplitudes, phases = rng.uniform(0.5, 2, 4), rng.uniform(0, 2 * np.pi, 4)
+    target = np.zeros(steps)
+    for a, phi, period in zip(amplitudes, phases, (1000, 500, 333, 200), strict=True):
+        target += a * np.sin(np.linspace(phi, phi + 2 * np.pi * (steps // period), steps))
+    target -= target[0]
+    return w_in, w_rec, w_out, b, noise, target / max(np.abs(target).max(), 1e-6)  # 100 steps hold no whole period: the target is 0
+
+
 @pytest.fixture(scope="session")
 def published(shared: Path) -> dict[str, Any]:
     """NEST's published regression losses with the configuration that generates them."""
@@ -73,27 +96,15 @@ def regression(published: dict[str, Any]) -> Callable[[int], Case]:
 
     def build(index: int) -> Case:
         case = published["cases"][index]
-        model, n_in, n_rec, n_out, steps, n_iter = case["neuron_model"], 100, 100, 1, 100, 5
-        rng = np.random.RandomState(1)
-        scale = 1 - 0.97
-        # drawn and scaled in single precision
-        w_in = np.array(rng.randn(n_in, n_rec).T / np.sqrt(n_in), np.float32)
-        w_rec = np.array(rng.randn(n_rec, n_rec).T / np.sqrt(n_rec), np.float32)
-        np.fill_diagonal(w_rec, 0.0)
-        w_out = np.array(rng.randn(n_rec, n_out).T / np.sqrt(n_rec), np.float32) * np.float32(scale)
-        b = np.array(rng.randn(n_rec, n_out) / np.sqrt(n_rec), np.float32)
-        noise = (rng.rand(steps, n_in) < 0.05).T
+        model, n_in, n_rec, n_out, steps, n_iter = case["neuron_model"], N_IN, N_REC, N_OUT, 100, 5
+        w_in, w_rec, w_out, b, noise, target = draw_regression(steps)
+        scale = np.float32(1 - 0.97)
         hard = "psc_delta" in model
+        w_out = w_out * scale
         if hard:
-            b /= np.float32(scale)
+            b = b / scale
         else:
-            w_in, w_rec, b = (x * np.float32(scale) for x in (w_in, w_rec, b))
-        amplitudes, phases = rng.uniform(0.5, 2, 4), rng.uniform(0, 2 * np.pi, 4)
-        target = np.zeros(steps)
-        for a, phi, period in zip(amplitudes, phases, (1000, 500, 333, 200), strict=True):
-            target += a * np.sin(np.linspace(phi, phi + 2 * np.pi * (steps // period), steps))
-        target -= target[0]
-        target /= max(np.abs(target).max(), 1e-6)  # 100 steps hold no whole period: the target is 0 throughout
+            w_in, w_rec, b = (x * scale for x in (w_in, w_rec, b))
         common: dict[str, Any] = {"tau_mem": 0.03, "v_threshold": 0.5 if hard else 0.03, "v_reset": -0.5 if hard else 0.0}
         common["reset"] = Reset.TO_VALUE if hard else Reset.SUBTRACT
         if model == "eprop_iaf_adapt":
@@ -102,11 +113,11 @@ def regression(published: dict[str, Any]) -> Callable[[int], Case]:
             hidden = ALIF(**common, adapt_beta=1.0, adapt_tau=0.01)
         else:
             hidden = LIF(**common)
-        eta = 1e-4 * scale**2
+        eta = 1e-4 * (1 - 0.97) ** 2
         adam = case["optimizer"] == "adam"
         rule = EProp(
             surrogate=Surrogate(height=10.0, width=0.03),
-            regularization=Regularization(strength=2.0 / 100 / scale**2 if hard else 3.0, rate=10.0),
+            regularization=Regularization(strength=2.0 / 100 / (1 - 0.97) ** 2 if hard else 3.0, rate=10.0),
             feedback=ExplicitFeedback(connections=edges(b.T)),
             optimizer=Adam(learning_rate=eta, each_step=True) if adam else GradientDescent(learning_rate=eta, each_step=True),
             trace_cutoff_steps=100,
@@ -129,7 +140,7 @@ def regression(published: dict[str, Any]) -> Callable[[int], Case]:
             rules=(rule,),
             task=Task(readout="out"),
         )
-        neuron, step = np.nonzero(noise)
+        step, neuron = np.nonzero(noise)
         # generator time g = step + 1 (whole iterations later), parrot one step later, target one more: the parrot emits in update step g
         spikes = Spikes(neuron=np.tile(neuron, n_iter).astype(np.int32), step=np.concatenate([step + 1 + steps * i for i in range(n_iter)]))
         n_steps = n_iter * steps + 5

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from neurocompile.ir import Network
+from neurocompile.ir import EProp, Interval2020, Network
 from neurocompile.ir.errors import Diagnostic, SdkMissingError, UnsupportedError
 from neurocompile.ir.realise import Connections
 from neurocompile.machine import Machine
@@ -129,6 +129,23 @@ def accept(approximations: list[Approximation], options: BuildOptions) -> tuple[
             for a in approximations
         )
     return tuple(approximations)
+
+
+def refuse_update_intervals(network: Network, target: str) -> None:
+    """Raise UnsupportedError NC344 for every rule with ``update: interval_2020``: no target of ours runs a network in update intervals."""
+    used = {p.learning for p in network.projections}
+    found = [r for r in network.rules if r.name in used and isinstance(r, EProp) and isinstance(r.update, Interval2020)]
+    if found:
+        raise UnsupportedError(
+            Diagnostic(
+                code="NC344",
+                message=f"rule '{rule.name}': target '{target}' has no e-prop with update intervals (interval_2020), which also resets the "
+                "neurons with each interval",
+                help="nearest thing that works: update: per_event, or per_interval of the same length; `neurocompile simulate` and `train` "
+                "run interval_2020",
+            )
+            for rule in found
+        )
 
 
 def load_targets() -> dict[str, Target]:

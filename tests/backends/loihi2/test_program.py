@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -208,8 +209,7 @@ def test_a_run_that_ends_early_leaves_nothing_behind(folder, tmp_path, how, code
     if how == "exception":
         path = program / "processes" / "readouts" / "readout.py"
         path.write_text(path.read_text().replace("incoming, target, window =", BROKEN))
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
+    scratch = Path(tempfile.mkdtemp(prefix="nc-", dir="/tmp"))  # short: Lava makes sockets below it
     started = subprocess.Popen(
         [sys.executable, "run.py", "--steps", "1000000"], cwd=program, env={**os.environ, "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -220,7 +220,8 @@ def test_a_run_that_ends_early_leaves_nothing_behind(folder, tmp_path, how, code
         while time.monotonic() < deadline and started.poll() is None and not (how != "exception" and len(shared) > 10):
             shared |= segments(members(started.pid))
             time.sleep(0.05)
-        assert shared, "Lava's shared memory was never seen: the test would prove nothing"
+        ended = "" if started.poll() is None else f" (exit {started.returncode}: {started.communicate()})"
+        assert shared, f"Lava's shared memory was never seen: the test would prove nothing{ended}"
         if how != "exception":
             number = {"terminate": signal.SIGTERM, "kill": signal.SIGKILL}.get(how, signal.SIGINT)
             (os.killpg if how.endswith("all") else os.kill)(started.pid, number)
@@ -239,6 +240,24 @@ def test_a_run_that_ends_early_leaves_nothing_behind(folder, tmp_path, how, code
     assert members(started.pid) == []
     if how != "kill":  # else nobody is left to remove it
         assert [entry.name for entry in scratch.iterdir() if entry.name.startswith("loihi2-")] == []
+    shutil.rmtree(scratch)
+
+
+def test_a_long_temporary_folder_is_no_obstacle(folder, tmp_path):
+    """The path of a Unix socket has 107 characters; Lava's shared memory manager wants one in the temporary folder."""
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    program = folder / "build" / "program"
+    ended = subprocess.run(
+        [sys.executable, "run.py", "--steps", "3"],
+        cwd=program,
+        env={**os.environ, "TMPDIR": str(deep), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["n_steps"] == 3
 
 
 def tampered(folder: Path, key: str, by: int) -> list[str]:

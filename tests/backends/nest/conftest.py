@@ -18,7 +18,6 @@ from neurocompile.backends.base import BuildOptions, sdk_version
 from neurocompile.backends.nest import TARGET
 from neurocompile.backends.nest.lowered import NestNetwork
 from neurocompile.backends.reference import Simulator
-from neurocompile.cli.simulate import result_arrays
 from neurocompile.ir import (
     LIF,
     EProp,
@@ -36,6 +35,7 @@ from neurocompile.ir import (
 )
 from neurocompile.ir.realise import realise_all
 from neurocompile.ir.signals import Signal, Spikes
+from neurocompile.simulation.run import recorded_arrays
 
 Arrays = dict[str, npt.NDArray[Any]]
 HIDDEN = LIF(tau_mem=0.03, v_threshold=0.6)
@@ -171,7 +171,10 @@ def engine(network: Network, steps: int, spikes: Mapping[str, Spikes], signals: 
     connections = realise_all(network)
     simulator = Simulator(network, connections)
     recording = simulator.run(steps, spikes=spikes, signals=signals, learn=learn)
-    return dict(result_arrays(recording, simulator, connections))
+    found = {key: array for key, array in recorded_arrays(recording).items() if key != "snapshot_step"}
+    for name, ends in connections.items():
+        found |= {f"weight:{name}": simulator.weight(name), f"pre:{name}": ends.pre, f"post:{name}": ends.post}
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -504,8 +504,9 @@ def test_schema_and_reader_refuse_the_same_damage(damage: tuple[Any, str]) -> No
     valid = VALIDATOR.is_valid(document)
     if network is not None:
         assert valid, f"{what}: the schema is stricter than the reader: {next(VALIDATOR.iter_errors(document)).message[:300]}"
-    if any(f.code in SCHEMA_KNOWS for f in found):
-        assert not valid, f"{what}: the schema lets pass what the reader refuses: {found[0].render()}"
+    known = [f for f in found if f.code in SCHEMA_KNOWS and "too large for a float64" not in f.message]  # no pattern knows 1e400
+    if known:
+        assert not valid, f"{what}: the schema lets pass what the reader refuses: {known[0].render()}"
 
 
 @settings(MANY, max_examples=30)

@@ -38,7 +38,7 @@ PHASES = {
     "mark_arrivals": "bookkeeping of spikes",
     "_gather": "bookkeeping of spikes",
     "errors": "errors",
-    "_record": "record",
+    "record": "record",
 }
 """Function of the loop -> phase."""
 NAMES = tuple(dict.fromkeys(PHASES.values()))

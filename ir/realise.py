@@ -500,6 +500,7 @@ __all__ = [
     "Connections",
     "WeightType",
     "Weights",
+    "count_synapses",
     "estimated_synapses",
     "expected_synapses",
     "iter_chunks",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from neurocompile.backends.reference.kernels import tables as t
-from neurocompile.ir import Adam, EProp, Network, PerInterval
+from neurocompile.ir import Adam, EProp, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.npz import AnyArray
 
@@ -78,8 +78,3 @@ def why_loop(network: Network) -> str | None:
         if rule.trace_cutoff_steps is not None:
             return f"rule '{rule.name}': a trace cutoff breaks the linear recurrences"
     return None
-
-
-def counts_intervals(rule: EProp) -> bool:
-    """Return whether a rule's optimizer waits for the ends of intervals."""
-    return isinstance(rule.update, PerInterval) and rule.update.steps > 1

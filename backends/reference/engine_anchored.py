@@ -101,7 +101,7 @@ class AnchoredEngine:
         s = len(constants.sites.neuron)
         columns = constants.columns
         width = 4 + sum(x >= 0 for x in columns[4:])
-        row = np.full((s, width), 0.0)  # `full`, not `zeros`: NumPy asks for huge pages in the former alone
+        row = np.full((s, width), 0.0)  # `full`: see layout_anchored
         if columns.rise >= 0:
             row[:, columns.rise] = 1.0 / constants.sites.alpha
         trace = np.full((s, 6), 0.0)

@@ -222,6 +222,7 @@ def starting_current(network: Network) -> FloatArray:
 
 
 def rules(network: Network, names: list[str]) -> t.Rules:
+    """Return the e-prop rules of these names, in their order."""
     rows: list[dict[str, float]] = []
     for name in names:
         rule = network.rule(name)
@@ -256,6 +257,7 @@ def rules(network: Network, names: list[str]) -> t.Rules:
 
 
 def sites(network: Network) -> tuple[t.Sites, dict[tuple[str, str], int], list[str]]:
+    """Return the learning sites, (population, rule) -> the first of its consecutive sites, and the names of the e-prop rules in use."""
     site_of: dict[tuple[str, str], int] = {}
     rules: list[str] = []
     fields: dict[str, list[npt.NDArray[np.generic]]] = {name: [] for name in t.Sites._fields}

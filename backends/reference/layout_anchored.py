@@ -401,8 +401,7 @@ class _Table:
         for p in projections:
             placement.blocks[p.name], placement.static[p.name] = [], False
         self.total = sum(len(given[p.name]) if given is not None else _at_most(network, p) for p in projections)
-        # Pages cost nothing until they are written, and NumPy asks for huge ones in `empty` alone: five times fewer cycles an event at
-        # 100,000 neurons, where translating addresses is what takes the time.
+        # `empty`: pages cost nothing until they are written, and NumPy asks the system for huge ones (in `zeros` it does not).
         self.target, self.synapse = np.empty(self.total + AHEAD, np.int32), np.empty((self.total, n_columns), dtype)
         self.taken = 0
 

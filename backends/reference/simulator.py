@@ -34,7 +34,7 @@ LAST_STEP = 2**31 - 2**20
 
 
 class Simulator:
-    """A network in float64, step by step: every neuron model, any sparse connectivity, event-driven e-prop and STDP.
+    """A network, step by step: every neuron model, any sparse connectivity, event-driven e-prop and STDP.
 
     Update step t: (1) spikes emitted in step t-1 are delivered, and plastic synapses change before they transmit; (2) every neuron is
     updated with what arrives in step t; (3) readouts are compared with their signals, and the error completes entry t-1 of the hidden
@@ -45,15 +45,30 @@ class Simulator:
     ----------
     network : Network
     connections : mapping projection name -> Connections, optional
-        Synapses of every synaptic projection; default ``realise_all(network)``.
+        Synapses of every synaptic projection. Default: as described; the anchored form realises them where they are placed, so that no
+        list of all synapses exists beside its table.
     feedback : mapping (rule name, hidden population) -> float64 (n_readout, n_hidden), optional
         Replaces a rule's feedback weights B; default ``realise_feedback``.
+    algorithm : "auto", "anchored" or "loop"
+        How event-driven e-prop is computed (:func:`choose`; docs/eprop.md, "Anchored form").
+    precision : "float64" or "float32"
+        Of plastic synapses in the anchored form; sums, neurons and static synapses are float64 always.
+    threads : int
+        1 .. :func:`max_threads`, of the anchored form. Results do not depend on it, bit for bit.
+    ranges : int, optional
+        Ranges of neurons that have one owner each, >= threads; default: one a thread. Results do not depend on it.
     history_steps : int
-        Length of the history ring of each learning neuron (rounded up to a power of two >= 8). A choice of memory and speed alone:
-        silent synapses are advanced before their entries are overwritten, and no result changes.
+        Loop only: length of the history ring of each learning neuron (rounded up to a power of two >= 8). A choice of memory and speed
+        alone: silent synapses are advanced before their entries are overwritten, and no result changes.
+    window_steps : int, optional
+        Anchored form only: steps between two anchors, >= 1; default: as many as the decays and the precision allow.
+    progress : callable (what, done, in all), optional
+        Called while the anchored form places synapses.
 
     Attributes
     ----------
+    algorithm, reason : str
+        Which algorithm runs ("anchored", "loop", or "interval" for ``interval_2020``), and why.
     step : int
         Next update step, absolute.
     compile_s : float
@@ -62,7 +77,7 @@ class Simulator:
     Raises
     ------
     InputError
-        NC202, NC204, NC209, NC235, NC236: connections, weights or feedback that do not fit the network.
+        NC202, NC204, NC209, NC235, NC236: connections, weights or feedback that do not fit the network; NC251: see :func:`choose`.
     """
 
     def __init__(

@@ -11,12 +11,12 @@ from neurocompile.backends.reference.kernels.anchored_tables import (
     DUE,
     WINDOW,
     AnchoredConstants,
-    AnchoredState,
     FullState,
     StaticBlocks,
 )
 from neurocompile.backends.reference.kernels.intrinsics import wait
 from neurocompile.backends.reference.kernels.neurons import update
+from neurocompile.backends.reference.kernels.record import record
 from neurocompile.backends.reference.kernels.tables import (
     F8,
     I4,
@@ -27,7 +27,6 @@ from neurocompile.backends.reference.kernels.tables import (
     N_PENDING,
     STEP,
     Inputs,
-    NeuronState,
     Probes,
 )
 
@@ -60,30 +59,6 @@ def _advance(
     begin, end = constants.range[part], constants.range[part + 1]
     count = update(constants.neurons, neurons, inputs, row, step, constants.seed, begin, end, spikes[begin:end])
     return count, events
-
-
-@njit(cache=True, nogil=True)
-def _record(constants: AnchoredConstants, neurons: NeuronState, state: AnchoredState, index: int, probes: Probes, row: int) -> None:
-    for item in range(probes.membrane_ids.size):
-        probes.membrane[row, item] = neurons.v[probes.membrane_ids[item]]
-    for item in range(probes.adaptation_ids.size):
-        probes.adaptation[row, item] = neurons.adaptation[probes.adaptation_ids[item]]
-    sites, rules = constants.sites, constants.rules
-    for item in range(probes.surrogate_ids.size):
-        site = probes.surrogate_ids[item]
-        rule, distance = sites.rule[site], neurons.distance[sites.neuron[site]]
-        probes.surrogate[row, item] = eprop.surrogate(rules.surrogate[rule], rules.height[rule], rules.per_width[rule], distance)
-    for item in range(probes.signal_ids.size):
-        site = probes.signal_ids[item]
-        if sites.is_readout[site]:
-            probes.signal[row, item] = neurons.error[sites.neuron[site]]
-        else:
-            probes.signal[row, item] = state.signal[(index - 1) & 1, site] if index >= 2 else 0.0
-    column = 0
-    for readout in range(constants.readouts.start.size):
-        for n in range(constants.readouts.start[readout], constants.readouts.stop[readout]):
-            probes.output[row, column] = neurons.v[n]
-            column += 1
 
 
 @njit(cache=True, nogil=True)
@@ -172,7 +147,7 @@ def run(
             if learn:
                 for part in range(n_parts):
                     clock[DUE] |= by_part[part, 2]
-            _record(constants, neurons, learning, now, probes, row)
+            record(constants.sites, constants.rules, constants.readouts, neurons, learning.signal[(now - 1) & 1], probes, row)
             clock[STEP] += 1
             clock[LEARNING_STEP] += learn
             clock[LEARNED_LAST] = learn

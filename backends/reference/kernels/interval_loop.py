@@ -12,6 +12,8 @@ from numba import njit
 from neurocompile.backends.reference.kernels import eprop, interval
 from neurocompile.backends.reference.kernels import interval_neurons as neuron_kernels
 from neurocompile.backends.reference.kernels.interval_tables import INTERVAL, LEARNED, LEARNED_BEFORE, FullState, Interval, IntervalState
+from neurocompile.backends.reference.kernels.loop import deliver_static
+from neurocompile.backends.reference.kernels.record import record
 from neurocompile.backends.reference.kernels.tables import (
     F8,
     I4,
@@ -30,18 +32,6 @@ from neurocompile.backends.reference.kernels.tables import (
     Sites,
     Synapses,
 )
-
-
-@njit(cache=True, nogil=True)
-def _deliver_static(table: Synapses, weight: F8, ring: F8, pending: I4, count: int, step: int) -> int:
-    """Put the spikes of the last step into the ring; return how many synapses that were."""
-    slots, events = ring.shape[0], 0
-    for item in range(count):
-        first, last = table.pointer[pending[item]], table.pointer[pending[item] + 1]
-        for synapse in range(first, last):
-            ring[(step - 1 + table.delay[synapse]) % slots, table.target[synapse]] += weight[synapse]
-        events += last - first
-    return events
 
 
 @njit(cache=True, nogil=True)
@@ -105,26 +95,6 @@ def _remember(sites: Sites, rules: Rules, steps: Interval, neurons: NeuronState,
 
 
 @njit(cache=True, nogil=True)
-def _record(sites: Sites, rules: Rules, readouts: Readouts, neurons: NeuronState, heard: F8, probes: Probes, row: int) -> None:
-    for item in range(probes.membrane_ids.size):
-        probes.membrane[row, item] = neurons.v[probes.membrane_ids[item]]
-    for item in range(probes.adaptation_ids.size):
-        probes.adaptation[row, item] = neurons.adaptation[probes.adaptation_ids[item]]
-    for item in range(probes.surrogate_ids.size):
-        site = probes.surrogate_ids[item]
-        rule, distance = sites.rule[site], neurons.distance[sites.neuron[site]]
-        probes.surrogate[row, item] = eprop.surrogate(rules.surrogate[rule], rules.height[rule], rules.per_width[rule], distance)
-    for item in range(probes.signal_ids.size):
-        site = probes.signal_ids[item]
-        probes.signal[row, item] = neurons.error[sites.neuron[site]] if sites.is_readout[site] else heard[site]
-    column = 0
-    for readout in range(readouts.start.size):
-        for n in range(readouts.start[readout], readouts.stop[readout]):
-            probes.output[row, column] = neurons.v[n]
-            column += 1
-
-
-@njit(cache=True, nogil=True)
 def run(
     constants: Constants,
     plastic: Synapses,
@@ -150,7 +120,7 @@ def run(
         if learn:
             clock[LEARNED] = 1
         now = ring[step % ring.shape[0]]
-        clock[N_EVENTS] += _deliver_static(constants.static, state.static_weight, ring, pending, count, step)
+        clock[N_EVENTS] += deliver_static(constants.static, state.static_weight, ring, pending, count, step)
         clock[N_EVENTS] += _deliver_plastic(constants, plastic, steps, learning, now, pending, count, step, clock[INTERVAL], learn)
         if steps.reset and step % steps.steps == 1:
             neuron_kernels.restart(constants.neurons, steps, neurons, False)
@@ -186,7 +156,7 @@ def run(
                     learning.arrivals[:] = 0
                     learning.unlearned[:] = 0
         _remember(sites, rules, steps, neurons, learning, step, learn)
-        _record(sites, rules, constants.readouts, neurons, heard[0], probes, row)
+        record(sites, rules, constants.readouts, neurons, heard[0], probes, row)
         clock[STEP] += 1
         clock[LEARNING_STEP] += learn
         clock[LEARNED_LAST] = learn

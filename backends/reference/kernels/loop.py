@@ -7,6 +7,7 @@ from numba import njit
 
 from neurocompile.backends.reference.kernels import eprop, stdp
 from neurocompile.backends.reference.kernels.neurons import update
+from neurocompile.backends.reference.kernels.record import record
 from neurocompile.backends.reference.kernels.tables import (
     F8,
     I4,
@@ -19,18 +20,14 @@ from neurocompile.backends.reference.kernels.tables import (
     Constants,
     EpropState,
     Inputs,
-    NeuronState,
     Probes,
-    Readouts,
-    Rules,
-    Sites,
     State,
     Synapses,
 )
 
 
 @njit(cache=True, nogil=True)
-def _deliver_static(table: Synapses, weight: F8, ring: F8, pending: I4, count: int, step: int) -> int:
+def deliver_static(table: Synapses, weight: F8, ring: F8, pending: I4, count: int, step: int) -> int:
     """Put the spikes of the last step into the ring; return how many synapses that were."""
     slots, events = ring.shape[0], 0
     for item in range(count):
@@ -64,32 +61,6 @@ def _deliver_eprop(constants: Constants, state: EpropState, now: F8, pending: I4
 
 
 @njit(cache=True, nogil=True)
-def _record(
-    sites: Sites, rules: Rules, readouts: Readouts, neurons: NeuronState, history: F8, index: int, probes: Probes, row: int
-) -> None:
-    for item in range(probes.membrane_ids.size):
-        probes.membrane[row, item] = neurons.v[probes.membrane_ids[item]]
-    for item in range(probes.adaptation_ids.size):
-        probes.adaptation[row, item] = neurons.adaptation[probes.adaptation_ids[item]]
-    for item in range(probes.surrogate_ids.size):
-        site = probes.surrogate_ids[item]
-        rule, distance = sites.rule[site], neurons.distance[sites.neuron[site]]
-        probes.surrogate[row, item] = eprop.surrogate(rules.surrogate[rule], rules.height[rule], rules.per_width[rule], distance)
-    slot = (index - 2) & (history.shape[1] - 1)
-    for item in range(probes.signal_ids.size):
-        site = probes.signal_ids[item]
-        if sites.is_readout[site]:
-            probes.signal[row, item] = neurons.error[sites.neuron[site]]
-        else:
-            probes.signal[row, item] = history[site, slot, 1] if index >= 2 else 0.0
-    column = 0
-    for readout in range(readouts.start.size):
-        for n in range(readouts.start[readout], readouts.stop[readout]):
-            probes.output[row, column] = neurons.v[n]
-            column += 1
-
-
-@njit(cache=True, nogil=True)
 def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_steps: int, learn: bool) -> tuple[I4, I8]:
     """Run ``n_steps`` steps in place; return the neurons that spiked, and how many they were in each step."""
     neurons, sites, rules = state.neurons, constants.sites, constants.rules
@@ -106,7 +77,7 @@ def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_st
             n_synapses = state.eprop.position.size
             eprop.visit(constants.eprop.target, sites, rules, constants.sign, state.eprop, 0, n_synapses, index, eprop.READ)
         now = ring[step % ring.shape[0]]
-        clock[N_EVENTS] += _deliver_static(constants.static, state.static_weight, ring, pending, count, step)
+        clock[N_EVENTS] += deliver_static(constants.static, state.static_weight, ring, pending, count, step)
         clock[N_EVENTS] += _deliver_eprop(constants, state.eprop, now, pending, count, step, index, learn)
         if has_stdp:
             clock[N_EVENTS] += stdp.deliver(
@@ -129,7 +100,7 @@ def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_st
             if clock[LEARNED_LAST]:  # otherwise entry index-1 does not belong to the step before
                 weights = state.eprop.eprop_weight
                 eprop.broadcast(constants.feedback, neurons.error, history, state.static_weight, weights, state.stdp.stdp_weight, index - 1)
-        _record(sites, rules, constants.readouts, neurons, history, index, probes, row)
+        record(sites, rules, constants.readouts, neurons, history[:, (index - 2) & (history.shape[1] - 1), 1], probes, row)
         clock[STEP] += 1
         clock[LEARNING_STEP] += learn
         clock[LEARNED_LAST] = learn

@@ -4,12 +4,13 @@ point in the group ``neurocompile.targets``, exactly as ours do."""
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterator
 from collections.abc import Mapping as MappingABC
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from neurocompile.ir import EProp, Interval2020, Network
+from neurocompile.ir import ActorCritic, AdaptiveFeedback, ChainFeedback, EProp, Interval2020, Network
 from neurocompile.ir.errors import Diagnostic, SdkMissingError, UnsupportedError
 from neurocompile.ir.realise import Connections
 from neurocompile.machine import Machine
@@ -131,21 +132,41 @@ def accept(approximations: list[Approximation], options: BuildOptions) -> tuple[
     return tuple(approximations)
 
 
-def refuse_update_intervals(network: Network, target: str) -> None:
-    """Raise UnsupportedError NC344 for every rule with ``update: interval_2020``: no target of ours runs a network in update intervals."""
-    used = {p.learning for p in network.projections}
-    found = [r for r in network.rules if r.name in used and isinstance(r, EProp) and isinstance(r.update, Interval2020)]
+def refuse_engine_only(network: Network, target: str) -> None:
+    """Raise UnsupportedError NC344 for everything that only the reference engine can learn by: update intervals, learning from reward,
+    feedback through the chain, adaptive feedback, weight decay, learnt kappa, rewiring. Static networks pass."""
+    used = {p.learning for p in network.synaptic_projections}
+    rules = [r for r in network.rules if r.name in used and isinstance(r, EProp)]
+    found = [(f"rule '{rule.name}'", *why) for rule in rules for why in _engine_only(rule)]
+    if rules and network.task is not None and isinstance(network.task.loss, ActorCritic):
+        found.append(("task", "learning from reward (loss: actor_critic)", "loss: mean_squared_error with targets"))
     if found:
         raise UnsupportedError(
             Diagnostic(
                 code="NC344",
-                message=f"rule '{rule.name}': target '{target}' has no e-prop with update intervals (interval_2020), which also resets the "
-                "neurons with each interval",
-                help="nearest thing that works: update: per_event, or per_interval of the same length; `neurocompile simulate` and `train` "
-                "run interval_2020",
+                message=f"{where}: target '{target}' has no e-prop with {what}",
+                help=f"nearest thing that works: {instead}; or train here (`neurocompile train`, `simulate`) and build the network with "
+                "the weights it has learnt",
             )
-            for rule in found
+            for where, what, instead in found
         )
+
+
+def _engine_only(rule: EProp) -> Iterator[tuple[str, str]]:
+    """Yield (what, what works instead) of a rule's options that no target of ours has."""
+    if isinstance(rule.update, Interval2020):
+        what = "update intervals (interval_2020), which also reset the neurons"
+        yield what, "update: per_event, or per_interval of the same length"
+    if isinstance(rule.feedback, ChainFeedback):
+        yield "feedback through the chain of hidden populations", "feedback: {random: SPEC}, which reaches every population"
+    if isinstance(rule.feedback, AdaptiveFeedback):
+        yield "adaptive feedback", "feedback: symmetric or {random: SPEC}"
+    if rule.weight_decay != 0.0:
+        yield "weight_decay", "weight_decay: 0"
+    if rule.kappa_learning is not None:
+        yield "a learnt kappa (kappa_learning)", "a fixed kappa"
+    if rule.rewiring is not None:
+        yield "rewiring", "a fixed connectivity"
 
 
 def load_targets() -> dict[str, Target]:

@@ -9,26 +9,33 @@ from neurocompile.ir.connectivity import (
     FixedProbability,
     OneToOne,
 )
+from neurocompile.ir.feedback import (
+    AdaptiveFeedback,
+    ChainFeedback,
+    ExplicitFeedback,
+    ProjectionFeedback,
+    RandomFeedback,
+    SymmetricFeedback,
+)
 from neurocompile.ir.learning import (
     RSTDP,
     STDP,
     Adam,
     EProp,
-    ExplicitFeedback,
     GradientDescent,
     Interval2020,
+    KappaLearning,
+    KappaPer,
     PerEvent,
     PerInterval,
-    ProjectionFeedback,
-    RandomFeedback,
     Regularization,
+    Rewiring,
     Surrogate,
     SurrogateKind,
-    SymmetricFeedback,
 )
 from neurocompile.ir.network import Network, Population, Projection
 from neurocompile.ir.neurons import ALIF, LIF, CubaLIF, Integration, LeakyReadout, Reset, SpikeSource
-from neurocompile.ir.task import DataSet, Loss, Task
+from neurocompile.ir.task import ActorCritic, DataSet, Loss, Task
 from neurocompile.ir.values import Constant, LogNormal, Normal, Uniform, Values
 
 __all__ = [
@@ -36,8 +43,11 @@ __all__ = [
     "LIF",
     "RSTDP",
     "STDP",
+    "ActorCritic",
     "Adam",
+    "AdaptiveFeedback",
     "AllToAll",
+    "ChainFeedback",
     "Constant",
     "CubaLIF",
     "DataSet",
@@ -51,6 +61,8 @@ __all__ = [
     "GradientDescent",
     "Integration",
     "Interval2020",
+    "KappaLearning",
+    "KappaPer",
     "LeakyReadout",
     "LogNormal",
     "Loss",
@@ -65,6 +77,7 @@ __all__ = [
     "RandomFeedback",
     "Regularization",
     "Reset",
+    "Rewiring",
     "SpikeSource",
     "Surrogate",
     "SurrogateKind",

@@ -332,9 +332,10 @@ CODES: dict[str, CodeInfo] = {
         "plastic synapse.",
     ),
     "NC344": CodeInfo(
-        "no update intervals on this target",
-        "The original formulation of e-prop (`update: interval_2020`) restarts neurons with each interval and applies one gradient a "
-        "synapse and interval; only the reference engine (`simulate`, `train`) has it. `per_event` and `per_interval` come nearest.",
+        "learning that only the reference engine has",
+        "Update intervals (`update: interval_2020`), learning from reward (`loss: actor_critic`), feedback through the chain, adaptive "
+        "feedback, weight decay, a learnt kappa and rewiring run in the reference engine (`simulate`, `train`), not on this target. The "
+        "message names what comes nearest; a network that has learnt can be built with its weights.",
     ),
     "NC310": CodeInfo(
         "neuron parameter outside Loihi's registers",

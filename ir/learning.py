@@ -12,9 +12,8 @@ from enum import Enum
 
 import numpy as np
 
-from neurocompile.ir.connectivity import Explicit
 from neurocompile.ir.errors import InputError
-from neurocompile.ir.values import ValueSpec
+from neurocompile.ir.feedback import AdaptiveFeedback, ChainFeedback, Feedback, SymmetricFeedback
 
 
 def _range(
@@ -70,39 +69,6 @@ class Regularization:
     def __post_init__(self) -> None:
         _range("regularization", "strength", self.strength, 0.0, np.inf, open_high=True)
         _range("regularization", "rate", self.rate, 0.0, np.inf, open_high=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SymmetricFeedback:
-    """B_jk = the current weight of the readout synapse j -> k (0 where there is none)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RandomFeedback:
-    """B_jk drawn once for every pair of readout neuron k and hidden neuron j (e-prop's "random" / broadcast alignment)."""
-
-    weight: ValueSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExplicitFeedback:
-    """B_jk from a list: pre = readout neuron k, post = hidden neuron j, weight required."""
-
-    connections: Explicit
-
-    def __post_init__(self) -> None:
-        if self.connections.weight is None:
-            raise InputError.of("NC202", f"{self.connections.source}: feedback needs 'weight'", field=("feedback",))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectionFeedback:
-    """B_jk = the initial weights of a projection from the readout to the hidden population (which carries nothing else)."""
-
-    projection: str
-
-
-Feedback = SymmetricFeedback | RandomFeedback | ExplicitFeedback | ProjectionFeedback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +168,65 @@ class Interval2020:
 Update = PerEvent | PerInterval | Interval2020
 
 
+class KappaPer(str, Enum):
+    """Who has a kappa of its own where kappa is learnt: every SYNAPSE, or every target NEURON."""
+
+    SYNAPSE = "synapse"
+    NEURON = "neuron"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KappaLearning:
+    """Adaptive eligibility decay: kappa descends the gradient of the loss that it has through the weights (docs/eprop.md, "Learnt kappa").
+
+    Attributes
+    ----------
+    learning_rate : float
+        >= 0; kappa -= learning_rate * dE/dkappa, at the events of the synapse.
+    per : KappaPer
+    bounds : (low, high)
+        0 <= low <= high < 1; the rule's ``kappa`` is where every kappa starts and lies within.
+    """
+
+    learning_rate: float
+    per: KappaPer = KappaPer.SYNAPSE
+    bounds: tuple[float, float] = (0.0, 0.995)
+
+    def __post_init__(self) -> None:
+        _range("kappa_learning", "learning_rate", self.learning_rate, 0.0, np.inf, open_high=True)
+        if not 0.0 <= self.bounds[0] <= self.bounds[1] < 1.0:
+            raise InputError.of(
+                "NC201", f"kappa_learning.bounds are {list(self.bounds)}, must hold 0 <= low <= high < 1", field=("bounds",)
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewiring:
+    """DEEP R (Bellec et al. 2018, arXiv:1711.05136): synapses that reach weight 0 are moved to other pairs; their number stays.
+
+    The rule needs ``sign_constraint``: a synapse keeps its sign, so that 0 is where it ends. A moved synapse keeps sign and delay, has
+    weight 0 and no trace, and joins a pair that is not connected yet (docs/eprop.md, "Rewiring").
+
+    Attributes
+    ----------
+    every_steps : int
+        Learning steps between two rewirings, >= 1.
+    l1 : float
+        Pull towards 0 in every learning step, membrane units, >= 0 (the paper's eta alpha).
+    noise : float
+        Standard deviation of the random walk of the weight in one learning step, membrane units, >= 0 (the paper's sqrt(2 eta T)).
+    """
+
+    every_steps: int
+    l1: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        _range("rewiring", "every_steps", self.every_steps, 1, 2**31 - 1)
+        _range("rewiring", "l1", self.l1, 0.0, np.inf, open_high=True)
+        _range("rewiring", "noise", self.noise, 0.0, np.inf, open_high=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EProp:
     """Event-driven e-prop, or with ``update`` :class:`Interval2020` its original form.
@@ -220,6 +245,13 @@ class EProp:
         Traces stop being integrated this many steps after a presynaptic spike (NEST ``eprop_isi_trace_cutoff``); None: never.
     learning_window_steps : int, optional
         Errors count in the last so many steps of a sample only; None: in all. ``simulate --signal`` overrides it by its ``window``.
+    weight_decay : float
+        Share of the weight that is lost in every learning step, in [0, 1): when a synapse changes, n steps after its last change, the
+        weight is first multiplied by (1 - weight_decay)^n (decoupled from the learning rate, as in AdamW).
+    kappa_learning : KappaLearning, optional
+        None: kappa stays.
+    rewiring : Rewiring, optional
+        None: synapses stay where they are.
     """
 
     name: str = "eprop"
@@ -234,10 +266,14 @@ class EProp:
     sign_constraint: bool = False
     trace_cutoff_steps: int | None = None
     learning_window_steps: int | None = None
+    weight_decay: float = 0.0
+    kappa_learning: KappaLearning | None = None
+    rewiring: Rewiring | None = None
 
     def __post_init__(self) -> None:
         _range("eprop", "kappa", self.kappa, 0.0, 1.0, open_high=True)
         _range("eprop", "kappa_reg", self.kappa_reg, 0.0, 1.0, open_high=True)
+        _range("eprop", "weight_decay", self.weight_decay, 0.0, 1.0, open_high=True)
         if not self.weight_bounds[0] <= self.weight_bounds[1]:
             raise InputError.of(
                 "NC201", f"eprop.weight_bounds are {list(self.weight_bounds)}, low must not exceed high", field=("weight_bounds",)
@@ -252,6 +288,64 @@ class EProp:
                 "eprop.trace_cutoff_steps has no meaning with update interval_2020, whose traces end with the interval",
                 help="leave out trace_cutoff",
                 field=("trace_cutoff_steps",),
+            )
+        self._check_interval_2020()
+        if self.kappa_learning is not None:
+            self._check_kappa_learning(self.kappa_learning)
+        if self.rewiring is not None:
+            self._check_rewiring()
+
+    def _check_interval_2020(self) -> None:
+        if not isinstance(self.update, Interval2020):
+            return
+        later = {
+            "weight_decay": self.weight_decay != 0.0,
+            "kappa_learning": self.kappa_learning is not None,
+            "rewiring": self.rewiring is not None,
+            "feedback": isinstance(self.feedback, AdaptiveFeedback | ChainFeedback),
+        }
+        for name, given in later.items():
+            if given:
+                raise InputError.of(
+                    "NC210",
+                    f"eprop.{name} is not part of the original formulation of e-prop (update: interval_2020)",
+                    help=f"use update: per_event or per_interval, or leave out {name}",
+                    field=(name,),
+                )
+
+    def _check_kappa_learning(self, learnt: KappaLearning) -> None:
+        low, high = learnt.bounds
+        if not low <= self.kappa <= high:
+            raise InputError.of(
+                "NC201",
+                f"eprop.kappa is {self.kappa:g}, must lie within kappa_learning.bounds {list(learnt.bounds)}",
+                help="change kappa or the bounds",
+                field=("kappa",),
+            )
+        if isinstance(self.optimizer, Adam) or self.optimizer.each_step or self.trace_cutoff_steps is not None:
+            raise InputError.of(
+                "NC210",
+                "eprop.kappa_learning follows how a weight depends on kappa, which is known for gradient descent once an event without a "
+                "trace cutoff only",
+                help="use optimizer: gradient_descent without each_step, and leave out trace_cutoff",
+                field=("kappa_learning",),
+            )
+
+    def _check_rewiring(self) -> None:
+        low, high = self.weight_bounds
+        if not self.sign_constraint or not low <= 0.0 <= high:
+            raise InputError.of(
+                "NC210",
+                "eprop.rewiring needs sign_constraint: true, and weight_bounds that hold 0: a synapse ends where its weight reaches 0",
+                help="set sign_constraint: true",
+                field=("rewiring",),
+            )
+        if isinstance(self.optimizer, Adam) or self.optimizer.each_step:
+            raise InputError.of(
+                "NC210",
+                "eprop.rewiring draws its noise once an event and knows gradient descent only",
+                help="use optimizer: gradient_descent without each_step",
+                field=("rewiring",),
             )
 
 

@@ -19,18 +19,13 @@ from neurocompile.ir.connectivity import (
     OneToOne,
 )
 from neurocompile.ir.errors import Diagnostic, InputError, did_you_mean
-from neurocompile.ir.learning import (
-    RSTDP,
-    EProp,
-    ExplicitFeedback,
-    Interval2020,
-    LearningRule,
-    ProjectionFeedback,
-)
+from neurocompile.ir.feedback import ExplicitFeedback, ProjectionFeedback
+from neurocompile.ir.learning import RSTDP, EProp, Interval2020, LearningRule
 from neurocompile.ir.neurons import ALIF, LIF, CubaLIF, LeakyReadout, NeuronModel, SpikeSource
 from neurocompile.ir.task import Task
 from neurocompile.ir.values import Constant, Uniform, Values, ValueSpec
 from neurocompile.ir.verify_intervals import verify_intervals
+from neurocompile.ir.verify_learning import verify_learning
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_. ]{0,99}")
 _PROJECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_. >-]{0,219}")
@@ -320,6 +315,8 @@ def _verify(network: Network) -> Iterator[Diagnostic]:
     yield from _verify_rules(network, populations)
     yield from _verify_task(network, populations)
     yield from verify_intervals(network)
+    if all(p.pre in populations and p.post in populations for p in network.projections):
+        yield from verify_learning(network, populations)
 
 
 def _verify_projection(

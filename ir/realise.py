@@ -21,7 +21,8 @@ from neurocompile.ir.connectivity import (
 )
 from neurocompile.ir.counter_rng import stream_key
 from neurocompile.ir.errors import DoesNotFitError, InputError
-from neurocompile.ir.learning import EProp, ExplicitFeedback, RandomFeedback, SymmetricFeedback
+from neurocompile.ir.feedback import AdaptiveFeedback, ChainFeedback, ExplicitFeedback, RandomFeedback, SymmetricFeedback
+from neurocompile.ir.learning import EProp
 from neurocompile.ir.memory import available_memory
 from neurocompile.ir.network import Network, Projection
 from neurocompile.ir.sampling import (
@@ -252,7 +253,8 @@ def count_synapses(network: Network, projection: Projection, start: int, stop: i
 
 
 def realise_feedback(network: Network, rule: EProp, hidden_name: str) -> FloatArray | None:
-    """Return the feedback weights B of a rule for one hidden population, float64 (n_readout, n_hidden); None: symmetric (the engine's).
+    """Return the feedback weights B of a rule for one hidden population, float64 (n_readout, n_hidden); None: they follow synapses
+    (symmetric, adaptive, chain), in the engine.
 
     Repeated pairs of a list or projection add up. Random weights are drawn from the stream (seed, rule, hidden population): row = hidden
     neuron, draw = readout neuron.
@@ -262,7 +264,7 @@ def realise_feedback(network: Network, rule: EProp, hidden_name: str) -> FloatAr
     InputError
         NC207: no task, so no readout; NC210: the feedback leads to another population; NC202: wrong number of values.
     """
-    if isinstance(rule.feedback, SymmetricFeedback):
+    if isinstance(rule.feedback, SymmetricFeedback | AdaptiveFeedback | ChainFeedback):
         return None
     if network.task is None:
         raise InputError.of("NC207", f"rule '{rule.name}': feedback needs a task that names the readout")

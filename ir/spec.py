@@ -6,22 +6,36 @@ in error messages (help) and in docs/yaml.md.
 
 from __future__ import annotations
 
+from typing import Any
+
 from neurocompile.ir.connectivity import AllToAll, DistanceDependent, FixedInDegree, FixedOutDegree, FixedProbability, OneToOne
+from neurocompile.ir.feedback import AdaptiveFeedback, ChainFeedback, ProjectionFeedback, SymmetricFeedback
 from neurocompile.ir.learning import (
     Adam,
     GradientDescent,
     Interval2020,
+    KappaLearning,
+    KappaPer,
     PerEvent,
     PerInterval,
-    ProjectionFeedback,
     Regularization,
+    Rewiring,
     Surrogate,
     SurrogateKind,
-    SymmetricFeedback,
 )
 from neurocompile.ir.neurons import Integration, Reset
-from neurocompile.ir.spec_build import ManyValues, Positions, RandomWeights, build_distance, build_edge_file, build_feedback_file, maker
-from neurocompile.ir.spec_sections import AnyList, Discriminated, Field, NamedMap, Options, Section, Tagged
+from neurocompile.ir.spec_build import (
+    ManyValues,
+    Positions,
+    RandomWeights,
+    build_distance,
+    build_edge_file,
+    build_feedback_file,
+    construct,
+    maker,
+    tuples,
+)
+from neurocompile.ir.spec_sections import AnyList, Discriminated, Field, NamedMap, Options, Parsed, Section, Tagged
 from neurocompile.ir.spec_types import (
     Boolean,
     Choice,
@@ -30,10 +44,11 @@ from neurocompile.ir.spec_types import (
     Number,
     Path_,
     Quantity,
+    Reading,
     Steps,
     Text,
 )
-from neurocompile.ir.task import Loss
+from neurocompile.ir.task import ActorCritic, Loss
 from neurocompile.ir.units import UNITS, Dimension
 
 TIME, RATE = Quantity(dimension=Dimension.TIME), Quantity(dimension=Dimension.FREQUENCY)
@@ -252,11 +267,35 @@ _OPTIMIZER = Tagged(
         ),
     },
 )
+_SYMMETRIC = Section(
+    name="symmetric", doc="The current readout weights (of a chain: of every synapse).", fields=(), build=maker(SymmetricFeedback)
+)
+_DRAWN = ManyValues(inner=Quantity(dimension=Dimension.NUMBER), wrap=True)
+_RANDOM = RandomWeights(spec=_DRAWN, doc="Drawn once: a number or a distribution.")
+_ADAPTIVE = RandomWeights(
+    spec=_DRAWN,
+    build=AdaptiveFeedback,
+    doc="Drawn once, then changed as the forward weights are, which align with it (Kolen-Pollack); their rule needs weight_decay > 0.",
+)
 _FEEDBACK = Tagged(
     what="feedback",
     choices={
-        "symmetric": Section(name="symmetric", doc="The current readout weights.", fields=(), build=maker(SymmetricFeedback)),
-        "random": RandomWeights(spec=ManyValues(inner=Quantity(dimension=Dimension.NUMBER), wrap=True)),
+        "symmetric": _SYMMETRIC,
+        "random": _RANDOM,
+        "adaptive": _ADAPTIVE,
+        "chain": Section(
+            name="chain",
+            doc="Layer by layer: populations that do not reach the readout hear the ones that are one projection nearer to it.",
+            build=maker(ChainFeedback),
+            fields=(
+                Field(
+                    key="weights",
+                    kind=Tagged(what="feedback", choices={"symmetric": _SYMMETRIC, "random": _RANDOM, "adaptive": _ADAPTIVE}),
+                    doc="symmetric, {random: SPEC} or {adaptive: SPEC}, for every synapse on the way.",
+                    default="symmetric",
+                ),
+            ),
+        ),
         "projection": Section(
             name="projection",
             doc="Initial weights of a projection from the readout to the hidden population.",
@@ -321,6 +360,13 @@ _UPDATE = Tagged(
         ),
     },
 )
+
+
+def _kappa_learning(parsed: Parsed, ctx: Reading) -> Any:
+    parsed.values = tuples(parsed.values)
+    return construct(KappaLearning, parsed, ctx)
+
+
 _RULE_BOUNDS = "[low, high] of the weight, low <= high."
 _WINDOW = Field(
     key="learning_window",
@@ -362,7 +408,10 @@ _EPROP = (
         default="none",
     ),
     Field(
-        key="feedback", kind=_FEEDBACK, doc="symmetric, {random: SPEC}, {file: feedback.npz} or {projection: NAME}.", default="symmetric"
+        key="feedback",
+        kind=_FEEDBACK,
+        doc="symmetric, chain, {random: SPEC}, {adaptive: SPEC}, {file: feedback.npz} or {projection: NAME}.",
+        default="symmetric",
     ),
     Field(key="optimizer", kind=_OPTIMIZER, doc="gradient_descent or adam.", default="{gradient_descent: {learning_rate: 1e-4}}"),
     Field(
@@ -381,6 +430,58 @@ _EPROP = (
         attr="trace_cutoff_steps",
     ),
     _WINDOW,
+    Field(
+        key="weight_decay",
+        kind=Number(low=0, high=1, open_high=True),
+        doc="Share of the weight that is lost in every learning step, in [0, 1).",
+        default="0",
+    ),
+    Field(
+        key="kappa_learning",
+        kind=Section(
+            name="kappa_learning",
+            doc="Adaptive eligibility decay: kappa is learnt, from `kappa` on.",
+            build=_kappa_learning,
+            fields=(
+                Field(key="learning_rate", kind=Number(low=0), doc="Step size, >= 0.", required=True),
+                Field(
+                    key="per",
+                    kind=Choice(values={v.value: v for v in KappaPer}, what="owner of kappa"),
+                    doc="Whether every synapse or every target neuron has its own.",
+                    default="synapse",
+                ),
+                Field(
+                    key="bounds",
+                    kind=List(item=Number(low=0, high=1, open_high=True), length=2, what="[low, high]"),
+                    doc="[low, high] of kappa, 0 <= low <= high < 1.",
+                    default="[0, 0.995]",
+                ),
+            ),
+        ),
+        doc="Adaptive eligibility decay: {learning_rate, per, bounds}.",
+        default="none",
+    ),
+    Field(
+        key="rewiring",
+        kind=Section(
+            name="rewiring",
+            doc="DEEP R: synapses that reach weight 0 move to other pairs, their number stays; needs sign_constraint.",
+            build=maker(Rewiring),
+            fields=(
+                Field(
+                    key="every",
+                    kind=Steps(as_int=True),
+                    doc="Time between two rewirings: a time or a number of steps.",
+                    required=True,
+                    attr="every_steps",
+                ),
+                Field(key="l1", kind=MEMBRANE, doc="Pull of the weight towards 0 in every step, >= 0.", default="0"),
+                Field(key="noise", kind=MEMBRANE, doc="Standard deviation of the weight's random walk in one step, >= 0.", default="0"),
+            ),
+        ),
+        doc="DEEP R: {every, l1, noise}.",
+        default="none",
+    ),
 )
 _STDP = (
     Field(key="tau_plus", kind=TIME, doc="Time constant of the presynaptic trace, > 0.", default="20 ms"),
@@ -417,12 +518,43 @@ RULE = Discriminated(key="rule", what="rule", sections={n: _rule(n) for n in RUL
 
 # --- task ------------------------------------------------------------------------------------------------------------------
 DATA: dict[str, Kind] = {"digits": Options(name="digits"), "nmnist": Options(name="nmnist", needs_path=True)}
+LOSS = Tagged(
+    what="loss",
+    choices={
+        "mean_squared_error": Section(
+            name="mean_squared_error", doc="E = 1/2 sum (y - y*)^2.", fields=(), build=lambda *_: Loss.MEAN_SQUARED_ERROR
+        ),
+        "cross_entropy": Section(name="cross_entropy", doc="E = -sum y* log softmax(y).", fields=(), build=lambda *_: Loss.CROSS_ENTROPY),
+        "actor_critic": Section(
+            name="actor_critic",
+            doc="The readout is a policy, whose actions are drawn from softmax(y) and rewarded by the signal (docs/eprop.md).",
+            build=maker(ActorCritic),
+            fields=(
+                Field(key="critic", kind=Text(what="the name of a population"), doc="A leaky_readout population of size 1.", required=True),
+                Field(key="discount", kind=Number(low=0, high=1, open_high=True), doc="Of reward, per step, in [0, 1).", default="0.99"),
+                Field(key="critic_weight", kind=Number(low=0), doc="Weight of the critic's error, >= 0.", default="0.5"),
+                Field(
+                    key="reward_delay",
+                    kind=Steps(as_int=True),
+                    doc="Time from an action to its reward: a time or a number of steps, >= 0.",
+                    default="0",
+                    attr="reward_delay_steps",
+                ),
+            ),
+        ),
+    },
+)
 TASK = Section(
     name="task",
     doc="What the network is for.",
     fields=(
         Field(key="readout", kind=Text(what="the name of a population"), doc="A leaky_readout population.", required=True),
-        Field(key="loss", kind=Choice(values={v.value: v for v in Loss}, what="loss"), doc="Loss.", default="mean_squared_error"),
+        Field(
+            key="loss",
+            kind=LOSS,
+            doc="mean_squared_error, cross_entropy, or {actor_critic: {critic: NAME, ...}}: learning from reward.",
+            default="mean_squared_error",
+        ),
         Field(key="input", kind=Text(what="the name of a population"), doc="Spike source that the data drives.", default="the only one"),
         Field(
             key="data", kind=Tagged(what="data set", choices=DATA), doc="Data set: digits, or {nmnist: {path: ..., ...}} (docs/tasks.md)."

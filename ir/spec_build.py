@@ -14,7 +14,7 @@ from neurocompile.ir._types import FloatArray
 from neurocompile.ir.connectivity import Explicit
 from neurocompile.ir.edge_files import positions_from_array
 from neurocompile.ir.errors import Diagnostic, InputError
-from neurocompile.ir.learning import ExplicitFeedback, RandomFeedback
+from neurocompile.ir.feedback import AdaptiveFeedback, ExplicitFeedback, RandomFeedback
 from neurocompile.ir.spec_sections import Field, Parsed, Section, Tagged
 from neurocompile.ir.spec_types import (
     BAD,
@@ -203,17 +203,19 @@ class ManyValues(Kind):
 
 @dataclass(frozen=True, kw_only=True)
 class RandomWeights(Kind):
-    """``random: SPEC`` of a feedback: a number or a distribution (a list would have no order to follow)."""
+    """``random: SPEC`` or ``adaptive: SPEC`` of a feedback: a number or a distribution (a list would have no order to follow)."""
 
     spec: ManyValues
+    build: type[RandomFeedback] | type[AdaptiveFeedback] = RandomFeedback
+    doc: str = ""
 
     def read(self, node: Node, ctx: Reading) -> Any:
         value = self.spec.read(node, ctx)
         if isinstance(value, Values):
             return ctx.fail(
-                "NC110", "random feedback is drawn, not listed", node, "use {normal: [0, 1]}, or feedback: {file: feedback.npz}"
+                "NC110", "feedback weights are drawn, not listed", node, "use {normal: [0, 1]}, or feedback: {file: feedback.npz}"
             )
-        return BAD if value is BAD else RandomFeedback(weight=value)
+        return BAD if value is BAD else self.build(weight=value)
 
     def schema(self, definitions: Definitions) -> Schema:
         single = self.spec.inner.schema(definitions)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from neurocompile.ir.spec import CONNECT, POPULATION, PROJECTION, ROOT, RULE, TASK
+from neurocompile.ir.spec import CONNECT, LOSS, POPULATION, PROJECTION, ROOT, RULE, TASK
 from neurocompile.ir.spec_build import ManyValues, Positions, RandomWeights
 from neurocompile.ir.spec_sections import AnyList, Field, NamedMap, Options, Section, Tagged
 from neurocompile.ir.spec_types import Boolean, Choice, Kind, List, Number, Path_, Quantity, Steps
@@ -60,7 +60,7 @@ def _alternatives(title: str, kind: Tagged, level: str) -> list[str]:
     lines = [f"{level} {title}", ""]
     sections = [*kind.choices.values(), *([kind.file] if kind.file else [])]
     for name, section in zip(kind.names, sections, strict=True):
-        lines += [f"**`{name}`**: {section.doc if isinstance(section, Section) else 'see above.'}", ""]
+        lines += [f"**`{name}`**: {section.doc if isinstance(section, Section | RandomWeights) else 'see above.'}", ""]
         if isinstance(section, Section) and section.fields:
             lines += [*_table(section.fields), ""]
     return lines
@@ -86,7 +86,8 @@ def reference_markdown() -> str:
             lines += _alternatives(f"`{entry.key}` of eprop", entry.kind, "####")
         elif isinstance(entry.kind, Section):
             lines += [f"#### `{entry.key}` of eprop", "", *_table(entry.kind.fields), ""]
-    lines += ["### Task", "", *_table(TASK.fields)]
+    lines += ["### Task", "", *_table(TASK.fields), ""]
+    lines += _alternatives("`loss` of the task", LOSS, "####")
     return "\n".join(lines)
 
 

@@ -16,6 +16,46 @@ class Loss(str, Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActorCritic:
+    """Learning from reward (reward-based e-prop, Bellec et al. 2020; docs/eprop.md, "Reward").
+
+    The readout is a policy: in every step of the window an action a is drawn from softmax(y); its reward is ``target[t, a]`` of the
+    signal. A second readout, the critic, estimates the discounted reward to come; the third factor of all e-prop synapses is the
+    temporal-difference error.
+
+    Attributes
+    ----------
+    critic : str
+        Name of a ``leaky_readout`` population of size 1.
+    discount : float
+        gamma of one step, in [0, 1).
+    critic_weight : float
+        Weight of the critic's error beside the policy's, >= 0.
+    reward_delay_steps : int
+        Steps between an action and its reward, >= 0.
+    """
+
+    critic: str
+    discount: float = 0.99
+    critic_weight: float = 0.5
+    reward_delay_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.discount < 1.0:
+            raise InputError.of("NC201", f"actor_critic.discount is {self.discount:g}, must lie in [0, 1)", field=("discount",))
+        if not 0.0 <= self.critic_weight < float("inf"):
+            raise InputError.of(
+                "NC201", f"actor_critic.critic_weight is {self.critic_weight:g}, must be >= 0 and finite", field=("critic_weight",)
+            )
+        if not 0 <= self.reward_delay_steps < 2**20:
+            raise InputError.of(
+                "NC201",
+                f"actor_critic.reward_delay is {self.reward_delay_steps} steps, must lie in 0 .. {2**20 - 1}",
+                field=("reward_delay_steps",),
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataSet:
     """A data set that ``train`` and ``evaluate`` turn into events.
 
@@ -42,7 +82,7 @@ class Task:
     ----------
     readout : str
         Name of a ``leaky_readout`` population.
-    loss : Loss
+    loss : Loss or ActorCritic
     input : str, optional
         The spike source that the data drives; None: the only one.
     data : DataSet, optional
@@ -56,7 +96,7 @@ class Task:
     """
 
     readout: str
-    loss: Loss = Loss.MEAN_SQUARED_ERROR
+    loss: Loss | ActorCritic = Loss.MEAN_SQUARED_ERROR
     input: str | None = None
     data: DataSet | None = None
     sample_steps: int = 100

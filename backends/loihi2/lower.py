@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.backends.base import Approximation, BuildOptions, accept, refuse_update_intervals
+from neurocompile.backends.base import Approximation, BuildOptions, accept, refuse_engine_only
 from neurocompile.backends.loihi2 import learning as eprop
 from neurocompile.backends.loihi2.arithmetic import (
     ALIGN_SHIFT,
@@ -40,10 +40,10 @@ def lower_network(
     Raises
     ------
     UnsupportedError
-        NC344 for update intervals; NC310 .. NC312 for what cannot be expressed, NC313 .. NC319 for approximations that are not
+        NC344: only the engine learns by it; NC310 .. NC312 for what cannot be expressed, NC313 .. NC319 for approximations that are not
         accepted, all in one.
     """
-    refuse_update_intervals(network, "loihi2")
+    refuse_engine_only(network, "loihi2")
     found = Findings()
     approximations: list[Approximation] = []
     numbers = {p.name: index for index, p in enumerate(network.populations)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.backends.base import Approximation, BuildOptions, accept, refuse_update_intervals
+from neurocompile.backends.base import Approximation, BuildOptions, accept, refuse_engine_only
 from neurocompile.backends.nest.lowered import NestFeedback, NestNetwork, NestPopulation, NestRule
 from neurocompile.backends.nest.neurons import lower_population
 from neurocompile.ir import Adam, EProp, LeakyReadout, Loss, Network, PerInterval, Population, Projection
@@ -30,14 +30,14 @@ def lower(network: Network, connections: Mapping[str, Connections], options: Bui
     Raises
     ------
     UnsupportedError
-        NC344 for update intervals; NC330 .. NC339: everything that NEST cannot express, in one error.
+        NC344 for learning that only the engine has; NC330 .. NC339: everything that NEST cannot express, in one error.
     InputError
         An option that the target does not have.
     """
     unknown = sorted(options.extra)
     if unknown:
         raise InputError.of("NC339", f"target 'nest' has no option '{unknown[0]}'", help="it takes no --set options")
-    refuse_update_intervals(network, "nest")
+    refuse_engine_only(network, "nest")
     errors = _time_step(network)
     found: list[Approximation] = []
     populations: list[NestPopulation] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.backends.base import BuildOptions, accept, refuse_update_intervals
+from neurocompile.backends.base import BuildOptions, accept, refuse_engine_only
 from neurocompile.backends.spinnaker import costs
 from neurocompile.backends.spinnaker.learning import Learning, lower_learning, rule_rows
 from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
@@ -40,10 +40,10 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
     Raises
     ------
     UnsupportedError
-        NC344 for update intervals; NC320 .. NC328, all findings at once.
+        NC344 for learning that only the engine has; NC320 .. NC328, all findings at once.
     """
     mode, rate, source_rate = _options(options)
-    refuse_update_intervals(network, "spinnaker")
+    refuse_engine_only(network, "spinnaker")
     findings = Findings()
     step_us = network.dt * 1e6
     if abs(step_us - round(step_us)) > 1e-6 * step_us or step_us < MIN_STEP_US:

@@ -75,6 +75,7 @@ def check_problem(problem: MappingProblem) -> None:
         raise ValueError("an edge leads to a neuron that does not exist")
     lengths = {len(problem.population), len(problem.external)} | {len(r.per_neuron) for r in (*problem.resources, *problem.chip_resources)}
     lengths |= {len(s.label) for s in problem.set_resources}
+    lengths |= {len(a) for a in (problem.rate, problem.together, problem.chip) if a is not None}
     if lengths != {n}:
         raise ValueError(f"arrays of {sorted(lengths)} values for {n} neurons")
     source = np.repeat(np.arange(n), np.diff(problem.indptr))
@@ -91,6 +92,8 @@ def check_problem(problem: MappingProblem) -> None:
         costs = np.append(resource.per_neuron, (resource.per_axon_in, resource.per_axon_out))
         if not (np.isfinite(costs).all() and np.isfinite(resource.limit)) or (costs < 0).any():  # a limit < 0 is one that nothing keeps
             raise ValueError(f"resource '{resource.name}' has costs or a limit that are negative or not finite")
+    if not (np.isfinite(problem.rates).all() and (problem.rates >= 0).all()):
+        raise ValueError("rates must be finite and >= 0")
     for labels in problem.set_resources:
         if (labels.label < -1).any():
             raise ValueError(f"set resource '{labels.name}' has labels below -1")

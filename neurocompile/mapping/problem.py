@@ -74,6 +74,14 @@ class MappingProblem:
         Physical cores that one part of this population occupies, all on one chip (SpiNNaker split cores: 1 + synapse cores).
     chip_resources : tuple of Resource
         Limits per chip (SDRAM), summed over the parts on the chip.
+    rate : float64 array, shape (n_neurons,), optional
+        Spikes of each neuron per step, >= 0: what traffic is weighted by; None: one each.
+    together : int32 array, shape (n_neurons,), optional
+        Neurons of one label >= 0 share a part; -1: free. None: all are free.
+    chip : int32 array, shape (n_neurons,), optional
+        Chip on which a neuron must lie, -1: any. None: any for all. Neurons of different chips never share a part.
+
+    Neurons that must not share a part have different labels in a :class:`SetResource` of limit 1.
     """
 
     n_neurons: int
@@ -86,3 +94,11 @@ class MappingProblem:
     set_resources: tuple[SetResource, ...] = ()
     core_width: Int32Array
     chip_resources: tuple[Resource, ...] = ()
+    rate: FloatArray | None = None
+    together: Int32Array | None = None
+    chip: Int32Array | None = None
+
+    @property
+    def rates(self) -> FloatArray:
+        """Spikes of each neuron per step, one each where they are not known."""
+        return np.ones(self.n_neurons) if self.rate is None else self.rate

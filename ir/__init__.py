@@ -17,6 +17,7 @@ from neurocompile.ir.feedback import (
     RandomFeedback,
     SymmetricFeedback,
 )
+from neurocompile.ir.hints import MappingHints, Neurons, OnChip
 from neurocompile.ir.learning import (
     RSTDP,
     STDP,
@@ -66,8 +67,11 @@ __all__ = [
     "LeakyReadout",
     "LogNormal",
     "Loss",
+    "MappingHints",
     "Network",
+    "Neurons",
     "Normal",
+    "OnChip",
     "OneToOne",
     "PerEvent",
     "PerInterval",

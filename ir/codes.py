@@ -446,6 +446,10 @@ CODES: dict[str, CodeInfo] = {
         "The neurons that send packets need more routing keys than the machine's packets can hold.",
         ExitCode.DOES_NOT_FIT,
     ),
+    "NC407": CodeInfo(
+        "wished chip does not exist",
+        "Under `mapping: chips` neurons are to lie on a chip that the machine does not have, or that is dead. Chips count from (0, 0).",
+    ),
     "NC410": CodeInfo(
         "simulation does not fit into memory",
         "Synapses, neurons, recordings and outputs would need more memory than is available (the machine's free memory, the limit of the "

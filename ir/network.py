@@ -20,6 +20,7 @@ from neurocompile.ir.connectivity import (
 )
 from neurocompile.ir.errors import Diagnostic, InputError, did_you_mean
 from neurocompile.ir.feedback import ExplicitFeedback, ProjectionFeedback
+from neurocompile.ir.hints import MappingHints, verify_hints
 from neurocompile.ir.learning import RSTDP, EProp, Interval2020, LearningRule
 from neurocompile.ir.neurons import ALIF, LIF, CubaLIF, LeakyReadout, NeuronModel, SpikeSource
 from neurocompile.ir.task import Task
@@ -170,6 +171,8 @@ class Network:
     populations, projections, rules : tuples
         In the order of the description; populations' neurons are numbered through in this order (``offsets``).
     task : Task, optional
+    mapping : MappingHints, optional
+        What the user tells the mapper.
     source : str
         File it came from, for messages.
     notes : tuple of str
@@ -184,6 +187,7 @@ class Network:
     projections: tuple[Projection, ...] = ()
     rules: tuple[LearningRule, ...] = ()
     task: Task | None = None
+    mapping: MappingHints | None = None
     seed: int = 1
     source: str = "python"
     notes: tuple[str, ...] = field(default=())
@@ -314,6 +318,7 @@ def _verify(network: Network) -> Iterator[Diagnostic]:
             )
     yield from _verify_rules(network, populations)
     yield from _verify_task(network, populations)
+    yield from verify_hints(network, populations)
     yield from verify_intervals(network)
     if all(p.pre in populations and p.post in populations for p in network.projections):
         yield from verify_learning(network, populations)

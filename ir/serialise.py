@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.ir import connectivity, feedback, learning, network, neurons, task, values
+from neurocompile.ir import connectivity, feedback, hints, learning, network, neurons, task, values
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.network import Network
 from neurocompile.ir.npz import AnyArray
@@ -24,7 +24,7 @@ FORMAT = "neurocompile-network/1"
 
 _CLASSES: dict[str, type[Any]] = {
     cls.__name__: cls
-    for module in (connectivity, feedback, learning, network, neurons, task, values)
+    for module in (connectivity, feedback, hints, learning, network, neurons, task, values)
     for cls in vars(module).values()
     if isinstance(cls, type) and cls.__module__ == module.__name__ and (dataclasses.is_dataclass(cls) or issubclass(cls, Enum))
 }

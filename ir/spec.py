@@ -10,6 +10,7 @@ from typing import Any
 
 from neurocompile.ir.connectivity import AllToAll, DistanceDependent, FixedInDegree, FixedOutDegree, FixedProbability, OneToOne
 from neurocompile.ir.feedback import AdaptiveFeedback, ChainFeedback, ProjectionFeedback, SymmetricFeedback
+from neurocompile.ir.hints import MappingHints, Neurons, OnChip
 from neurocompile.ir.learning import (
     Adam,
     GradientDescent,
@@ -37,6 +38,7 @@ from neurocompile.ir.spec_build import (
 )
 from neurocompile.ir.spec_sections import AnyList, Discriminated, Field, NamedMap, Options, Parsed, Section, Tagged
 from neurocompile.ir.spec_types import (
+    BAD,
     Boolean,
     Choice,
     Kind,
@@ -571,6 +573,74 @@ TASK = Section(
     ),
 )
 
+# --- mapping ---------------------------------------------------------------------------------------------------------------
+_NEURONS = Section(
+    name="neurons",
+    doc="A population, or a run of its neurons.",
+    positional=True,
+    build=maker(Neurons),
+    fields=(
+        Field(key="population", kind=Text(what="the name of a population"), doc="Name of the population.", required=True),
+        Field(key="first", kind=Number(whole=True, low=0), doc="First neuron.", default="0"),
+        Field(key="size", kind=Number(whole=True, low=1), doc="Number of neurons.", default="to the end"),
+    ),
+)
+
+
+def _on_chip(parsed: Parsed, ctx: Reading) -> Any:  # noqa: ARG001 -- one signature for all builds
+    if not parsed.complete:
+        return BAD
+    x, y = parsed.values["chip"]
+    return OnChip(neurons=parsed.values["neurons"], x=x, y=y)
+
+
+def _mapping(parsed: Parsed, ctx: Reading) -> Any:
+    values = parsed.values
+    if "rates" in values:
+        good = [(key.text, rate) for key, _, rate in values["rates"] if rate is not BAD]
+        parsed.complete &= len(good) == len(values["rates"])
+        values["rates"] = tuple(good)
+    for name in ("together", "apart", "chips"):
+        items = [item for _, item in values.get(name, [])]
+        parsed.complete &= BAD not in items
+        values[name] = tuple(tuple(i) if isinstance(i, list) else i for i in items if i is not BAD)
+    return construct(MappingHints, parsed, ctx)
+
+
+_GROUPS = AnyList(item=List(item=_NEURONS, what="a list of populations or runs of neurons"), what="group")
+MAPPING = Section(
+    name="mapping",
+    doc="What the mapper is told.",
+    build=_mapping,
+    fields=(
+        Field(
+            key="rates",
+            kind=NamedMap(item=RATE, what="population"),
+            doc="Expected firing rates by population: traffic is weighted by them. A recording (--rates) goes before.",
+            default="alike",
+        ),
+        Field(key="together", kind=_GROUPS, doc="Groups whose neurons share a core.", default="none"),
+        Field(key="apart", kind=_GROUPS, doc="Groups: no core holds neurons of two members.", default="none"),
+        Field(
+            key="chips",
+            kind=AnyList(
+                item=Section(
+                    name="chip of neurons",
+                    doc="Neurons with a chip of their own.",
+                    build=_on_chip,
+                    fields=(
+                        Field(key="neurons", kind=_NEURONS, doc="Which neurons.", required=True),
+                        Field(key="chip", kind=List(item=Number(whole=True, low=0), length=2, what="[x, y]"), doc="Chip.", required=True),
+                    ),
+                ),
+                what="chip",
+            ),
+            doc="Neurons that must lie on a chip: {neurons: NAME, chip: [x, y]}.",
+            default="none",
+        ),
+    ),
+)
+
 # --- the file --------------------------------------------------------------------------------------------------------------
 ROOT = Section(
     name="network",
@@ -583,5 +653,6 @@ ROOT = Section(
         Field(key="projections", kind=AnyList(item=PROJECTION, what="projection"), doc="Projections."),
         Field(key="learning", kind=NamedMap(item=RULE, what="learning rule"), doc="Learning rules by name."),
         Field(key="task", kind=TASK, doc="What the network is for."),
+        Field(key="mapping", kind=MAPPING, doc="What the mapper is told (docs/mapping.md)."),
     ),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from neurocompile.ir.spec import CONNECT, LOSS, POPULATION, PROJECTION, ROOT, RULE, TASK
+from neurocompile.ir.spec import CONNECT, LOSS, MAPPING, POPULATION, PROJECTION, ROOT, RULE, TASK
 from neurocompile.ir.spec_build import ManyValues, Positions, RandomWeights
 from neurocompile.ir.spec_sections import AnyList, Field, NamedMap, Options, Section, Tagged
 from neurocompile.ir.spec_types import Boolean, Choice, Kind, List, Number, Path_, Quantity, Steps
@@ -88,6 +88,7 @@ def reference_markdown() -> str:
             lines += [f"#### `{entry.key}` of eprop", "", *_table(entry.kind.fields), ""]
     lines += ["### Task", "", *_table(TASK.fields), ""]
     lines += _alternatives("`loss` of the task", LOSS, "####")
+    lines += ["### Mapping", "", *_table(MAPPING.fields)]
     return "\n".join(lines)
 
 

@@ -127,6 +127,8 @@ class _Assembly:
         projections = self._projections(values.get("projections", []))
         task = construct(Task, values["task"], ctx) if "task" in values else None
         self._place_section(("task",), self.root.nodes.get("task"), values.get("task"))
+        if isinstance(node := self.root.nodes.get("mapping"), MappingNode):
+            self.nodes |= {("mapping",): node} | {("mapping", key.text): value for key, value in node.pairs}
         for name in ("name", "dt", "seed", "populations"):
             self.nodes[(name,)] = self.root.at(name)
         if "dt" in values and ctx.dt is None:
@@ -144,6 +146,7 @@ class _Assembly:
                 "projections": tuple(p for _, p in projections),
                 "rules": tuple(rules),
                 "task": task,
+                "mapping": values.get("mapping"),
             }
             return self._verified(everything | parts, list(range(len(projections))), whole=True)
         self._verify_good_parts(everything, populations, rules, projections, task)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from neurocompile.backends.base import Artifacts, BuildOptions, Target, TargetNetwork, load_targets
+from neurocompile.hints import recorded_rates, with_hints
 from neurocompile.ir import Network
 from neurocompile.ir.errors import InputError, did_you_mean
 from neurocompile.ir.npz import AnyArray, load_npz
@@ -29,7 +30,7 @@ class CompileOptions:
 
     target : name of a registered target; machine : name or path of a machine file, None for the target's default;
     overrides : machine quantity -> value (shown as overridden in the report); extra : target options;
-    seed : of placement; None takes the network's.
+    rates : recording (``simulate --save``) whose firing rates weight the traffic; None: those of the description, or all alike.
     """
 
     target: str
@@ -37,6 +38,7 @@ class CompileOptions:
     allow_approximation: bool = False
     overrides: Mapping[str, float] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
+    rates: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -137,8 +139,10 @@ def compile_network(
     lowered = target.lower(network, connections, machine, build_options)
     mapping: CoreMapping | None = None
     if lowered.problem is not None and machine is not None:
+        rates = None if options.rates is None else recorded_rates(network, options.rates)
         say("map")
-        mapping = map_network(lowered.problem, machine, seed=network.seed, progress=progress)
+        problem = with_hints(lowered.problem, network, machine, rates)
+        mapping = map_network(problem, machine, seed=network.seed, progress=progress)
     say("emit")
     artifacts = target.emit(lowered, mapping, build_options)
     for path in artifacts:

@@ -18,6 +18,9 @@ from neurocompile.report import render_text
 def _compile_options(command: Any) -> Any:
     for option in (
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override machine.QUANTITY, or set a target option."),
+        click.option(
+            "--rates", type=click.Path(path_type=Path), help="Firing rates for the mapper: a recording (npz of `simulate --save`)."
+        ),
         click.option("--weights", type=click.Path(path_type=Path), help="Trained weights (weights.npz of `train`)."),
         click.option("--allow-approximation", is_flag=True, help="Accept what the target can only approximate; the report lists it."),
         click.option("--machine", "-m", metavar="NAME|FILE", help="Machine (see `targets`); default: the target's smallest."),
@@ -27,7 +30,7 @@ def _compile_options(command: Any) -> Any:
     return command
 
 
-def _options(target: str, machine: str | None, allow_approximation: bool, settings: tuple[str, ...]) -> CompileOptions:
+def _options(target: str, machine: str | None, allow_approximation: bool, settings: tuple[str, ...], rates: Path | None) -> CompileOptions:
     overrides: dict[str, float] = {}
     extra: dict[str, str] = {}
     for key, value in key_values(settings, "--set").items():
@@ -38,7 +41,9 @@ def _options(target: str, machine: str | None, allow_approximation: bool, settin
                 raise InputError.of("NC160", f"--set {key}={value}: the value of a machine quantity is a number") from None
         else:
             extra[key] = value
-    return CompileOptions(target=target, machine=machine, allow_approximation=allow_approximation, overrides=overrides, extra=extra)
+    return CompileOptions(
+        target=target, machine=machine, allow_approximation=allow_approximation, overrides=overrides, extra=extra, rates=rates
+    )
 
 
 def _compile(
@@ -50,6 +55,8 @@ def _compile(
     inputs = dict(opened.inputs)
     if weights is not None:
         inputs[f"--weights {weights.name}"] = weights.read_bytes()
+    if options.rates is not None:
+        inputs[f"--rates {options.rates.name}"] = options.rates.read_bytes()
     if compiled.machine is not None and options.machine is not None and Path(compiled.machine.file) == Path(options.machine):
         inputs[f"--machine {Path(options.machine).name}"] = Path(options.machine).read_bytes()
     return compiled, assemble(compiled, options, inputs)
@@ -67,6 +74,7 @@ def build(
     machine: str | None,
     allow_approximation: bool,
     weights: Path | None,
+    rates: Path | None,
     settings: tuple[str, ...],
     dt: str | None,
     seed: int | None,
@@ -74,7 +82,7 @@ def build(
     output: Output,
 ) -> None:
     """Compile NET for a target and write a build folder (whole or not at all)."""
-    options = _options(target, machine, allow_approximation, settings)
+    options = _options(target, machine, allow_approximation, settings, rates)
     compiled, files = _compile(net, options, dt=dt, seed=seed, weights=weights, output=output)
     destination = out if out is not None else Path("build") / f"{compiled.network.name.replace(' ', '_')}-{target}"
     write_build(files, destination)
@@ -99,13 +107,14 @@ def plan(
     machine: str | None,
     allow_approximation: bool,
     weights: Path | None,
+    rates: Path | None,
     settings: tuple[str, ...],
     dt: str | None,
     seed: int | None,
     output: Output,
 ) -> None:
     """Compile NET for a target and show the report; write nothing."""
-    options = _options(target, machine, allow_approximation, settings)
+    options = _options(target, machine, allow_approximation, settings, rates)
     _compiled, files = _compile(net, options, dt=dt, seed=seed, weights=weights, output=output)
     summary = json.loads(files["report.json"])
     output.result("plan", {"report": summary}, *render_text(summary))

@@ -47,6 +47,12 @@ def verify_partition(problem: MappingProblem, partition: Partition) -> None:
     widths = np.unique(np.stack([part, problem.core_width[problem.population]], axis=1)[~problem.external], axis=0)
     if len(widths) != len(np.unique(widths[:, 0])):
         raise _fail("NC601", "a part holds populations that need different numbers of cores")
+    if problem.together is not None:
+        grouped = problem.together >= 0
+        pairs = np.unique(np.stack([problem.together, part], axis=1)[grouped], axis=0)
+        if len(pairs) != len(np.unique(pairs[:, 0])):
+            label = int(pairs[1:, 0][np.diff(pairs[:, 0]) == 0][0])
+            raise _fail("NC601", f"neurons of group {label}, which must stay together, lie in different parts")
     source, target = _pairs(problem, part, n_parts)
     for resource in problem.resources:
         used = _use(resource, part, n_parts, source, target)
@@ -78,6 +84,12 @@ def _limit(where: str, resource: Resource, used: float) -> None:
 def verify_placement(problem: MappingProblem, partition: Partition, placement: Placement, machine: Machine) -> None:
     """Raise MismatchError NC601 for an illegal or doubly used core, NC602 for a chip over a limit."""
     owners(problem, partition, placement, machine)
+    if problem.chip is not None:
+        bad = np.flatnonzero((problem.chip >= 0) & (placement.chip[partition.part] != problem.chip))
+        if len(bad):
+            raise _fail(
+                "NC601", f"neuron {bad[0]} lies on chip {placement.chip[partition.part[bad[0]]]}, must lie on chip {problem.chip[bad[0]]}"
+            )
     source, target = _pairs(problem, partition.part, partition.n_parts)
     for resource in problem.chip_resources:
         used = _use(resource, partition.part, partition.n_parts, source, target)

@@ -27,8 +27,10 @@ from neurocompile.ir import (
     LIF,
     RSTDP,
     STDP,
+    ActorCritic,
     Adam,
     AllToAll,
+    ChainFeedback,
     Constant,
     CubaLIF,
     DataSet,
@@ -39,11 +41,16 @@ from neurocompile.ir import (
     FixedProbability,
     GradientDescent,
     Integration,
+    KappaLearning,
+    KappaPer,
     LeakyReadout,
     LogNormal,
     Loss,
+    MappingHints,
     Network,
+    Neurons,
     Normal,
+    OnChip,
     OneToOne,
     PerEvent,
     PerInterval,
@@ -53,6 +60,7 @@ from neurocompile.ir import (
     RandomFeedback,
     Regularization,
     Reset,
+    Rewiring,
     SpikeSource,
     Surrogate,
     SurrogateKind,
@@ -181,8 +189,8 @@ class Kinds:
             text[key], value[key] = pair()
         return text, {"lif": LIF, "alif": ALIF, "cuba_lif": CubaLIF, "leaky_readout": LeakyReadout}[kind](**value)
 
-    def population(self, name: str, kind: str, dimensions: int) -> Pair:
-        n = self.draw(st.integers(1, 5))
+    def population(self, name: str, kind: str, dimensions: int, size: int | None = None) -> Pair:
+        n = self.draw(st.integers(1, 5)) if size is None else size
         params, model = self.model(kind, n)
         text = {"model": kind, "size": n} | ({"params": params} if params or self.draw(st.booleans()) else {})
         at = None
@@ -288,9 +296,14 @@ class Kinds:
         return ({name: text} if text else self.draw(st.sampled_from([name, {name: None}, {name: {}}]))), cls(**value)
 
     def feedback(self, projection: str | None) -> Pair:
-        kind = self.draw(st.sampled_from(["symmetric", "random"] + ["projection"] * (projection is not None)))
+        kind = self.draw(st.sampled_from(["symmetric", "random", "chain", "random chain"] + ["projection"] * (projection is not None)))
         if kind == "symmetric":
             return kind, SymmetricFeedback()
+        if kind == "chain":
+            return self.draw(st.sampled_from([kind, {kind: {"weights": "symmetric"}}])), ChainFeedback()
+        if kind == "random chain":
+            weight = self.draw(FLOATS)
+            return {"chain": {"weights": {"random": weight}}}, ChainFeedback(weights=RandomFeedback(weight=Constant(value=weight)))
         if kind == "random":
             mean, std = self.draw(FLOATS), self.draw(POSITIVE)
             return {kind: {"normal": [mean, std]}}, RandomFeedback(weight=Normal(mean=mean, std=std))
@@ -318,9 +331,53 @@ class Kinds:
         text, value = self.some(windows | filters | more)
         text["surrogate"], value["surrogate"] = self.surrogate()
         value = {f"{k}_steps" if k in windows else k: v for k, v in value.items()}
+        self.seeds(text, value)
         return {"rule": "eprop"} | text, EProp(name=name, **value)
 
-    def task(self, readout: str, source: str) -> Pair:
+    def seeds(self, text: dict[str, Any], value: dict[str, Any]) -> None:
+        """Weight decay, and where the rest of the rule allows them a learnt kappa and rewiring."""
+        if self.draw(st.booleans()):
+            text["weight_decay"], value["weight_decay"] = self.same(FRACTIONS)
+        optimizer = value.get("optimizer", GradientDescent())
+        if isinstance(optimizer, Adam) or optimizer.each_step:
+            return
+        if "trace_cutoff_steps" not in value and self.draw(st.booleans()):
+            per, (low, high) = self.enum(KappaPer), sorted((value.get("kappa", 0.97), self.draw(FRACTIONS)))
+            rate = self.draw(FRACTIONS)
+            text["kappa_learning"] = {"learning_rate": rate, "per": per[0], "bounds": [low, high]}
+            value["kappa_learning"] = KappaLearning(learning_rate=rate, per=per[1], bounds=(low, high))
+        if value.get("sign_constraint", False) and self.draw(st.booleans()):
+            steps, pull = self.steps(10**6), self.membrane(st.integers(0, 50))
+            text["rewiring"] = {"every": steps[0], "l1": pull[0]}
+            value["rewiring"] = Rewiring(every_steps=steps[1], l1=pull[1])
+
+    def loss(self, critic: str) -> Pair:
+        if self.draw(st.booleans()):
+            return self.enum(Loss)
+        text, value = self.some({"discount": lambda: self.same(FRACTIONS), "reward_delay": self.steps})
+        value = {"reward_delay_steps" if k == "reward_delay" else k: v for k, v in value.items()}
+        return {"actor_critic": {"critic": critic} | text}, ActorCritic(critic=critic, **value)
+
+    def hints(self, names: list[str], sizes: dict[str, int]) -> Pair:
+        """Wishes that do not contradict one another: neurons of two populations together, those of a third apart from them."""
+        rate = quantity(self.draw, RATE, st.integers(0, 500))
+        one, other, third = names[0], names[1], names[2]
+        first = self.draw(st.integers(0, sizes[one] - 1))
+        text: dict[str, Any] = {
+            "rates": {one: rate[0]},
+            "together": [[{"population": one, "first": first}, other]],
+            "apart": [[other, {"population": third, "size": 1}]],
+            "chips": [{"neurons": third, "chip": [1, 2]}],
+        }
+        value = MappingHints(
+            rates=((one, rate[1]),),
+            together=((Neurons(population=one, first=first), Neurons(population=other)),),
+            apart=((Neurons(population=other), Neurons(population=third, size=1)),),
+            chips=(OnChip(neurons=Neurons(population=third), x=1, y=2),),
+        )
+        return text, value
+
+    def task(self, readout: str, source: str, critic: str) -> Pair:
         sample = self.steps(10**4)
         window = self.draw(st.integers(1, sample[1]))
         data = [
@@ -329,7 +386,7 @@ class Kinds:
         ]
         text, value = self.some(
             {
-                "loss": lambda: self.enum(Loss),
+                "loss": lambda: self.loss(critic),
                 "input": lambda: self.same(st.just(source)),
                 "data": lambda: self.draw(st.sampled_from(data)),
                 "epochs": lambda: self.same(st.integers(1, 99)),
@@ -345,10 +402,16 @@ def descriptions(draw: Draw[Any]) -> tuple[dict[str, Any], Network]:
     dt = draw(st.sampled_from([("1 ms", 1e-3), ("0.5 ms", 5e-4), ("100 us", 1e-4), ("1e-3 s", 1e-3)]))
     kinds = Kinds(draw, draw(st.sampled_from(["", "", "V", "mV", "uV"])), dt)
     dimensions = draw(st.integers(0, 3))
-    models = ["spike_source", *draw(st.lists(st.sampled_from(["lif", "alif", "cuba_lif"]), min_size=1, max_size=2)), "leaky_readout"]
+    models = [
+        "spike_source",
+        *draw(st.lists(st.sampled_from(["lif", "alif", "cuba_lif"]), min_size=1, max_size=2)),
+        "leaky_readout",
+        "leaky_readout",
+    ]
     names = draw(st.lists(NAMES, min_size=len(models), max_size=len(models), unique=True))
     populations = {n: kinds.population(n, m, dimensions) for n, m in zip(names, models, strict=True)}
-    readout, source, hidden = names[-1], names[0], names[1:-1]
+    source, hidden, readout, critic = names[0], names[1:-2], names[-2], names[-1]
+    populations[critic] = kinds.population(critic, "leaky_readout", 0, size=1)
     back = "back" if draw(st.booleans()) else None
     first_learns = models[1] in {"lif", "alif"}
     rules = {"e": kinds.eprop("e", back if first_learns else None), "s": kinds.stdp("s", None), "r": kinds.stdp("r", source)}
@@ -363,6 +426,8 @@ def descriptions(draw: Draw[Any]) -> tuple[dict[str, Any], Network]:
         learning = draw(st.sampled_from([None, "s", "r"])) if index < 2 else None
         if index == 0 and first_learns:
             learning, delay = "e", (1, Constant(value=1.0))
+            if rules["e"][1].rewiring is not None and isinstance(connect[1], DistanceDependent):
+                connect = "all_to_all", AllToAll()
         text = {"pre": pre, "post": post, "connect": connect[0], "weight": weight[0], "delay": delay[0]}
         text |= {k: v for k, v in (("name", name), ("learning", learning)) if v is not None}
         value = {"connect": connect[1], "weight": weight[1], "delay": delay[1], "learning": learning, "name": name or ""}
@@ -371,9 +436,13 @@ def descriptions(draw: Draw[Any]) -> tuple[dict[str, Any], Network]:
     document["populations"] = {n: p[0] for n, p in populations.items()}
     document["projections"] = [p[0] for p in listed]
     document["learning"] = {n: r[0] for n, r in rules.items()}
-    task = kinds.task(readout, source) if with_task else (None, None)
+    task = kinds.task(readout, source, critic) if with_task else (None, None)
     if with_task:
         document["task"] = task[0]
+    sizes = {n: p[1].size for n, p in populations.items()}
+    hints = kinds.hints([source, hidden[0], readout], sizes) if draw(st.booleans()) else (None, None)
+    if hints[0] is not None:
+        document["mapping"] = hints[0]
     network = Network(
         name=document["name"],
         dt=dt[1],
@@ -382,6 +451,7 @@ def descriptions(draw: Draw[Any]) -> tuple[dict[str, Any], Network]:
         projections=tuple(p[1] for p in listed),
         rules=tuple(r[1] for r in rules.values()),
         task=task[1],
+        mapping=hints[1],
     )
     return document, network
 

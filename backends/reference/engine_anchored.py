@@ -79,13 +79,15 @@ class AnchoredEngine:
         *,
         precision: str,
         threads: int,
-        ranges: int | None = None,
+        ranges: int,
         window_steps: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.network, self.threads = network, threads
+        self.network = network
         dtype = np.float64 if precision == "float64" else np.float32
-        self._layout = lay_out_anchored(network, connections, feedback, n_ranges=ranges or threads, dtype=dtype, progress=progress)
+        self._layout = lay_out_anchored(network, connections, feedback, n_ranges=ranges, dtype=dtype, progress=progress)
+        self.ranges = self._layout.constants.range
+        self.threads = min(threads, len(self.ranges) - 1)
         self.window = window(network, precision) if window_steps is None else window_steps
         self.window = max(self.window, 1)
         self._silence = silence(network, precision)
@@ -149,8 +151,7 @@ class AnchoredEngine:
         from neurocompile.backends.reference.kernels.anchored_loop import run
         from neurocompile.backends.reference.kernels.intrinsics import LINE
 
-        n_parts = len(self._layout.constants.range) - 1
-        threads = min(self.threads, n_parts)
+        n_parts, threads = len(self.ranges) - 1, self.threads
         shared = (np.zeros(threads * LINE, np.int64), np.empty(self.network.n_neurons, np.int32), np.zeros((n_parts, 8), np.int64))
 
         def work(thread: int) -> tuple[Int32Array, IntArray]:

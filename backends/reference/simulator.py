@@ -56,7 +56,8 @@ class Simulator:
     threads : int
         1 .. :func:`max_threads`, of the anchored form. Results do not depend on it, bit for bit.
     ranges : int, optional
-        Ranges of neurons that have one owner each, >= threads; default: one a thread. Results do not depend on it.
+        Anchored form only: ranges of neurons that have one owner each; default: one a thread. Results do not depend on it, but a
+        :meth:`state` belongs to a number of ranges. Threads beyond it have nothing to do and are not started.
     history_steps : int
         Loop only: length of the history ring of each learning neuron (rounded up to a power of two >= 8). A choice of memory and speed
         alone: silent synapses are advanced before their entries are overwritten, and no result changes.
@@ -71,6 +72,10 @@ class Simulator:
         Which algorithm runs ("anchored", "loop", or "interval" for ``interval_2020``), and why.
     step : int
         Next update step, absolute.
+    threads : int
+        Threads that work: those asked for, at most one a range.
+    ranges : int
+        Ranges asked for.
     compile_s : float
         Time spent loading or compiling the kernels.
 
@@ -96,7 +101,7 @@ class Simulator:
     ) -> None:
         refuse_unfinished(network)
         self.network = network
-        self.precision, self.threads = precision, threads
+        self.precision, self.ranges = precision, threads if ranges is None else ranges
         choice = choose(network, algorithm, precision, threads)
         self.algorithm, self.reason = choice.algorithm, choice.reason
         self._engine: Engine
@@ -111,16 +116,23 @@ class Simulator:
                 feedback,
                 precision=precision,
                 threads=threads,
-                ranges=ranges,
+                ranges=self.ranges,
                 window_steps=window_steps,
                 progress=progress,
             )
+        self.threads = self._engine.threads if isinstance(self._engine, AnchoredEngine) else 1
         self._names = [p.name for p in network.synaptic_projections]
         self.compile_s = self._warm_up()
 
     @property
     def step(self) -> int:
         return int(self._engine.clock[t.STEP])
+
+    @property
+    def range_starts(self) -> tuple[int, ...]:
+        """First neuron of each range, and the number of neurons; outside the anchored form there is one range."""
+        found = self._engine.ranges if isinstance(self._engine, AnchoredEngine) else [0, self.network.n_neurons]
+        return tuple(int(x) for x in found)
 
     @property
     def n_synaptic_events(self) -> int:
@@ -251,8 +263,8 @@ class Simulator:
         return self._engine.bytes_per_plastic_synapse()
 
     def state(self) -> dict[str, AnyArray]:
-        """Return a copy of everything that changes (plain numeric arrays, fit for an .npz file)."""
-        return {name: array.copy() for name, array in self.live_state().items()}
+        """Return a copy of everything that changes (plain numeric arrays, fit for an .npz file), and the ranges that it lies by."""
+        return {"range": np.array(self.range_starts, np.int64), **{name: array.copy() for name, array in self.live_state().items()}}
 
     def live_state(self) -> dict[str, AnyArray]:
         """Return the arrays of :meth:`state` themselves: large networks are written from them and read into them without a copy."""
@@ -264,9 +276,17 @@ class Simulator:
         Raises
         ------
         InputError
-            NC235: the state is of another network.
+            NC235: the state is of another network, or lies by other ranges.
         """
         own = self._engine.arrays()
+        lies_by = np.asarray(state.get("range", []))
+        if not np.array_equal(lies_by, self.range_starts):
+            raise InputError.of(
+                "NC235",
+                f"saved state: it lies by {max(lies_by.size - 1, 0)} ranges of neurons, this simulator has {len(self.range_starts) - 1}"
+                + (" others" if lies_by.size == len(self.range_starts) else ""),
+                help="make the simulator with the same `ranges` (by default the number of threads)",
+            )
         for name, array in own.items():
             given = state.get(name)
             if given is None or given.shape != array.shape or given.dtype != array.dtype:

@@ -57,14 +57,14 @@ def _record_options(values: tuple[str, ...], every: int, populations: set[str], 
     return RecordOptions(every=every, **chosen)  # type: ignore[arg-type]
 
 
-def _check_memory(network: Network, choice: Choice, plan: Plan, *, precision: str, threads: int, given: bool) -> None:
+def _check_memory(network: Network, choice: Choice, plan: Plan, *, precision: str, ranges: int, given: bool) -> None:
     """Raise DoesNotFitError NC410 before anything large is allocated."""
     later = memory.recording_needs(network, plan.record, plan.n_steps, kept=plan.kept)
     if plan.kept:
         later += memory.saving_needs(network, given=given)
 
     def needs(precision: str) -> list[memory.Need]:
-        return memory.network_needs(network, algorithm=choice.algorithm, precision=precision, threads=threads, given=given)
+        return memory.network_needs(network, algorithm=choice.algorithm, precision=precision, ranges=ranges, given=given)
 
     def total(needed: list[memory.Need]) -> float:
         return sum(x.n_bytes for x in needed)
@@ -161,8 +161,10 @@ def simulate(
         raise InputError.of("NC160", "--record has no effect without --save")
     choice = choose(network, algorithm, precision, threads)
     given = weights is not None or opened.connections is not None
-    _check_memory(network, choice, plan, precision=precision, threads=threads, given=given)
     file = None if checkpoint is None else CheckpointFile(checkpoint)
+    meta = file.read() if file is not None and resume else None
+    ranges = threads if meta is None else meta.ranges  # what was saved lies by them
+    _check_memory(network, choice, plan, precision=precision, ranges=ranges, given=given)
     try:
         with track(None if output.verbosity >= 0 else False) as bar:
             connections = connect(opened, weights) if given else None
@@ -174,13 +176,11 @@ def simulate(
                     "--record-every": str(record_every),
                     "the algorithm": choice.algorithm,
                     "--precision": precision,
-                    "--threads": str(threads),
                     "the version": neurocompile.__version__,
                 }
                 identity = _identity(network, connections, plan, options)
-            meta = None
-            if file is not None and resume:
-                meta = file.read(identity)
+            if file is not None and meta is not None:
+                file.check(meta, identity)
                 if meta.step > steps:
                     raise InputError.of(
                         "NC711",
@@ -191,7 +191,9 @@ def simulate(
             elif file is not None:
                 file.begin()
             began = time.perf_counter()
-            simulator = Simulator(network, connections, algorithm=algorithm, precision=precision, threads=threads, progress=bar.update)
+            simulator = Simulator(
+                network, connections, algorithm=algorithm, precision=precision, threads=threads, ranges=ranges, progress=bar.update
+            )
             build_s = time.perf_counter() - began - simulator.compile_s
             run = Run(simulator, plan, file, identity)
             if meta is not None:
@@ -223,7 +225,8 @@ def simulate(
         "algorithm": simulator.algorithm,
         "algorithm_reason": simulator.reason,
         "precision": precision,
-        "threads": threads,
+        "threads": simulator.threads,
+        "ranges": simulator.ranges,
         "bytes_per_plastic_synapse": n_bytes,
         "wall_s": run.wall_s,
         "compile_s": simulator.compile_s,
@@ -236,11 +239,16 @@ def simulate(
     for name, count in n_spikes.items():
         rows.add_row(name, str(count), f"{count / (network.population(name).size * max(run.step, 1) * network.dt):.2f}")
     lines = [
-        f"{simulator.algorithm} algorithm ({simulator.reason}), {precision}, {threads} thread{'s' if threads > 1 else ''}"
+        f"{simulator.algorithm} algorithm ({simulator.reason}), {precision}, {simulator.threads} thread{'s' * (simulator.threads > 1)}"
         + (f", {n_bytes:.1f} bytes a plastic synapse" if n_bytes else ""),
         f"{simulator.n_synaptic_events} synaptic events in {run.wall_s:.3f} s of stepping "
         f"({build_s:.1f} s of building, {simulator.compile_s:.1f} s of compiling)",
     ]
+    if simulator.threads < threads:
+        split = f"neurons are split into {simulator.threads} range{'s' * (simulator.threads > 1)}" + (
+            " in the checkpoint" if resume else ""
+        )
+        lines.append(f"{threads - simulator.threads} of {threads} threads had nothing to do: {split}")
     if finished and save is not None:
         lines.append(f"wrote {save}")
     if not finished:

@@ -20,7 +20,7 @@ from neurocompile.backends.reference import Simulator
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import AnyArray, fill_from_npz, stream_npz
 
-FORMAT = "neurocompile-simulation/1"
+FORMAT = "neurocompile-simulation/2"
 _META_BYTES = 1 << 24
 
 
@@ -39,6 +39,10 @@ class Meta:
         Population -> spikes so far.
     wall_s : float
         Time of stepping so far.
+    ranges : int
+        What the simulator was made with (``Simulator.ranges``).
+    range_starts : tuple of int
+        What the state lies by (``Simulator.range_starts``).
     """
 
     identity: dict[str, str]
@@ -46,6 +50,8 @@ class Meta:
     n_parts: int
     n_spikes: dict[str, int]
     wall_s: float
+    ranges: int
+    range_starts: tuple[int, ...]
 
 
 class CheckpointFile:
@@ -102,32 +108,38 @@ class CheckpointFile:
         finally:
             os.close(folder)
 
-    def read(self, identity: Mapping[str, str]) -> Meta:
-        """Read what FILE says, and make sure that it and its parts belong to this run.
-
-        Raises
-        ------
-        InputError
-            NC710 there is none, NC711 it belongs to another run (with what differs), NC712 it cannot be read or parts are missing.
-        """
+    def read(self) -> Meta:
+        """Read what FILE says (InputError NC710 there is none, NC712 it cannot be read)."""
         if not self.path.is_file():
             raise InputError.of(
                 "NC710", "there is no checkpoint to resume from", file=str(self.path), help="leave out --resume to begin the simulation"
             )
         found = self._meta(self.path)
         try:
-            then = {str(k): str(v) for k, v in found["identity"].items()}
             meta = Meta(
-                identity=then,
+                identity={str(k): str(v) for k, v in found["identity"].items()},
                 step=int(found["step"]),
                 n_parts=int(found["n_parts"]),
                 n_spikes={str(k): int(v) for k, v in found["n_spikes"].items()},
                 wall_s=float(found["wall_s"]),
+                ranges=int(found["ranges"]),
+                range_starts=tuple(int(x) for x in found["range_starts"]),
             )
-            if not (meta.step >= 0 and meta.n_parts >= 0 and meta.wall_s >= 0.0):
-                raise ValueError("a negative count")
+            if not (meta.step >= 0 and meta.n_parts >= 0 and meta.wall_s >= 0.0 and meta.ranges >= 1):
+                raise ValueError("a count that cannot be")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self._damaged(self.path, str(error)) from None
+        return meta
+
+    def check(self, meta: Meta, identity: Mapping[str, str]) -> None:
+        """Make sure that FILE and its parts belong to this run; what a killed process was writing is removed.
+
+        Raises
+        ------
+        InputError
+            NC711 it belongs to another run (with what differs), NC712 parts are missing or cannot be read.
+        """
+        then = meta.identity
         differing = [name for name in sorted({*then, *identity}) if then.get(name) != identity.get(name)]
         if differing:
             raise InputError.of(
@@ -139,10 +151,11 @@ class CheckpointFile:
             )
         self._check_parts(meta)
         self.clean()
-        return meta
 
-    def restore(self, simulator: Simulator) -> None:
+    def restore(self, meta: Meta, simulator: Simulator) -> None:
         """Read the state in place (InputError NC712 if it is damaged; the simulator is of no use then)."""
+        if meta.range_starts != simulator.range_starts:
+            raise self._damaged(self.path, f"its state lies by ranges {meta.range_starts}, not {simulator.range_starts}")
         try:
             fill_from_npz(self.path, {f"state:{name}": array for name, array in simulator.live_state().items()})
         except InputError as error:

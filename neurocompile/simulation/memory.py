@@ -44,13 +44,15 @@ def check_neurons(network: Network) -> None:
     check_fits(f"simulating '{network.name}'", needs)
 
 
-def network_needs(network: Network, *, algorithm: str, precision: str, threads: int, given: bool = False) -> list[Need]:
+def network_needs(network: Network, *, algorithm: str, precision: str, ranges: int, given: bool = False) -> list[Need]:
     """Return what the engine needs for a network while it is built and runs.
 
     Parameters
     ----------
     algorithm
         "anchored" or "loop".
+    ranges
+        Ranges of neurons of the anchored form: its threads, or those of the run that is resumed.
     given
         Whether all synapses are in memory already, and stay there.
     """
@@ -73,16 +75,16 @@ def network_needs(network: Network, *, algorithm: str, precision: str, threads: 
         columns, row = n_columns(network)
         width = 4 + columns * (8 if precision == "float64" else 4)
         neurons += n_sites * (2 * 33 + 8 * row + 48 + 32 + 24 + 16)
-        neurons += 16.0 * threads * n if kinds["static"] else 0.0
+        neurons += 16.0 * ranges * n if kinds["static"] else 0.0
         for group in groups:
             members = [p for p in kinds["eprop"] if (p.post, p.learning) == group]
             delays = range(min(delay_range(p)[0] for p in members), max(delay_range(p)[1] for p in members) + 1)
             first = min(network.offsets[p.pre] for p in members)
             last = max(network.offsets[p.pre] + network.population(p.pre).size for p in members)
-            neurons += (last - first) * len(delays) * (16.0 * threads + 17.0)
+            neurons += (last - first) * len(delays) * (16.0 * ranges + 17.0)
         synapses = [21.0 * m["static"], width * m["eprop"], 17.0 * sum(m.values()) if given else 0.0]
         synapses.append(
-            0.0 if given else max((_while_drawn(p, counts[p.name], threads) for p in kinds["static"] + kinds["eprop"]), default=0)
+            0.0 if given else max((_while_drawn(p, counts[p.name], ranges) for p in kinds["static"] + kinds["eprop"]), default=0)
         )
     learning = sum(m[kind] for kind in ("eprop", "stdp"))
     readout = 0 if network.task is None else network.population(network.task.readout).size
@@ -127,11 +129,11 @@ def n_columns(network: Network) -> tuple[int, int]:
     return 3 + double + adaptive + several + intervals, 4 + 2 * double + 2 * adaptive + several
 
 
-def _while_drawn(projection: Projection, count: float, threads: int) -> float:
-    """Return what drawing the synapses of a projection takes beside the table, chunk by chunk of a thread's range."""
+def _while_drawn(projection: Projection, count: float, ranges: int) -> float:
+    """Return what drawing the synapses of a projection takes beside the table, chunk by chunk of a range."""
     connect = projection.connect
     whole = isinstance(connect, FixedOutDegree | Explicit) or isinstance(projection.weight, Values) or isinstance(projection.delay, Values)
-    return 60.0 * (count / threads if whole else min(count / threads, _CHUNK))
+    return 60.0 * (count / ranges if whole else min(count / ranges, _CHUNK))
 
 
 def recording_needs(network: Network, record: RecordOptions, n_steps: int, *, kept: bool) -> list[Need]:

@@ -83,10 +83,10 @@ class Run:
         return self.simulator.step
 
     def resume(self, meta: Meta) -> None:
-        """Go back to a checkpoint."""
+        """Go back to a checkpoint; the simulator must have been made with its ``ranges``."""
         if self.file is None:
             raise ValueError("there is no file to resume from")
-        self.file.restore(self.simulator)
+        self.file.restore(meta, self.simulator)
         self.n_spikes, self.wall_s = dict(meta.n_spikes), meta.wall_s
         self._n_parts, self._saved_at = meta.n_parts, meta.step
 
@@ -165,7 +165,15 @@ class Run:
         self._slices.clear()
         self._held = 0
         self._n_parts, self._saved_at = self._n_parts + 1, self.step
-        meta = Meta(identity=self.identity, step=self.step, n_parts=self._n_parts, n_spikes=self.n_spikes, wall_s=self.wall_s)
+        meta = Meta(
+            identity=self.identity,
+            step=self.step,
+            n_parts=self._n_parts,
+            n_spikes=self.n_spikes,
+            wall_s=self.wall_s,
+            ranges=self.simulator.ranges,
+            range_starts=self.simulator.range_starts,
+        )
         self.file.save(meta, self.simulator)
 
     def arrays(self) -> Iterator[tuple[str, AnyArray]]:

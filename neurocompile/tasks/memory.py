@@ -28,7 +28,7 @@ def task_needs(network: Network, *, training: bool, realised: bool) -> list[Need
     algorithm = choose(network, "auto", "float64", 1).algorithm
     synapses = BYTES_PER_SYNAPSE * sum(estimated_synapses(network, p) for p in network.synaptic_projections)
     kept = training or realised
-    engine = sum(need.n_bytes for need in network_needs(network, algorithm=algorithm, precision="float64", threads=1, given=kept))
+    engine = sum(need.n_bytes for need in network_needs(network, algorithm=algorithm, precision="float64", ranges=1, given=kept))
     times = ENGINES if training else 1.0
     engine -= synapses if kept else 0.0
     needs = [Need(what=f"{times:g} times the engine's state", n_bytes=times * engine)]

@@ -237,6 +237,57 @@ def test_more_steps_later(command: Callable[[str], Command], tmp_path: Path, cas
     assert {p.name: p.stat().st_size for p in tmp_path.glob("ck*")} == sizes
 
 
+@pytest.mark.parametrize("network", ["pattern", "intervals"])
+@pytest.mark.parametrize(("first", "then"), [(1, 3), (3, 1), (2, 3), (4, 2)])
+def test_another_number_of_threads_resumes(
+    command: Callable[[str], Command],
+    call: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    network: str,
+    first: int,
+    then: int,
+) -> None:
+    """A state lies by the ranges of the run that began it, so those stay: the same bytes, and not more threads than ranges. More threads
+    than cores only wait for each other."""
+    monkeypatch.setattr("neurocompile.backends.reference.simulator.max_threads", lambda: 4)
+    arguments = command("pattern, anchored" if network == "pattern" else "intervals, threads")
+    arguments = [x for i, x in enumerate(arguments) if x != "--threads" and arguments[i - 1] != "--threads"]
+    whole, file, out = finish([*arguments, "--threads", "1"], tmp_path), tmp_path / "ck", tmp_path / "out.npz"
+    checkpoint = ["--checkpoint", str(file), "--checkpoint-every", "70"]
+    capsys.readouterr()
+    began = json.loads(call(*arguments, "--steps", "230", *checkpoint, "--threads", str(first), "--format", "json")[1])
+    assert (began["threads"], began["ranges"]) == (first, first)
+    resumed = json.loads(call(*arguments, "--steps", "410", *checkpoint, "--resume", "--threads", str(then), "--format", "json")[1])
+    assert (resumed["threads"], resumed["ranges"]) == (min(first, then), first)
+    code, text, _ = call(*arguments, "--steps", str(STEPS), *checkpoint, "--resume", "--threads", "4", "--save", str(out))
+    assert code == 0
+    said = f"{4 - first} of 4 threads had nothing to do: neurons are split into {first} range{'s' * (first > 1)} in the checkpoint"
+    assert (said in text) == (first < 4)
+    assert out.read_bytes() == whole
+
+
+def test_ranges_that_nobody_wrote_are_damage(pattern: Path, call: Any) -> None:
+    """The number of ranges in a checkpoint decides what is built: none at all, and one that the state does not have, are refused."""
+    file = pattern / "ck"
+    assert call(*changed(pattern, ""), "--checkpoint", file)[0] == 0
+    content = dict(np.load(file))
+    meta = json.loads(content["meta"].tobytes())
+    assert (meta["ranges"], meta["range_starts"]) == (1, [0, 36])
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"ranges": 0}, "a count that cannot be"),
+        ({"ranges": None}, "NoneType"),
+        ({"ranges": 3}, "its state lies by ranges (0, 36), not (0, "),
+        ({"range_starts": [0, 5, 36]}, "its state lies by ranges (0, 5, 36), not (0, 36)"),
+    ]
+    for what, said in wrong:
+        told = np.frombuffer(json.dumps(meta | what).encode(), np.uint8)
+        file.write_bytes(npz_bytes(content | {"meta": told}))
+        code, _, err = call(*changed(pattern, ""), "--checkpoint", file, "--resume")
+        assert (code, "NC712" in err, said in err) == (3, True, True)
+
+
 def test_ctrl_c_without_a_checkpoint_leaves_nothing(
     command: Callable[[str], Command], call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,7 +384,6 @@ def changed(folder: Path, what: str) -> Command:
         ("--precision float32", "--precision (float64 then, float32 now)"),
         ("--record membrane:hidden", "--record (nothing then, membrane:hidden now)"),
         ("--record-every 2", "--record-every (1 then, 2 now)"),
-        pytest.param("--threads 2", "--threads (1 then, 2 now)", marks=pytest.mark.skipif(max_threads() < 2, reason="needs two cores")),
         ("fewer steps", "the checkpoint is at step 60, behind --steps 59"),
     ],
 )

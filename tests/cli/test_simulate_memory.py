@@ -110,8 +110,9 @@ def test_the_estimate_beside_what_building_takes(case: str) -> None:
     simulator = Simulator(net, **how)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    options = {"algorithm": simulator.algorithm, "precision": "float64", "threads": 1} | how
-    needs = memory.network_needs(net, **options)
+    needs = memory.network_needs(
+        net, algorithm=simulator.algorithm, precision=how.get("precision", "float64"), ranges=how.get("threads", 1)
+    )
     estimate = sum(x.n_bytes for x in needs)
     assert peak <= estimate <= 2.0 * peak
     m, plastic = (sum(simulator.n_synapses[p.name] for p in net.synaptic_projections if p.learning or every) for every in (True, False))
@@ -166,7 +167,7 @@ def test_a_way_out_that_is_enough_is_named(net: Any, call: Any, monkeypatch: pyt
     path = net(n=4000)
     found = network(n=4000)
     need = {
-        p: sum(x.n_bytes for x in memory.network_needs(found, algorithm="anchored", precision=p, threads=1)) for p in ("float64", "float32")
+        p: sum(x.n_bytes for x in memory.network_needs(found, algorithm="anchored", precision=p, ranges=1)) for p in ("float64", "float32")
     }
     monkeypatch.setattr(memory, "available_memory", lambda: (need["float64"] + need["float32"]) / 2)
     code, _, err = call("simulate", path, "--steps", "5")

@@ -277,6 +277,19 @@ def test_ranges_and_threads_give_the_same_bits(threads: int) -> None:
         assert got.n_synaptic_events == expected.n_synaptic_events
 
 
+def test_a_state_is_restored_by_its_own_ranges_alone() -> None:
+    """Arrays of other ranges may have the same shapes, and other synapses in each row."""
+    network = make_network(RULE, NEURON, NEURON, sizes=(40, 31))
+    saved = Simulator(network, algorithm="anchored", ranges=2)
+    saved.run(100, spikes={"in": bursts(7, 100, 0.08)}, signals={"out": errors_to(5, 100)})
+    state = saved.state()
+    Simulator(network, algorithm="anchored", ranges=2).restore(state)
+    moved = state | {"range": state["range"] + np.array([0, 1, 0])}
+    for ranges, saved_by, said in ((1, state, "by 2 ranges of neurons, this simulator has 1"), (2, moved, "2 others")):
+        with pytest.raises(InputError, match=f"NC235.*{said}"):
+            Simulator(network, algorithm="anchored", ranges=ranges).restore(saved_by)
+
+
 def test_synapses_made_in_place_are_the_described_ones() -> None:
     """Without connections every block is realised where it is placed: the same synapses, weights and results."""
     network = make_network(RULE, NEURON, NEURON, sizes=(50, 60))

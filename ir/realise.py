@@ -43,6 +43,8 @@ _ENDS_BYTES, _DRAWN_BYTES = 9, 19
 """Of a synapse: pre, post and delay; and what its drawing takes at its peak beside the result (uniform and normal draws in float64)."""
 BYTES_PER_SYNAPSE = _ENDS_BYTES + 8
 """Of realised synapses with float64 weights."""
+_FEEDBACK_COPIES = 2
+"""Of a matrix of feedback weights while it is made."""
 _SAMPLED_PAIRS, _SAMPLED_TARGETS = 2e7, (64, 1024)
 
 
@@ -256,19 +258,30 @@ def realise_feedback(network: Network, rule: EProp, hidden_name: str) -> FloatAr
     """Return the feedback weights B of a rule for one hidden population, float64 (n_readout, n_hidden); None: they follow synapses
     (symmetric, adaptive, chain), in the engine.
 
-    Repeated pairs of a list or projection add up. Random weights are drawn from the stream (seed, rule, hidden population): row = hidden
-    neuron, draw = readout neuron.
+    Repeated pairs of a list or projection add up; the matrix is full however short the list is. Random weights are drawn from the stream
+    (seed, rule, hidden population): row = hidden neuron, draw = readout neuron.
 
     Raises
     ------
     InputError
         NC207: no task, so no readout; NC210: the feedback leads to another population; NC202: wrong number of values.
+    DoesNotFitError
+        NC230: the matrix needs more memory than is available.
     """
     if isinstance(rule.feedback, SymmetricFeedback | AdaptiveFeedback | ChainFeedback):
         return None
     if network.task is None:
         raise InputError.of("NC207", f"rule '{rule.name}': feedback needs a task that names the readout")
     n_readout, n_hidden = network.population(network.task.readout).size, network.population(hidden_name).size
+    needed = 8.0 * _FEEDBACK_COPIES * n_readout * n_hidden
+    if needed > available_memory():
+        found = DoesNotFitError.of(
+            "NC230",
+            f"rule '{rule.name}': the feedback weights of {n_readout:,} readouts for {n_hidden:,} neurons of '{hidden_name}' need "
+            f"{needed / 2**30:.1f} GiB of memory, {available_memory() / 2**30:.1f} GiB are available",
+            help="use symmetric feedback, which follows the synapses to the readout, or a smaller readout",
+        )
+        raise DoesNotFitError(found.diagnostics)
     if isinstance(rule.feedback, RandomFeedback):
         counts = np.full(n_hidden, n_readout, dtype=np.int64)
         key = stream_key(network.seed, "feedback", rule.name, hidden_name)

@@ -50,7 +50,7 @@ def network_needs(network: Network, *, algorithm: str, precision: str, ranges: i
     Parameters
     ----------
     algorithm
-        "anchored" or "loop".
+        "anchored", "loop" or "interval".
     ranges
         Ranges of neurons of the anchored form: its threads, or those of the run that is resumed.
     given
@@ -71,6 +71,11 @@ def network_needs(network: Network, *, algorithm: str, precision: str, ranges: i
         neurons += n_sites * (2 * 33 + 8 + 256 * 24) + 8.0 * n * (3 + 2 * len(kinds["stdp"]))
         synapses = [80.0 * m["static"], 122.0 * m["eprop"], 100.0 * m["stdp"]]
         synapses.append(17.0 * sum(m.values()))  # as they are realised, or as they were given
+    elif network.interval_2020 is not None:
+        steps, words = network.interval_2020.interval_steps, -(-network.interval_2020.interval_steps // 64)
+        neurons += n_sites * (16.0 * steps + 2 * 33 + 28) + n * (8.0 * words + 57)
+        # what is used later, at most 68, is less than what sorting takes, which comes after the static ones are in place
+        synapses = [max(75.0 * m["static"], 21.0 * m["static"] + 75.0 * m["eprop"]), 17.0 * sum(m.values())]
     else:
         columns, row = n_columns(network)
         width = 4 + columns * (8 if precision == "float64" else 4)

@@ -41,7 +41,7 @@ learning:
     kappa_reg: {kappa_reg}
     regularization: {{strength: 1.0, rate: 10 Hz}}
     feedback: {feedback}
-    optimizer: {{gradient_descent: {{learning_rate: 1e-6}}}}
+    optimizer: {{{optimizer}: {{learning_rate: 1e-6}}}}
     update: {update}
   pairs: {{rule: stdp, weight_bounds: [-10, 10]}}
 task: {{readout: out}}
@@ -59,6 +59,7 @@ def text(
     kappa_reg: float = 0.9,
     feedback: str = "{random: {normal: [0, 1]}}",
     update: str = "per_event",
+    optimizer: str = "gradient_descent",
 ) -> str:
     adaptation = ", adapt_tau: 100 ms, adapt_beta: 0.1" if model == "alif" else ""
     return NET.format(
@@ -71,17 +72,19 @@ def text(
         kappa_reg=kappa_reg,
         feedback=feedback,
         update=update,
+        optimizer=optimizer,
     )
 
 
-def network(**what: Any) -> Network:
-    return network_from_text(text(**what), "net.yaml", Path())
+def network(folder: Path = Path(), **what: Any) -> Network:
+    return network_from_text(text(**what), "net.yaml", folder)
 
 
-def small(**what: Any) -> Network:
-    return network(**what | {"n": 20, "connect": what.get("connect", "fixed_indegree: 100").replace("100", "5")})
+def small(folder: Path = Path(), **what: Any) -> Network:
+    return network(folder, **what | {"n": 20, "connect": what.get("connect", "fixed_indegree: 100").replace("100", "5")})
 
 
+INTERVAL_2020 = "{{interval_2020: {{interval: {}}}}}"
 TWO = min(2, max_threads())
 ENGINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
@@ -93,19 +96,33 @@ ENGINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "static": ({"first": STATIC}, {"threads": TWO}),
     "many neurons": ({"n": 50_000, "connect": "fixed_indegree: 2"}, {"threads": TWO}),
     "many readouts": ({"out": 60}, {}),
+    "sparse feedback of many readouts": ({"out": 60, "feedback": "{file: feedback.npz}"}, {}),
+    "interval_2020": ({"update": INTERVAL_2020.format(30)}, {}),
+    "interval_2020, batches, adam": ({"model": "alif", "update": INTERVAL_2020.format("30, batch_size: 2"), "optimizer": "adam"}, {}),
+    "interval_2020, static": ({"first": STATIC, "update": INTERVAL_2020.format(30)}, {}),
+    "interval_2020, many neurons": ({"n": 20_000, "connect": "fixed_indegree: 1", "update": INTERVAL_2020.format(30)}, {}),
+    "interval_2020, long": ({"connect": "fixed_indegree: 1", "update": INTERVAL_2020.format(3000)}, {}),
     "loop": ({}, {"algorithm": "loop"}),
     "loop, static": ({"first": STATIC}, {"algorithm": "loop"}),
     "loop, stdp": ({"first": PAIRS}, {"algorithm": "loop"}),
 }
 
 
+@pytest.fixture(scope="module")
+def sparse_feedback(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with feedback.npz: 40 weights, which the engines make a matrix of n_readout x n_hidden."""
+    folder, every = tmp_path_factory.mktemp("feedback"), np.arange(40)
+    np.savez(folder / "feedback.npz", pre=every, post=every % 20, weight=np.ones(40))
+    return folder
+
+
 @pytest.mark.parametrize("case", ENGINES)
-def test_the_estimate_beside_what_building_takes(case: str) -> None:
+def test_the_estimate_beside_what_building_takes(case: str, sparse_feedback: Path) -> None:
     """Never below the peak, which tracemalloc counts but for what compiled code holds for itself (a chunk of sources), and not above
     twice that peak, so that what fits is not refused."""
     what, how = ENGINES[case]
-    net = network(**what)
-    Simulator(small(**what), **how)  # loads the kernels
+    net = network(sparse_feedback, **what)
+    Simulator(small(sparse_feedback, **what), **how)  # loads the kernels
     tracemalloc.start()
     simulator = Simulator(net, **how)
     _, peak = tracemalloc.get_traced_memory()
@@ -120,11 +137,11 @@ def test_the_estimate_beside_what_building_takes(case: str) -> None:
     assert counted == pytest.approx([plastic, m - plastic], rel=0.02)  # a probability has only an expected number
 
 
-@pytest.mark.parametrize("case", [c for c, (_, how) in ENGINES.items() if "algorithm" not in how])
-def test_the_columns_of_a_synapse_are_those_of_the_engine(case: str) -> None:
+@pytest.mark.parametrize("case", [c for c, (what, how) in ENGINES.items() if "algorithm" not in how and "2020" not in c])
+def test_the_columns_of_a_synapse_are_those_of_the_engine(case: str, sparse_feedback: Path) -> None:
     what, _ = ENGINES[case]
-    state = Simulator(small(**what)).live_state()
-    assert memory.n_columns(network(**what)) == (state["synapse"].shape[1], state["row"].shape[1])
+    state = Simulator(small(sparse_feedback, **what)).live_state()
+    assert memory.n_columns(network(sparse_feedback, **what)) == (state["synapse"].shape[1], state["row"].shape[1])
 
 
 @pytest.fixture
@@ -142,6 +159,8 @@ def net(tmp_path: Path) -> Callable[..., Path]:
         ({"n": 20_000_000, "connect": "fixed_indegree: 1000"}, (), ["40,100,000,000 plastic", "synapses 1,"]),
         ({"n": 2_000_000_000, "connect": "fixed_indegree: 1"}, (), ["4,000,000,005 neurons"]),
         ({"n": 20_000_000, "first": PAIRS}, (), ["loop"]),
+        ({"update": INTERVAL_2020.format(10_000_000)}, (), ["interval", "4,005 neurons 303.4 GiB"]),
+        ({"n": 4_000_000, "connect": "fixed_indegree: 1", "out": 1000}, (), ["feedback weights 119.2 GiB"]),
         ({}, ("--steps", "1000000000000"), ["1,000,000,000,000 steps", "37,252.9 GiB"]),
         ({}, ("--steps", str(LAST_STEP)), [f"fewer than {LAST_STEP:,}"]),
         ({}, ("--steps", "2000000000", "--save", "o.npz"), ["outputs of 2,000,000,000 steps", "no --save"]),

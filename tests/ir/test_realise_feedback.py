@@ -26,7 +26,7 @@ from neurocompile.ir import (
     Task,
     Values,
 )
-from neurocompile.ir.errors import InputError
+from neurocompile.ir.errors import DoesNotFitError, InputError
 from neurocompile.ir.realise import realise_all, realise_feedback
 
 HIDDEN, READOUT = 40, 30
@@ -102,3 +102,20 @@ def test_projection() -> None:
 def test_without_a_task() -> None:
     with pytest.raises(InputError, match="NC207"):
         feedback_of(network(RandomFeedback(weight=Constant(value=1.0)), task=False))
+
+
+@pytest.mark.parametrize(
+    "feedback",
+    [
+        RandomFeedback(weight=Constant(value=1.0)),
+        ExplicitFeedback(connections=Explicit(pre=np.array([0]), post=np.array([0]), weight=np.array([1.0]))),
+    ],
+)
+def test_a_matrix_beyond_the_memory_is_refused_before_it_is_made(feedback: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the matrix is needed; a list of one entry makes a full matrix as well."""
+    net, needed = network(feedback), 2 * 8 * READOUT * HIDDEN
+    monkeypatch.setattr("neurocompile.ir.realise.available_memory", lambda: needed)
+    assert realise_feedback(net, net.rules[0], "h") is not None  # type: ignore[arg-type]
+    monkeypatch.setattr("neurocompile.ir.realise.available_memory", lambda: needed - 1)
+    with pytest.raises(DoesNotFitError, match=r"NC230.*30 readouts for 40 neurons of 'h'"):
+        realise_feedback(net, net.rules[0], "h")  # type: ignore[arg-type]

@@ -1,8 +1,9 @@
 """Event-driven e-prop side by side: this engine, NEST 3.10 and a dense clock-driven form. Same network, input and threads, in one run.
 
-    python benchmarks/eprop.py --preset quick|readme|full [--sizes 1000,10000] [--no-nest] [--threads 1] [--out FILE] [--png FILE]
+    python benchmarks/eprop.py --preset quick|readme|full [--sizes 1000,10000] [--no-nest] [--threads 1]
+        [--out FILE [--resume]] [--png FILE]
 
-JSON goes to stdout (or --out), progress to stderr. docs/benchmarks.md says how to read it.
+JSON goes to stdout (or --out, after every point), progress to stderr. docs/benchmarks.md says how to read it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from eprop_profile import bandwidth
+from eprop_results import FORMAT_VERSION, Results, failures
 from eprop_setup import DT, Point, network, with_input_weight
 from eprop_worker import ENGINES, Answer, Worker, why_not
 
@@ -35,7 +37,6 @@ from neurocompile.ir.realise import realise_all
 
 Weights = Mapping[str, npt.NDArray[np.float64]]
 EVERYBODY = ("anchored", "anchored_float32", "loop", "nest", "nest_cutoff", "dense")
-FORMAT_VERSION = "1.0"
 _BYTES_PER_SYNAPSE = {"anchored": 45, "anchored_float32": 33, "loop": 150, "nest": 220, "nest_cutoff": 220, "dense": 60}
 _NEST_BYTES_PER_NEURON = 90_000
 _MEMORY_SHARE = 0.8
@@ -244,10 +245,20 @@ def _race(point: Point, group: list[Entrant], folder: Path) -> dict[str, tuple[d
         for repetition in range(point.repetitions):
             names = list(workers)
             for label in names[repetition % len(names) :] + names[: repetition % len(names)] if names else []:
-                runs[label].append(workers[label].ask(do="run", steps=point.steps))
+                try:
+                    runs[label].append(workers[label].ask(do="run", steps=point.steps))
+                except RuntimeError as error:
+                    log(f"  {label}: {error}")
+                    results[label] = {"failed": str(error)}, None
+                    del workers[label]
         for label, worker in workers.items():
             file = folder / "weights.npz"
-            facts = worker.ask(do="finish", file=str(file))
+            try:
+                facts = worker.ask(do="finish", file=str(file))
+            except RuntimeError as error:
+                log(f"  {label}: {error}")
+                results[label] = {"failed": str(error)}, None
+                continue
             with np.load(file, allow_pickle=False) as arrays:
                 weights = {name: arrays[name] for name in arrays.files}
             results[label] = _summary(point, worker.built | facts, runs[label]), weights or None
@@ -350,13 +361,22 @@ def fit_costs(measured: list[dict[str, Any]]) -> dict[str, float]:
     return {"ns_per_neuron_step": float(a), "ns_per_event": float(b), "largest_relative_residual": float(np.abs(residual).max())}
 
 
-def profile(points: list[Point], megabytes: int) -> list[dict[str, Any]]:
-    """Run the profile in a process of its own, which compiles its own stepping loop."""
-    script = Path(__file__).with_name("eprop_profile.py")
-    words = [sys.executable, str(script), "--megabytes", str(megabytes), "--points", json.dumps([asdict(p) for p in points])]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
+def profiles(points: list[Point], megabytes: int) -> Iterator[dict[str, Any]]:
+    """Yield the profile of each point, from a process that compiles its own stepping loop; if it dies, the next one goes on."""
+    script, remaining = Path(__file__).with_name("eprop_profile.py"), list(points)
+    while remaining:
+        words = [sys.executable, str(script), "--megabytes", str(megabytes), "--points", json.dumps([asdict(p) for p in remaining])]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if not line.endswith("\n"):  # the end came while it wrote
+                    break
+                yield json.loads(line)
+                del remaining[0]
+        if remaining:
+            reason = f"the profile ended with status {process.returncode}"
+            log(f"  {reason}")
+            yield {"point": asdict(remaining.pop(0)), "failed": reason}
 
 
 def machine() -> dict[str, Any]:
@@ -401,13 +421,14 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--no-nest", action="store_true", help="leave NEST out")
     parser.add_argument("--no-profile", action="store_true", help="leave the profile out")
     parser.add_argument("--threads", type=int, default=1, help="of every contestant (default 1)")
-    parser.add_argument("--out", type=Path, help="write the JSON here instead of to stdout")
-    parser.add_argument("--png", type=Path, help="draw the results")
+    parser.add_argument("--out", type=Path, help="write the JSON here instead of to stdout, after every point")
+    parser.add_argument("--resume", action="store_true", help="keep what --out holds already; measure what is missing or failed")
+    parser.add_argument("--png", type=Path, help="draw the results, after every point")
     return parser
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the benchmark; 1 if a contestant failed."""
+    """Run the benchmark; 1 if a point, a contestant or a profile failed."""
     parser = arguments()
     given = parser.parse_args(words)
     if not 1 <= given.threads <= max_threads():
@@ -419,45 +440,60 @@ def main(words: list[str] | None = None) -> int:
     known = {name for sweeps in todo.sweeps.values() for name in sweeps}
     if wanted is not None and wanted - known:
         parser.error(f"--only: there is no sweep {', '.join(sorted(wanted - known))}; there are {', '.join(sorted(known))}")
-    began, load = time.time(), os.getloadavg()
-    result = run(todo, wanted, None if given.no_profile else 192)
-    result = {
-        "format_version": FORMAT_VERSION,
-        "preset": given.preset,
-        "threads": given.threads,
-        "machine": machine(),
-        "load_average": {"start": load, "end": os.getloadavg()},
-        "seconds": time.time() - began,
-        **result,
-    }
-    text = json.dumps(result, indent=1)
+    if given.resume and given.out is None:
+        parser.error("--resume needs --out")
+    head = {"format_version": FORMAT_VERSION, "preset": given.preset, "threads": given.threads, "machine": machine()}
+    results = Results(head, given.out, given.png)
+    if given.resume and given.out.exists():
+        try:
+            results.resume(given.out)
+        except ValueError as error:
+            parser.error(str(error))
+    run(todo, wanted, None if given.no_profile else 192, results)
     if given.out is None:
-        print(text)
-    else:
-        given.out.write_text(text + "\n")
-    if given.png is not None:
-        from eprop_plot import draw
-
-        draw(result, given.png)
-    failed = [label for item in result["points"] for label, r in item["contestants"].items() if "failed" in r]
+        print(json.dumps(results.document, indent=1))
+    failed = failures(results.document)
+    for text in failed:
+        log(f"failed: {text}")
     return 1 if failed else 0
 
 
-def run(todo: Plan, wanted: set[str] | None, profile_megabytes: int | None) -> dict[str, Any]:
-    """Measure what is planned; ``profile_megabytes``: size of the arrays for the bandwidth, None: no profile."""
-    measured = []
+def run(todo: Plan, wanted: set[str] | None, profile_megabytes: int | None, results: Results) -> None:
+    """Measure what is planned and not there yet; ``profile_megabytes``: size of the arrays for the bandwidth, None: no profile."""
+    began, load = time.time(), os.getloadavg()
+
+    def save() -> None:
+        fit = fit_costs(results.document["points"])
+        results.save(fit=fit, load_average={"start": load, "end": os.getloadavg()}, seconds=time.time() - began)
+
     points = [p for p in todo.entrants if wanted is None or wanted & set(todo.sweeps[p])]
     for number, point in enumerate(points, 1):
-        what = f"{point.size} neurons x {point.indegree}, {point.rate:g} Hz, sources {point.input_rate:g} Hz"
-        log(f"[{number}/{len(points)}] {what} ({', '.join(todo.sweeps[point])}); load {os.getloadavg()[0]:.1f}")
+        entrants = todo.entrants[point]
+        what = f"[{number}/{len(points)}] {point.size} neurons x {point.indegree}, {point.rate:g} Hz, sources {point.input_rate:g} Hz"
+        if results.has(point, [e.label for e in entrants]):
+            log(f"{what}: there already")
+            continue
+        log(f"{what} ({', '.join(todo.sweeps[point])}); load {os.getloadavg()[0]:.1f}")
         with tempfile.TemporaryDirectory() as folder:
-            measured.append({"sweeps": todo.sweeps[point], **measure(point, todo.entrants[point], Path(folder))})
-    result: dict[str, Any] = {"points": measured, "fit": fit_costs(measured)}
+            try:
+                item = measure(point, entrants, Path(folder))
+            except Exception as error:  # a benchmark of hours does not end with one of its points
+                log(f"  {error!r}")
+                item = {"point": asdict(point), "contestants": {}, "failed": repr(error)}
+        results.add({"sweeps": todo.sweeps[point], **item})
+        save()
     if profile_megabytes is not None:
         log("profile")
-        result["bandwidth"] = [bandwidth(n, profile_megabytes) for n in sorted({1, max_threads()})]
-        result["profile"] = profile(todo.profiles, profile_megabytes)
-    return result
+        try:
+            results.document.pop("bandwidth_failed", None)
+            results.document["bandwidth"] = [bandwidth(n, profile_megabytes) for n in sorted({1, max_threads()})]
+        except Exception as error:  # such as too little memory for its arrays
+            results.document["bandwidth_failed"] = f"bandwidth: {error!r}"
+        mine = results.document.setdefault("profile", [])
+        for found in profiles([p for p in todo.profiles if not results.has_profile(p)], profile_megabytes):
+            mine.append(found)
+            save()
+    save()
 
 
 if __name__ == "__main__":

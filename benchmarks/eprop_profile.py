@@ -244,7 +244,7 @@ def report(point: Point, megabytes: int) -> dict[str, Any]:
 def main() -> None:
     """Profile some points."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", help="JSON list of Points, which overrides --size and --indegree")
+    parser.add_argument("--points", help="JSON list of Points, which overrides --size and --indegree; prints a line of JSON for each")
     parser.add_argument("--size", type=int, default=1000)
     parser.add_argument("--indegree", type=int, default=100)
     parser.add_argument(
@@ -252,7 +252,8 @@ def main() -> None:
     )
     given = parser.parse_args()
     points = [Point(**p) for p in json.loads(given.points)] if given.points else [Point(size=given.size, indegree=given.indegree)]
-    print(json.dumps([report(point, given.megabytes) for point in points], indent=1))
+    for point in points:
+        print(json.dumps(report(point, given.megabytes), indent=None if given.points else 1), flush=True)
 
 
 if __name__ == "__main__":

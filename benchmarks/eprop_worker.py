@@ -7,6 +7,7 @@ The parent can so run contestants in turns, step by step through the same simula
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import itertools
 import json
@@ -305,7 +306,11 @@ class Worker:
             env={**os.environ, "PYNEST_QUIET": "1", **(one if not contestant.startswith("nest") else {})},
         )
         self.contestant = contestant
-        self.built = self._answer()
+        try:
+            self.built = self._answer()
+        except RuntimeError:
+            self._end()
+            raise
 
     def _answer(self) -> Answer:
         assert self._process.stdout is not None
@@ -313,25 +318,35 @@ class Worker:
         if not line:
             self._process.wait()
             raise RuntimeError(f"{self.contestant} ended with status {self._process.returncode}")
-        found: Answer = json.loads(line)
+        try:
+            found: Answer = json.loads(line)
+        except ValueError:
+            raise RuntimeError(f"{self.contestant} was cut off while it answered") from None
         return found
 
     def ask(self, **command: Any) -> Answer:
         """Send a command and wait for its answer."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise RuntimeError(f"{self.contestant} ended with status {self._process.wait()}") from None
         return self._answer()
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._process.terminate()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # what a dead process never read
+                    pipe.close()
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
 """Build and run a network as large as the machine holds: by default one million neurons with 100 plastic synapses each.
 
     python benchmarks/scale.py [--neurons 1000000] [--indegree 100] [--rate 5] [--threads N] [--precision float64|float32] [--seconds 1]
+    python benchmarks/scale.py --sweep [--sizes 10000,100000,1000000] [--rates 1,5,20] [--out FILE]
 
-The network is given to the engine as a description, so its synapses are drawn where they are placed and never exist twice. JSON goes to
-stdout (or --out), progress to stderr.
+--sweep asks how the cost of a simulated second grows with synaptic events: each size at --rate, and each rate at the smallest size, in a
+process of its own. The network is given to the engine as a description, so its synapses are drawn where they are placed and never exist
+twice. JSON goes to stdout (or --out), progress to stderr.
 """
 
 from __future__ import annotations
@@ -12,12 +14,16 @@ import argparse
 import json
 import math
 import os
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from eprop_results import write_whole
 from eprop_setup import C_REG, DT, KAPPA, LEARNING_RATE, READOUTS, RECURRENT_SPREAD, TAU_MEM, THRESHOLD, signal, weight_for_rate
 from eprop_worker import memory
 
@@ -151,6 +157,76 @@ def measure(neurons: int, indegree: int, rate: float, threads: int, precision: s
     }
 
 
+def exponent(points: Iterable[Mapping[str, Any]]) -> float | None:
+    """Return the power of the synaptic events with which wall time grows (1: linear), by least squares of the logarithms; None if there
+    are fewer than two different numbers of events."""
+    pairs = [(p["plastic_events_about"] / p["simulated_s"], p["wall_per_simulated_s"]) for p in points if p["plastic_events_about"] > 0]
+    if len({events for events, _ in pairs}) < 2:
+        return None
+    events, walls = np.log(np.array(pairs)).T
+    return float(np.polyfit(events, walls, 1)[0])
+
+
+def costs(points: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Fit wall = a neurons steps + b events by relative least squares; both costs in ns, and the largest relative residual."""
+    rows = [
+        (p["neurons"] * p["simulated_s"] / DT / p["wall_s"] / 1e9, p["plastic_events_about"] / p["wall_s"] / 1e9)
+        for p in points
+        if p["wall_s"] > 0
+    ]
+    if len(set(rows)) < 2:
+        return {}
+    (a, b), *_ = np.linalg.lstsq(np.array(rows), np.ones(len(rows)), rcond=None)
+    residual = float(np.abs(np.array(rows) @ [a, b] - 1.0).max())
+    return {"ns_per_neuron_step": float(a), "ns_per_event": float(b), "largest_relative_residual": residual}
+
+
+def sweep(given: argparse.Namespace) -> int:
+    """Measure all sizes and rates, each in a process of its own; what is there is written after each. 1 if one failed."""
+    wanted = [(n, given.rate) for n in given.sizes] + [(min(given.sizes), r) for r in given.rates]
+    points: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    for neurons, rate in dict.fromkeys(wanted):
+        print(f"{neurons:,} neurons at {rate:g} Hz", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "point.json"
+            options = {
+                "neurons": neurons, "rate": rate, "indegree": given.indegree, "threads": given.threads, "precision": given.precision,
+                "seconds": given.seconds, "warm-up": given.warm_up, "out": out,
+            }  # fmt: skip
+            words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+            code = subprocess.run([sys.executable, __file__, *words], check=False).returncode
+            if code == 0:
+                points.append({"wanted_rate_hz": rate, **json.loads(out.read_text())})
+            else:
+                failed.append({"neurons": neurons, "wanted_rate_hz": rate, "exit_status": code})
+        result = {
+            "points": points,
+            "failed": failed,
+            "exponent_by_size": exponent(p for p in points if p["wanted_rate_hz"] == given.rate),
+            "exponent_by_rate": exponent(p for p in points if p["neurons"] == min(given.sizes)),
+            "fit": costs(points),
+        }
+        if given.out is not None:
+            write_whole(given.out, json.dumps(result, indent=1) + "\n")
+    if given.out is None:
+        print(json.dumps(result, indent=1))
+    return 1 if failed else 0
+
+
+def _numbers(kind: type) -> Callable[[str], tuple[Any, ...]]:
+    def parse(text: str) -> tuple[Any, ...]:
+        try:
+            found = tuple(kind(word) for word in text.split(","))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{text}' is no list of numbers such as 10,100") from None
+        if not all(x > 0 for x in found):
+            raise argparse.ArgumentTypeError(f"'{text}': all must be above 0")
+        return found
+
+    return parse
+
+
 def main(words: list[str] | None = None) -> int:
     """Entry point; the exit code of the error if the network cannot be built."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -162,11 +238,17 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=1.0, help="simulated time that is measured")
     parser.add_argument("--warm-up", type=float, default=0.2, help="simulated time before it")
     parser.add_argument("--out", type=Path, help="write the JSON here instead of to stdout")
+    parser.add_argument("--sweep", action="store_true", help="measure --sizes and --rates instead of one network")
+    parser.add_argument("--sizes", type=_numbers(int), default=(10_000, 100_000, 1_000_000), help="of --sweep")
+    parser.add_argument("--rates", type=_numbers(float), default=(1.0, 5.0, 20.0), help="of --sweep, Hz")
     given = parser.parse_args(words)
     if given.seconds < DT or given.warm_up < 0.0 or not given.rate > 0.0:
         parser.error("--seconds must be at least a step of 1 ms, --warm-up >= 0, --rate > 0")
-    if not 1 <= given.indegree < given.neurons:
-        parser.error(f"--indegree {given.indegree}: must lie in 1 .. {given.neurons - 1}, one less than --neurons")
+    fewest = min(given.sizes) if given.sweep else given.neurons
+    if not 1 <= given.indegree < fewest:
+        parser.error(f"--indegree {given.indegree}: must lie in 1 .. {fewest - 1}, one less than --{'sizes' if given.sweep else 'neurons'}")
+    if given.sweep:
+        return sweep(given)
     try:
         result = measure(given.neurons, given.indegree, given.rate, given.threads, given.precision, given.seconds, given.warm_up)
     except NeurocompileError as error:
@@ -176,7 +258,7 @@ def main(words: list[str] | None = None) -> int:
     if given.out is None:
         print(text)
     else:
-        given.out.write_text(text + "\n")
+        write_whole(given.out, text + "\n")
     return 0
 
 

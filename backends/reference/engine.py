@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from neurocompile.backends.reference.kernels import tables as t
-from neurocompile.ir import Adam, EProp, Network
+from neurocompile.ir import Adam, EProp, LeakyReadout, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.npz import AnyArray
 
@@ -77,4 +77,17 @@ def why_loop(network: Network) -> str | None:
             return f"rule '{rule.name}': weights are clipped at every step"
         if rule.trace_cutoff_steps is not None:
             return f"rule '{rule.name}': a trace cutoff breaks the linear recurrences"
+        if projection.name in learns_kappa(network):
+            return f"rule '{rule.name}': with a learnt kappa, synapses of a neuron share no coefficients"
     return None
+
+
+def learns_kappa(network: Network) -> tuple[str, ...]:
+    """Return the projections whose kappa is learnt: those onto hidden neurons, by a rule with ``kappa_learning``."""
+    found = []
+    for projection in network.synaptic_projections:
+        rule = None if projection.learning is None else network.rule(projection.learning)
+        hidden = not isinstance(network.population(projection.post).model, LeakyReadout)
+        if isinstance(rule, EProp) and rule.kappa_learning is not None and hidden:
+            found.append(projection.name)
+    return tuple(found)

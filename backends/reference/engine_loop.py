@@ -7,13 +7,16 @@ from collections.abc import Mapping
 import numpy as np
 
 from neurocompile.backends.reference import layout as lay
+from neurocompile.backends.reference.engine import learns_kappa
+from neurocompile.backends.reference.kernels import kappa as kp
 from neurocompile.backends.reference.kernels import tables as t
-from neurocompile.ir import Network
+from neurocompile.ir import EProp, KappaPer, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import Connections, realise_all
 
-_KEPT = {"clock", "static_weight", "eprop_weight", "stdp_weight", "collected", "optimized", "first_moment", "second_moment"}
+_KEPT = {"clock", "static_weight", "eprop_weight", "stdp_weight", "collected", "optimized", "first_moment", "second_moment", "site_kappa"}
+_KEPT_OF_KAPPA = (kp.KAPPA, kp.COLLECTED, kp.INFLUENCE)
 
 
 class LoopEngine:
@@ -30,6 +33,7 @@ class LoopEngine:
         self._layout = lay.lay_out(network, realise_all(network) if connections is None else connections, feedback)
         self._state = _initial_state(network, self._layout, max(8, 1 << (history_steps - 1).bit_length()))
         self.site_of = self._layout.site_of
+        self.kappa_names = learns_kappa(network)
         self.eprop_names = tuple(name for name, where in self._layout.placed.items() if where.table == lay.EPROP)
 
     @property
@@ -59,7 +63,32 @@ class LoopEngine:
         if where.table == lay.EPROP:
             changed = values != table[where.index]
             self._state.eprop.working_weight[where.index[changed]] = values[changed]
+            if self.kappa_names:  # what was set does not depend on kappa
+                self._state.eprop.kappa[where.index[changed], kp.INFLUENCE] = 0.0
         table[where.index] = values
+
+    def _owner(self, name: str) -> tuple[FloatArray, IntArray | Int32Array]:
+        """Return the kappas that hold for a projection (a view), and the place of each synapse's own among them."""
+        index, state = self._layout.placed[name].index, self._state.eprop
+        sites = self._layout.constants.eprop.target[index]
+        if self.owns_kappa(name):
+            return state.site_kappa[:, kp.VALUE], sites
+        return state.kappa[:, kp.KAPPA], index
+
+    def owns_kappa(self, name: str) -> bool:
+        """Return whether the target neurons of a projection own its kappas, not the synapses."""
+        rule = self.network.rule(self.network.projection(name).learning or "")
+        return isinstance(rule, EProp) and rule.kappa_learning is not None and rule.kappa_learning.per is KappaPer.NEURON
+
+    def kappa(self, name: str) -> FloatArray:
+        """Return a copy of the kappas of a projection that learns them, one for each synapse."""
+        table, where = self._owner(name)
+        return table[where]
+
+    def set_kappa(self, name: str, values: FloatArray) -> None:
+        """Replace the kappas of a projection; they are checked."""
+        table, where = self._owner(name)
+        table[where] = values
 
     def traces(self, name: str) -> dict[str, FloatArray]:
         from neurocompile.backends.reference.kernels.snapshot import traces
@@ -74,6 +103,8 @@ class LoopEngine:
 
         c, state, now = self._layout.constants, self._state, int(self.clock[t.LEARNING_STEP])
         eprop.visit(c.eprop.target, c.sites, c.rules, c.sign, state.eprop, 0, state.eprop.position.size, now, eprop.APPLY)
+        if state.eprop.site_kappa.size:
+            kp.settle(c.sites, c.rules, state.eprop, now - 1)
         stdp.settle_all(c.stdp, c.stdp_rules, c.dt_ms * 1e-3, state.stdp, -1, now)
 
     def arrays(self) -> dict[str, AnyArray]:
@@ -81,9 +112,11 @@ class LoopEngine:
 
     def reset_dynamics(self) -> None:
         fresh = _flat(_initial_state(self.network, self._layout, self._state.eprop.history.shape[1]))
+        kept = self._state.eprop.kappa[:, _KEPT_OF_KAPPA]
         for name, array in _flat(self._state).items():
             if name not in _KEPT:
                 array[...] = fresh[name]
+        self._state.eprop.kappa[:, _KEPT_OF_KAPPA] = kept
         self._state.eprop.working_weight[:] = self._state.eprop.eprop_weight
         self._state.stdp.stdp_touch[:] = self.clock[t.LEARNING_STEP]
         self.clock[t.N_PENDING] = 0
@@ -94,7 +127,7 @@ class LoopEngine:
         if m == 0:
             return 0.0
         c, e = self._layout.constants, self._state.eprop
-        of_neurons = {"history", "rate", "eprop_log", "eprop_log_count"}
+        of_neurons = {"site_kappa", "history", "rate", "eprop_log", "eprop_log_count"}
         parts = [*c.eprop, c.sign, *(x for name, x in e._asdict().items() if name not in of_neurons)]
         parts += [self._layout.placed[name].index for name in self.eprop_names]
         return float(sum(x.nbytes for x in parts)) / m
@@ -105,6 +138,13 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
     n_sites = layout.constants.sites.neuron.size
     m_stdp, n_rules = len(layout.weights[lay.STDP_TABLE]), layout.constants.stdp_rules.tau_c.size
     slots = int(layout.constants.stdp.delay.max(initial=0)) + 1 if m_stdp else 0
+    rules, sites, target = layout.constants.rules, layout.constants.sites, layout.constants.eprop.target
+    per = rules.kappa_per.tolist()
+    starts = rules.kappa[sites.rule]
+    kappa = np.zeros((m if any(per) else 0, kp.N_COLUMNS))
+    kappa[:, kp.KAPPA] = starts[target[: len(kappa)]]
+    site_kappa = np.zeros((n_sites if kp.PER_NEURON in per else 0, 2))
+    site_kappa[:, kp.VALUE] = starts[: len(site_kappa)]
     eprop_slots = int(layout.constants.eprop.delay.max(initial=1))
     neurons = t.NeuronState(
         v=lay.resting(network),
@@ -132,7 +172,9 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
         optimized=np.ones(m, np.int32),
         first_moment=np.zeros(m),
         second_moment=np.zeros(m),
-        history=np.zeros((n_sites, history, 3)),
+        kappa=kappa,
+        site_kappa=site_kappa,
+        history=np.zeros((n_sites, history, 4 if len(site_kappa) else 3)),
         rate=np.zeros(n_sites),
         eprop_log=np.zeros((eprop_slots, n), np.int32),
         eprop_log_count=np.zeros(eprop_slots, np.int64),

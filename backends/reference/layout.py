@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.reference.kernels import tables as t
+from neurocompile.backends.reference.kernels.kappa import PER_NEURON, PER_SYNAPSE
 from neurocompile.backends.reference.layout_stdp import lay_out_stdp
 from neurocompile.ir import (
     ALIF,
@@ -16,6 +17,7 @@ from neurocompile.ir import (
     Adam,
     CubaLIF,
     EProp,
+    KappaPer,
     LeakyReadout,
     Loss,
     Network,
@@ -36,6 +38,7 @@ from neurocompile.ir.realise import Connections, realise_feedback
 STATIC, EPROP, STDP_TABLE = 0, 1, 2
 _NO_CUTOFF = 2**40
 _SURROGATES = list(SurrogateKind)
+_KAPPA_PER = {KappaPer.SYNAPSE: PER_SYNAPSE, KappaPer.NEURON: PER_NEURON}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -229,7 +232,7 @@ def rules(network: Network, names: list[str]) -> t.Rules:
         if not isinstance(rule, EProp):
             raise TypeError(name)
         optimizer, reg, dt_ms = rule.optimizer, rule.regularization, network.dt * 1e3
-        adam = optimizer if isinstance(optimizer, Adam) else Adam()
+        adam, learnt = optimizer if isinstance(optimizer, Adam) else Adam(), rule.kappa_learning
         rows.append(
             {
                 "kappa": rule.kappa,
@@ -250,9 +253,14 @@ def rules(network: Network, names: list[str]) -> t.Rules:
                 "high": rule.weight_bounds[1],
                 "keep_sign": rule.sign_constraint,
                 "cutoff": _NO_CUTOFF if rule.trace_cutoff_steps is None else rule.trace_cutoff_steps,
+                "kappa_per": 0 if learnt is None else _KAPPA_PER[learnt.per],
+                "kappa_rate": 0.0 if learnt is None else learnt.learning_rate,
+                "kappa_low": 0.0 if learnt is None else learnt.bounds[0],
+                "kappa_high": 1.0 if learnt is None else learnt.bounds[1],
             }
         )
-    dtypes = {"surrogate": np.int64, "batch": np.int64, "cutoff": np.int64, "adam": np.uint8, "each_step": np.uint8, "keep_sign": np.uint8}
+    dtypes = {name: np.int64 for name in ("surrogate", "batch", "cutoff")}
+    dtypes |= {name: np.uint8 for name in ("adam", "each_step", "keep_sign", "kappa_per")}
     return t.Rules(**{f: np.array([row[f] for row in rows], dtypes.get(f, np.float64)) for f in t.Rules._fields})
 
 

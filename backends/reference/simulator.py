@@ -6,12 +6,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from neurocompile.backends.reference import layout as lay
-from neurocompile.backends.reference.engine import Choice, Engine, why_loop
+from neurocompile.backends.reference.engine import Choice, Engine, learns_kappa, why_loop
 from neurocompile.backends.reference.engine_anchored import LOST_DIGITS, AnchoredEngine, needs_loop
 from neurocompile.backends.reference.engine_interval import IntervalEngine
 from neurocompile.backends.reference.engine_loop import LoopEngine
@@ -252,6 +252,70 @@ class Simulator:
         for name, array in new.items():
             self._engine.set_weight(name, array)
 
+    def kappa(self, projection: str) -> FloatArray:
+        """Return a copy of the learnt kappas of one projection, one for each synapse (its target neuron's where neurons own them).
+
+        Raises
+        ------
+        InputError
+            NC207: the projection does not exist or has no learnt kappa (rules without ``kappa_learning``; readouts have no kappa).
+        """
+        return self._learnt_kappa([projection]).kappa(projection)
+
+    def kappas(self) -> dict[str, FloatArray]:
+        """Return a copy of the learnt kappas of every projection that has them (:meth:`kappa`); empty without ``kappa_learning``."""
+        return {name: self.kappa(name) for name in learns_kappa(self.network)}
+
+    def set_kappas(self, kappas: Mapping[str, FloatArray]) -> None:
+        """Set the learnt kappas of some projections (canonical order): a network that goes on learning needs them beside its weights.
+
+        Raises
+        ------
+        InputError
+            NC207: as :meth:`kappa`; NC202 wrong length, NC236 outside the rule's bounds or different for the synapses of one neuron that
+            owns its kappa.
+        """
+        if not kappas:
+            return
+        engine = self._learnt_kappa(kappas)
+        new = {name: np.asarray(values, np.float64) for name, values in kappas.items()}
+        before = {name: engine.kappa(name) for name in learns_kappa(self.network)}
+        for name, values in new.items():
+            rule = self.network.rule(self.network.projection(name).learning or "")
+            if values.shape != before[name].shape:
+                raise InputError.of(
+                    "NC202", f"kappas of '{name}' have shape {values.shape}, the projection has {before[name].size} synapses"
+                )
+            low, high = rule.kappa_learning.bounds if isinstance(rule, EProp) and rule.kappa_learning is not None else (0.0, 1.0)
+            bad = np.flatnonzero(~((values >= low) & (values <= high)))
+            if bad.size:
+                raise InputError.of(
+                    "NC236",
+                    f"projection '{name}': kappa {bad[0]} is {values[bad[0]]:g}, outside the bounds [{low:g}, {high:g}] of rule '{rule.name}'",
+                    help="widen the bounds of kappa_learning, or use the kappas that this network has learnt",
+                )
+        for name, values in new.items():
+            engine.set_kappa(name, values)
+        for name, values in new.items():
+            if not np.array_equal(engine.kappa(name), values):
+                for other, old in before.items():
+                    engine.set_kappa(other, old)
+                raise InputError.of(
+                    "NC236",
+                    f"projection '{name}': kappas of synapses differ although their neuron owns one for all (per: neuron)",
+                    help="give all synapses of a neuron, also those of other projections, the same kappa",
+                )
+
+    def _learnt_kappa(self, names: Iterable[str]) -> LoopEngine:
+        known = learns_kappa(self.network)
+        for name in names:
+            if name not in known:
+                what = "has no learnt kappa" if name in self._names else "does not exist"
+                raise InputError.of("NC207", f"kappas: projection '{name}' {what}", help=did_you_mean(name, known))
+        if not isinstance(self._engine, LoopEngine):  # by why_loop no other engine has a network with such a projection
+            raise TypeError(type(self._engine))
+        return self._engine
+
     def flush(self) -> None:
         """Apply the pending gradients of all plastic e-prop synapses, as if every source's spike arrived in the next step; nothing is
         delivered, no trace sees a spike. Optimizers that wait for the end of an interval go on waiting. Reward-modulated synapses
@@ -393,7 +457,6 @@ def refuse_unfinished(network: Network) -> None:
             missing += ["feedback: chain"] * isinstance(rule.feedback, ChainFeedback)
             missing += ["feedback: adaptive"] * isinstance(rule.feedback, AdaptiveFeedback)
             missing += ["weight_decay"] * (rule.weight_decay != 0.0)
-            missing += ["kappa_learning"] * (rule.kappa_learning is not None)
             missing += ["rewiring"] * (rule.rewiring is not None)
     if missing:
         raise InputError.of("NC210", f"the engine does not compute {', '.join(missing)} yet", help="leave it out")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from neurocompile.backends.reference.kernels import kappa as learnt
 from neurocompile.backends.reference.kernels.tables import (
     F8,
     I4,
@@ -102,6 +103,7 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
     kappa = kappa_reg = gain_reg = rate = beta_1 = beta_2 = small = rule_low = rule_high = 0.0
     adam = each_step = keep_sign = False
     batch = cutoff = 1
+    per = 0
     for synapse in range(begin, end):
         last = int(last_spike[synapse])
         t = int(position[synapse])
@@ -119,6 +121,7 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
             beta_1, beta_2, small = rules.beta_1[rule], rules.beta_2[rule], rules.epsilon[rule]
             rule_low, rule_high = rules.low[rule], rules.high[rule]
             each_step, keep_sign = rules.each_step[rule] != 0, rules.keep_sign[rule] != 0
+            per = int(rules.kappa_per[rule])
             known_rule = rule
         low, high = rule_low, rule_high
         if keep_sign:
@@ -130,7 +133,9 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
         stop = min(stamp - 1, first + cutoff)
         alpha = site_alpha[site]
         rho, beta = site_rho[site], site_beta[site]
-        if t < stop:
+        if per and t < stop and not is_readout[site]:
+            learnt.replay(state, synapse, site, per, alpha, rho, beta, kappa_reg, first, t, stop)
+        elif t < stop:
             zbar, epsilon, ebar, ebar_reg = zbars[synapse], epsilons[synapse], ebars[synapse], ebars_reg[synapse]
             gradient, arriving = gradients[synapse], float(arrivals[synapse])
             readout = is_readout[site] != 0
@@ -172,6 +177,7 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
         if mode == READ:
             continue
         if not each_step:
+            total, steps_done = collecteds[synapse] + gradients[synapse], optimized[synapse]
             working[synapse], collecteds[synapse], optimized[synapse], firsts[synapse], seconds[synapse] = optimize(
                 adam,
                 rate,
@@ -190,6 +196,9 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
                 seconds[synapse],
             )
             gradients[synapse] = 0.0
+            if per and not is_readout[site]:
+                stepped, at_bound = optimized[synapse] != steps_done, not low < working[synapse] < high
+                learnt.adapt(state, rules, synapse, site, rule, total / batch, stepped, at_bound)
         weights[synapse] = working[synapse]
         if mode == ARRIVE:
             skipped = stamp - last - cutoff

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neurocompile.backends.reference.kernels import eprop, stdp
+from neurocompile.backends.reference.kernels import eprop, kappa, stdp
 from neurocompile.backends.reference.kernels.neurons import update
 from neurocompile.backends.reference.kernels.record import record
 from neurocompile.backends.reference.kernels.tables import (
@@ -66,6 +66,7 @@ def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_st
     neurons, sites, rules = state.neurons, constants.sites, constants.rules
     history, pending, ring = state.eprop.history, neurons.pending, neurons.ring
     has_stdp = state.stdp.stdp_weight.size > 0
+    owns_kappa = state.eprop.site_kappa.size > 0
     n_neurons = neurons.v.size
     spikes = np.empty(1024 + n_neurons, np.int32)
     counts = np.empty(n_steps, np.int64)
@@ -79,6 +80,8 @@ def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_st
         now = ring[step % ring.shape[0]]
         clock[N_EVENTS] += deliver_static(constants.static, state.static_weight, ring, pending, count, step)
         clock[N_EVENTS] += _deliver_eprop(constants, state.eprop, now, pending, count, step, index, learn)
+        if learn and owns_kappa:
+            kappa.settle(sites, rules, state.eprop, index - 1)
         if has_stdp:
             clock[N_EVENTS] += stdp.deliver(
                 constants.stdp, constants.stdp_rules, constants.dt_ms * 1e-3, state.stdp, now, pending, count, step, index, learn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from neurocompile.backends.reference.kernels.kappa import KAPPA, PER_NEURON, PER_SYNAPSE
 from neurocompile.backends.reference.kernels.tables import F8, I4, I8, NO_SPIKE, EpropState, Rules, Sites
 
 
@@ -24,12 +25,17 @@ def traces(target: I4, sites: Sites, rules: Rules, state: EpropState, index: I8,
             sites.beta[site],
             rules.kappa[rule],
         )
+        per = 0 if sites.is_readout[site] else rules.kappa_per[rule]
+        if per == PER_SYNAPSE:
+            kappa = state.kappa[synapse, KAPPA]
         first = state.last_spike[synapse] - 1
         stop = min(end, first + rules.cutoff[rule])
         zbar, ebar, epsilon = state.zbar[synapse], state.ebar[synapse], state.epsilon[synapse]
         arriving = float(state.arriving[synapse])
         mask = state.history.shape[1] - 1
         for t in range(int(state.position[synapse]), stop):
+            if per == PER_NEURON:
+                kappa = state.history[site, t & mask, 3]
             zbar = alpha * zbar + arriving
             arriving = 1.0 if t == first else 0.0
             e = state.history[site, t & mask, 0] * (zbar - beta * epsilon)

@@ -67,6 +67,10 @@ class Rules(NamedTuple):
     high: F8
     keep_sign: U1
     cutoff: I8
+    kappa_per: U1  # owner of a learnt kappa (``kappa.PER_SYNAPSE``, ``PER_NEURON``); 0: kappa stays
+    kappa_rate: F8
+    kappa_low: F8
+    kappa_high: F8
 
 
 class Sites(NamedTuple):
@@ -199,7 +203,9 @@ class EpropState(NamedTuple):
     optimized: I4  # NEST's optimization step counter
     first_moment: F8
     second_moment: F8
-    history: F8  # (S, H, 3): psi, L (readout: error), reg
+    kappa: F8  # (M_eprop, 5) columns of ``kernels.kappa``; (0, 5) where kappa is not learnt
+    site_kappa: F8  # (S, 2) likewise; (0, 2) where no neuron owns its kappa
+    history: F8  # (S, H, 3): psi, L (readout: error), reg; (S, H, 4) with kappa where neurons own it
     rate: F8  # (S,) filtered firing rate, spikes per ms
     eprop_log: I4  # (slots, N) spikes of the last steps
     eprop_log_count: I8

@@ -123,8 +123,9 @@ class Plastic:
         self.w[again] = self.work[again]
 
 
-def dense(setup: Setup, flush: bool = False) -> tuple[dict[str, Array], Array, Array]:
-    """Return final weights (pre, post), outputs and hidden spikes of the network in->hidden, hidden->hidden, hidden->out."""
+def dense(setup: Setup, flush: bool = False, make: Callable[..., Plastic] = Plastic) -> tuple[dict[str, Array], Array, Array]:
+    """Return final weights (pre, post), outputs and hidden spikes of the network in->hidden, hidden->hidden, hidden->out. ``make``: what
+    makes the pairs of each."""
     net, rule = setup.network, setup.network.rules[0]
     assert isinstance(rule, EProp)
     hid, out = net.population("hidden").model, net.population("out").model
@@ -136,9 +137,9 @@ def dense(setup: Setup, flush: bool = False) -> tuple[dict[str, Array], Array, A
     rho, beta = (np.exp(-net.dt / (hid.adapt_tau * one)), hid.adapt_beta * one) if isinstance(hid, ALIF) else (0 * one, 0 * one)
     zero = np.zeros(k)
     plastic = {
-        "in->hidden": Plastic(setup.weights["in->hidden"], setup.masks["in->hidden"], rule, a, rho, beta, False),
-        "hidden->hidden": Plastic(setup.weights["hidden->hidden"], setup.masks["hidden->hidden"], rule, a, rho, beta, False),
-        "hidden->out": Plastic(setup.weights["hidden->out"], setup.masks["hidden->out"], rule, a_out, zero, zero, True),
+        "in->hidden": make(setup.weights["in->hidden"], setup.masks["in->hidden"], rule, a, rho, beta, False),
+        "hidden->hidden": make(setup.weights["hidden->hidden"], setup.masks["hidden->hidden"], rule, a, rho, beta, False),
+        "hidden->out": make(setup.weights["hidden->out"], setup.masks["hidden->out"], rule, a_out, zero, zero, True),
     }
     v, adapt, r, z, y = hid.v_leak * one, 0 * one, np.zeros(n, int), np.zeros(n, bool), out.v_leak * np.ones(k)
     rate, steps, dt_ms = 0 * one, len(setup.spikes), net.dt * 1e3

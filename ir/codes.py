@@ -213,8 +213,9 @@ CODES: dict[str, CodeInfo] = {
         "and the state of the same description.",
     ),
     "NC236": CodeInfo(
-        "weight outside the rule's bounds",
-        "A plastic weight lies outside weight_bounds of its learning rule. Widen the bounds or change the weights.",
+        "weight or kappa outside the rule's bounds",
+        "A plastic weight lies outside weight_bounds of its learning rule, or a learnt kappa outside the bounds of kappa_learning (or not "
+        "the same for all synapses of a neuron that owns it). Widen the bounds or change the values.",
     ),
     "NC237": CodeInfo(
         "two spikes of a neuron in one step",
@@ -232,8 +233,8 @@ CODES: dict[str, CodeInfo] = {
     "NC251": CodeInfo(
         "the engine cannot run this that way",
         "The anchored algorithm needs rules that are linear between two spikes of a source (no Adam, no step-by-step clipping, no trace "
-        "cutoff, no STDP) and traces that do not decay at once; single precision and threads belong to it. E-prop in its original "
-        "formulation (update: interval_2020) has an algorithm of its own.",
+        "cutoff, no learnt kappa, no STDP) and traces that do not decay at once; single precision and threads belong to it. E-prop in its "
+        "original formulation (update: interval_2020) has an algorithm of its own.",
     ),
     "NC240": CodeInfo("unknown data set", "`task.data` names a data set that does not exist. Known: digits, nmnist (docs/tasks.md)."),
     "NC241": CodeInfo("unknown option of a data set", "docs/tasks.md lists the options of each data set."),

@@ -178,11 +178,13 @@ class KappaPer(str, Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KappaLearning:
     """Adaptive eligibility decay: kappa descends the gradient of the loss that it has through the weights (docs/eprop.md, "Learnt kappa").
+    Onto readouts nothing is filtered by kappa, and nothing changes.
 
     Attributes
     ----------
     learning_rate : float
-        >= 0; kappa -= learning_rate * dE/dkappa, at the events of the synapse.
+        >= 0; the largest step of log(1 - kappa), the logarithm of the filter's time constant, at one event: the gradient dE/dkappa is
+        divided by its running maximum, so that the rate depends neither on the loss nor on the optimizer.
     per : KappaPer
     bounds : (low, high)
         0 <= low <= high < 1; the rule's ``kappa`` is where every kappa starts and lies within.

@@ -445,7 +445,12 @@ _EPROP = (
             doc="Adaptive eligibility decay: kappa is learnt, from `kappa` on.",
             build=_kappa_learning,
             fields=(
-                Field(key="learning_rate", kind=Number(low=0), doc="Step size, >= 0.", required=True),
+                Field(
+                    key="learning_rate",
+                    kind=Number(low=0),
+                    doc="Largest step of log(1 - kappa) at one event, >= 0; e.g. 0.01.",
+                    required=True,
+                ),
                 Field(
                     key="per",
                     kind=Choice(values={v.value: v for v in KappaPer}, what="owner of kappa"),

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from neurocompile.backends.base import Artifacts, BuildOptions, Target, TargetNetwork, load_targets
+from neurocompile.backends.reference.engine import learns_kappa
 from neurocompile.hints import recorded_rates, with_hints
 from neurocompile.ir import Network
+from neurocompile.ir._types import FloatArray
 from neurocompile.ir.errors import InputError, did_you_mean
 from neurocompile.ir.npz import AnyArray, load_npz
 from neurocompile.ir.realise import BYTES_PER_SYNAPSE, Connections, realise_all, require_memory
@@ -101,6 +103,21 @@ def load_connections(network: Network, weights: Path | None = None) -> dict[str,
     if not any(key.startswith("weight:") for key in arrays):
         raise InputError.of("NC107", "has no array 'weight:PROJECTION'", file=str(weights), help="use the weights.npz of a training run")
     return replace_weights(connections, arrays, file=str(weights))
+
+
+def load_kappas(network: Network, weights: Path | None) -> dict[str, FloatArray]:
+    """Return what a weights file holds of the kappas that a network learns (``kappa:NAME`` arrays), by projection; others are left out."""
+    learnt = learns_kappa(network)
+    if weights is None or not learnt:
+        return {}
+    found: dict[str, FloatArray] = {}
+    for key, values in load_npz(weights).items():
+        kind, _, name = key.partition(":")
+        if kind == "kappa" and name in learnt:
+            if not np.issubdtype(values.dtype, np.number):
+                raise InputError.of("NC203", f"'{key}' holds values that are not numbers", file=str(weights))
+            found[name] = values.astype(np.float64)
+    return found
 
 
 def compile_network(

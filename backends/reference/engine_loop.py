@@ -8,7 +8,6 @@ import numpy as np
 
 from neurocompile.backends.reference import layout as lay
 from neurocompile.backends.reference.engine import learns_kappa
-from neurocompile.backends.reference.kernels import kappa as kp
 from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.ir import EProp, KappaPer, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
@@ -16,7 +15,7 @@ from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import Connections, realise_all
 
 _KEPT = {"clock", "static_weight", "eprop_weight", "stdp_weight", "collected", "optimized", "first_moment", "second_moment", "site_kappa"}
-_KEPT_OF_KAPPA = (kp.KAPPA, kp.COLLECTED, kp.INFLUENCE)
+_KEPT_OF_KAPPA = (t.KAPPA, t.COLLECTED, t.INFLUENCE, t.SCALE)
 
 
 class LoopEngine:
@@ -64,7 +63,7 @@ class LoopEngine:
             changed = values != table[where.index]
             self._state.eprop.working_weight[where.index[changed]] = values[changed]
             if self.kappa_names:  # what was set does not depend on kappa
-                self._state.eprop.kappa[where.index[changed], kp.INFLUENCE] = 0.0
+                self._state.eprop.kappa[where.index[changed], t.INFLUENCE] = 0.0
         table[where.index] = values
 
     def _owner(self, name: str) -> tuple[FloatArray, IntArray | Int32Array]:
@@ -72,8 +71,8 @@ class LoopEngine:
         index, state = self._layout.placed[name].index, self._state.eprop
         sites = self._layout.constants.eprop.target[index]
         if self.owns_kappa(name):
-            return state.site_kappa[:, kp.VALUE], sites
-        return state.kappa[:, kp.KAPPA], index
+            return state.site_kappa[:, t.VALUE], sites
+        return state.kappa[:, t.KAPPA], index
 
     def owns_kappa(self, name: str) -> bool:
         """Return whether the target neurons of a projection own its kappas, not the synapses."""
@@ -99,12 +98,12 @@ class LoopEngine:
         return {"zbar": zbar, "ebar": ebar}
 
     def flush(self) -> None:
-        from neurocompile.backends.reference.kernels import eprop, stdp
+        from neurocompile.backends.reference.kernels import eprop, kappa, stdp
 
         c, state, now = self._layout.constants, self._state, int(self.clock[t.LEARNING_STEP])
         eprop.visit(c.eprop.target, c.sites, c.rules, c.sign, state.eprop, 0, state.eprop.position.size, now, eprop.APPLY)
         if state.eprop.site_kappa.size:
-            kp.settle(c.sites, c.rules, state.eprop, now - 1)
+            kappa.settle(c.sites, c.rules, state.eprop, now - 1)
         stdp.settle_all(c.stdp, c.stdp_rules, c.dt_ms * 1e-3, state.stdp, -1, now)
 
     def arrays(self) -> dict[str, AnyArray]:
@@ -141,10 +140,10 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
     rules, sites, target = layout.constants.rules, layout.constants.sites, layout.constants.eprop.target
     per = rules.kappa_per.tolist()
     starts = rules.kappa[sites.rule]
-    kappa = np.zeros((m if any(per) else 0, kp.N_COLUMNS))
-    kappa[:, kp.KAPPA] = starts[target[: len(kappa)]]
-    site_kappa = np.zeros((n_sites if kp.PER_NEURON in per else 0, 2))
-    site_kappa[:, kp.VALUE] = starts[: len(site_kappa)]
+    kappa = np.zeros((m if any(per) else 0, t.N_KAPPA))
+    kappa[:, t.KAPPA] = starts[target[: len(kappa)]]
+    site_kappa = np.zeros((n_sites if t.PER_NEURON in per else 0, t.N_SITE_KAPPA))
+    site_kappa[:, t.VALUE] = starts[: len(site_kappa)]
     eprop_slots = int(layout.constants.eprop.delay.max(initial=1))
     neurons = t.NeuronState(
         v=lay.resting(network),

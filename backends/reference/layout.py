@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.reference.kernels import tables as t
-from neurocompile.backends.reference.kernels.kappa import PER_NEURON, PER_SYNAPSE
 from neurocompile.backends.reference.layout_stdp import lay_out_stdp
 from neurocompile.ir import (
     ALIF,
@@ -38,7 +37,7 @@ from neurocompile.ir.realise import Connections, realise_feedback
 STATIC, EPROP, STDP_TABLE = 0, 1, 2
 _NO_CUTOFF = 2**40
 _SURROGATES = list(SurrogateKind)
-_KAPPA_PER = {KappaPer.SYNAPSE: PER_SYNAPSE, KappaPer.NEURON: PER_NEURON}
+_KAPPA_PER = {KappaPer.SYNAPSE: t.PER_SYNAPSE, KappaPer.NEURON: t.PER_NEURON}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -259,8 +258,8 @@ def rules(network: Network, names: list[str]) -> t.Rules:
                 "kappa_high": 1.0 if learnt is None else learnt.bounds[1],
             }
         )
-    dtypes = {name: np.int64 for name in ("surrogate", "batch", "cutoff")}
-    dtypes |= {name: np.uint8 for name in ("adam", "each_step", "keep_sign", "kappa_per")}
+    dtypes = {"surrogate": np.int64, "batch": np.int64, "cutoff": np.int64, "adam": np.uint8, "each_step": np.uint8, "keep_sign": np.uint8}
+    dtypes["kappa_per"] = np.uint8
     return t.Rules(**{f: np.array([row[f] for row in rows], dtypes.get(f, np.float64)) for f in t.Rules._fields})
 
 

@@ -291,7 +291,8 @@ class Simulator:
             if bad.size:
                 raise InputError.of(
                     "NC236",
-                    f"projection '{name}': kappa {bad[0]} is {values[bad[0]]:g}, outside the bounds [{low:g}, {high:g}] of rule '{rule.name}'",
+                    f"projection '{name}': kappa {bad[0]} is {values[bad[0]]:g}, outside the bounds [{low:g}, {high:g}] of rule "
+                    f"'{rule.name}'",
                     help="widen the bounds of kappa_learning, or use the kappas that this network has learnt",
                 )
         for name, values in new.items():

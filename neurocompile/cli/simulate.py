@@ -12,7 +12,7 @@ import click
 
 import neurocompile
 from neurocompile.backends.reference import RecordOptions, Simulator
-from neurocompile.backends.reference.engine import Choice
+from neurocompile.backends.reference.engine import Choice, learns_kappa
 from neurocompile.backends.reference.engine_anchored import LOST_DIGITS
 from neurocompile.backends.reference.simulator import ALGORITHMS, choose
 from neurocompile.cli import INTERRUPTED
@@ -23,6 +23,7 @@ from neurocompile.ir.errors import DoesNotFitError, InputError
 from neurocompile.ir.npz import AnyArray, stream_npz
 from neurocompile.ir.realise import Connections, realise
 from neurocompile.ir.signals import Signal, Spikes
+from neurocompile.pipeline import load_kappas
 from neurocompile.simulation import memory
 from neurocompile.simulation.checkpoint import CheckpointFile
 from neurocompile.simulation.run import RECORDABLE, Plan, Run
@@ -31,11 +32,14 @@ from neurocompile.tasks.progress import interruptible, track
 
 
 def result_arrays(run: Run, simulator: Simulator, connections: Mapping[str, Connections] | None) -> Iterator[tuple[str, AnyArray]]:
-    """Yield the arrays of out.npz: ``weight:``, ``pre:``, ``post:`` per projection, ``spike_step:``, ``spike_neuron:`` per population,
-    ``output:`` per readout, and what else was recorded. Synapses that are not at hand are realised, one projection at a time."""
+    """Yield the arrays of out.npz: ``weight:``, ``pre:``, ``post:``, a learnt ``kappa:`` per projection, ``spike_step:``,
+    ``spike_neuron:`` per population, ``output:`` per readout, and what else was recorded. Synapses that are not at hand are realised,
+    one projection at a time."""
     for projection in simulator.network.synaptic_projections:
         name = projection.name
         yield f"weight:{name}", simulator.weight(name)
+        if name in learns_kappa(simulator.network):
+            yield f"kappa:{name}", simulator.kappa(name)
         ends = realise(simulator.network, projection) if connections is None else connections[name]
         yield f"pre:{name}", ends.pre
         yield f"post:{name}", ends.post
@@ -168,6 +172,7 @@ def simulate(
     try:
         with track(None if output.verbosity >= 0 else False) as bar:
             connections = connect(opened, weights) if given else None
+            kappas = load_kappas(network, weights)
             identity = {}
             if file is not None:
                 options = {
@@ -179,6 +184,8 @@ def simulate(
                     "the version": neurocompile.__version__,
                 }
                 identity = _identity(network, connections, plan, options)
+                if kappas:
+                    identity["the kappas"] = arrays_digest(kappas)
             if file is not None and meta is not None:
                 file.check(meta, identity)
                 if meta.step > steps:
@@ -194,6 +201,7 @@ def simulate(
             simulator = Simulator(
                 network, connections, algorithm=algorithm, precision=precision, threads=threads, ranges=ranges, progress=bar.update
             )
+            simulator.set_kappas(kappas)
             build_s = time.perf_counter() - began - simulator.compile_s
             run = Run(simulator, plan, file, identity)
             if meta is not None:

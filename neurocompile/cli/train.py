@@ -10,6 +10,7 @@ import click
 
 from neurocompile import tasks
 from neurocompile.cli.common import Opened, Output, common_options, connect, network_argument, network_options, open_network, table
+from neurocompile.pipeline import load_kappas
 from neurocompile.tasks.train import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def train(
         limit_test=limit_test,
         data_path=None if data is None else str(data),
         connections=_given(opened, weights),
+        kappas=load_kappas(opened.network, weights),
         baseline=not no_baseline,
     )
     rows = table(f"{opened.network.name}: seed {result.seed}", "epoch", "train", "held out", "spikes per sample")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from neurocompile.backends.reference import RecordOptions
-from neurocompile.backends.reference.engine_loop import KAPPA_COLUMNS
+from neurocompile.backends.reference.kernels.tables import N_KAPPA, N_SITE_KAPPA
 from neurocompile.backends.reference.simulator import LAST_STEP
 from neurocompile.ir import ALIF, EProp, Explicit, FixedOutDegree, KappaPer, LeakyReadout, Network, PerInterval, Projection, Values
 from neurocompile.ir.errors import DoesNotFitError
@@ -69,10 +69,11 @@ def network_needs(network: Network, *, algorithm: str, precision: str, ranges: i
     slots = max((delay_range(p)[1] for p in kinds["static"]), default=1) + 1
     neurons = n * (_NEURON_BYTES + 8.0 * slots)
     if algorithm == "loop":
-        learnt = {rule.kappa_learning.per for _, name in groups if (rule := eprop_rule(network, name)).kappa_learning is not None}
+        rules = [rule for name in {name for _, name in groups} if isinstance(rule := network.rule(name), EProp)]
+        learnt = {rule.kappa_learning.per for rule in rules if rule.kappa_learning is not None}
         owned = KappaPer.NEURON in learnt  # kappa of the neuron, and in each entry of its history
-        neurons += n_sites * (2 * 33 + 8 + 256 * 24 + (16 + 256 * 8) * owned) + 8.0 * n * (3 + 2 * len(kinds["stdp"]))
-        synapses = [80.0 * m["static"], (122.0 + 8 * KAPPA_COLUMNS * bool(learnt)) * m["eprop"], 100.0 * m["stdp"]]
+        neurons += n_sites * (2 * 33 + 8 + 256 * 24 + (8 * N_SITE_KAPPA + 256 * 8) * owned) + 8.0 * n * (3 + 2 * len(kinds["stdp"]))
+        synapses = [80.0 * m["static"], (122.0 + 8 * N_KAPPA * bool(learnt)) * m["eprop"], 100.0 * m["stdp"]]
         synapses.append(17.0 * sum(m.values()))  # as they are realised, or as they were given
     elif network.interval_2020 is not None:
         steps, words = network.interval_2020.interval_steps, -(-network.interval_2020.interval_steps // 64)

@@ -51,10 +51,18 @@ class Checkpoint:
     state: dict[str, AnyArray]
 
 
-def digest_of(network: Network, identity: str, limits: Mapping[str, int | None], connections: Mapping[str, Connections] | None) -> str:
+def digest_of(
+    network: Network,
+    identity: str,
+    limits: Mapping[str, int | None],
+    connections: Mapping[str, Connections] | None,
+    kappas: Mapping[str, AnyArray] | None = None,
+) -> str:
     """Return the SHA-256 of what a training depends on. The number of epochs is left out: more of them may follow."""
     digest = hashlib.sha256(f"{FORMAT}\n{identity}\n{json.dumps(dict(limits), sort_keys=True)}\n".encode())
     digest.update(f"{network_digest(network)}\n{connections_digest(connections or {})}".encode())
+    if kappas:
+        digest.update(arrays_digest(kappas, "kappas").encode())
     return digest.hexdigest()
 
 

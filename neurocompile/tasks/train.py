@@ -83,6 +83,7 @@ def train(
     limit_test: int | None = None,
     data_path: str | None = None,
     connections: Mapping[str, Connections] | None = None,
+    kappas: Mapping[str, FloatArray] | None = None,
     baseline: bool = True,
 ) -> TrainResult:
     """Train a network on its task's data and evaluate it on the held-out part after each epoch.
@@ -114,6 +115,8 @@ def train(
         Folder of the data, instead of the description's.
     connections : mapping projection -> Connections, optional
         Synapses and initial weights; default: realised from the description.
+    kappas : mapping projection -> float64, optional
+        Where learnt kappas start, for example those of an earlier training; default: the rule's kappa.
     baseline : bool
         Also train the linear classifier.
 
@@ -139,8 +142,9 @@ def train(
     check_memory(network, training=True, realised=connections is not None)
     folder = _folder(Path(out), resume=resume, overwrite=overwrite)
     data = load_data(network, data_path)
-    digest = cp.digest_of(network, data.identity, limits, connections)
+    digest = cp.digest_of(network, data.identity, limits, connections, kappas)
     run = _Training(network, data, folder, digest, connections, limit_train, limit_test)
+    run.simulator.set_kappas(kappas or {})
     if resume:
         run.restore(cp.load_checkpoint(folder, digest))
     with interruptible() as stopped, track(progress) as bar:
@@ -264,6 +268,7 @@ class _Training:
         arrays: dict[str, Any] = {}
         for name, synapses in self.connections.items():
             arrays[f"weight:{name}"], arrays[f"pre:{name}"], arrays[f"post:{name}"] = weights[name], synapses.pre, synapses.post
+        arrays |= {f"kappa:{name}": values for name, values in self.simulator.kappas().items()}
         save_npz(self.folder / "weights.npz", arrays)
         write_atomically(self.folder / "learning_curve.csv", curve_csv(self.history))
         write_atomically(self.folder / "learning_curve.png", curve_png(self.history, self.network.name, baseline))

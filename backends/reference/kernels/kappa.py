@@ -6,17 +6,27 @@ of a neuron that owns its kappa has it in column 3, so that no result depends on
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
-from neurocompile.backends.reference.kernels.tables import EpropState, Rules, Sites
+from neurocompile.backends.reference.kernels.tables import (
+    COLLECTED,
+    INFLUENCE,
+    KAPPA,
+    PENDING,
+    PER_NEURON,
+    SCALE,
+    SENSITIVITY,
+    SITE_SCALE,
+    SLOPE,
+    VALUE,
+    EpropState,
+    Rules,
+    Sites,
+)
 
-PER_SYNAPSE, PER_NEURON = 1, 2  # Rules.kappa_per; 0: kappa is not learnt
-KAPPA, SENSITIVITY, PENDING, COLLECTED, INFLUENCE = 0, 1, 2, 3, 4
-"""Columns of ``EpropState.kappa``: kappa of the synapse; s = d ebar / d kappa; h = d gradient / d kappa since the last event, and what was
-handed over with gradients that wait for the end of an interval; q = d weight / d kappa by the last change."""
-N_COLUMNS = 5
-VALUE, CHANGE = 0, 1
-"""Columns of ``EpropState.site_kappa``: kappa of the neuron, and what the events of this step have asked for."""
+FADING = 0.01
+"""How fast a scale forgets, an event: 1 / 100 events."""
 
 
 @njit(cache=True, nogil=True)
@@ -59,6 +69,20 @@ def replay(
 
 
 @njit(cache=True, nogil=True)
+def descend(kappa: float, slope: float, scale: float, rate: float, low: float, high: float) -> tuple[float, float]:
+    """Return kappa after a step down ``slope`` = dE/dkappa, and the new scale of such slopes.
+
+    The step is one of log(1 - kappa), the logarithm of the filter's time constant, and at most ``rate``: slopes are divided by their
+    running maximum.
+    """
+    size = abs(slope)
+    if size == 0.0:
+        return kappa, scale
+    scale = max(size, scale + FADING * (size - scale))
+    return min(max(1.0 - (1.0 - kappa) * np.exp(rate * slope / scale), low), high), scale
+
+
+@njit(cache=True, nogil=True)
 def adapt(state: EpropState, rules: Rules, synapse: int, site: int, rule: int, gradient: float, stepped: bool, clipped: bool) -> None:
     """After a synapse's event: if its optimizer ``stepped`` with ``gradient`` (the mean over the interval), kappa descends, and q becomes
     that of the new weight; else h waits with the gradient. ``clipped``: the weight has ended at a bound, where kappa cannot move it."""
@@ -67,23 +91,28 @@ def adapt(state: EpropState, rules: Rules, synapse: int, site: int, rule: int, g
     own[synapse, PENDING] = 0.0
     if not stepped:
         return
-    change = rules.kappa_rate[rule] * gradient * own[synapse, INFLUENCE]
+    slope = gradient * own[synapse, INFLUENCE]
     if rules.kappa_per[rule] == PER_NEURON:
-        state.site_kappa[site, CHANGE] += change
+        state.site_kappa[site, SLOPE] += slope
     else:
-        own[synapse, KAPPA] = min(max(own[synapse, KAPPA] - change, rules.kappa_low[rule]), rules.kappa_high[rule])
+        own[synapse, KAPPA], own[synapse, SCALE] = descend(
+            own[synapse, KAPPA], slope, own[synapse, SCALE], rules.kappa_rate[rule], rules.kappa_low[rule], rules.kappa_high[rule]
+        )
     own[synapse, INFLUENCE] = 0.0 if clipped else -rules.learning_rate[rule] * own[synapse, COLLECTED] / rules.batch[rule]
     own[synapse, COLLECTED] = 0.0
 
 
 @njit(cache=True, nogil=True)
 def settle(sites: Sites, rules: Rules, state: EpropState, index: int) -> None:
-    """After the deliveries of step ``index`` + 1: neurons that own kappa take what their synapses' events ask for, from entry ``index`` on."""
+    """After the deliveries of step ``index`` + 1: neurons that own kappa take what their synapses' events ask for; it holds from entry
+    ``index`` on."""
     slot = index & (state.history.shape[1] - 1)
     for site in range(sites.rule.size):
         rule = sites.rule[site]
         if rules.kappa_per[rule] == PER_NEURON:
-            wanted = state.site_kappa[site, VALUE] - state.site_kappa[site, CHANGE]
-            state.site_kappa[site, VALUE] = min(max(wanted, rules.kappa_low[rule]), rules.kappa_high[rule])
-            state.site_kappa[site, CHANGE] = 0.0
-            state.history[site, slot, 3] = state.site_kappa[site, VALUE]
+            own = state.site_kappa[site]
+            own[VALUE], own[SITE_SCALE] = descend(
+                own[VALUE], own[SLOPE], own[SITE_SCALE], rules.kappa_rate[rule], rules.kappa_low[rule], rules.kappa_high[rule]
+            )
+            own[SLOPE] = 0.0
+            state.history[site, slot, 3] = own[VALUE]

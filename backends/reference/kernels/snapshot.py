@@ -5,8 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neurocompile.backends.reference.kernels.kappa import KAPPA, PER_NEURON, PER_SYNAPSE
-from neurocompile.backends.reference.kernels.tables import F8, I4, I8, NO_SPIKE, EpropState, Rules, Sites
+from neurocompile.backends.reference.kernels.tables import (
+    F8,
+    I4,
+    I8,
+    KAPPA,
+    NO_SPIKE,
+    PER_NEURON,
+    PER_SYNAPSE,
+    EpropState,
+    Rules,
+    Sites,
+)
 
 
 @njit(cache=True, nogil=True)

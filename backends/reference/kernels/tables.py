@@ -23,6 +23,17 @@ GIVEN, POISSON = 0, 1
 # slots of State.clock
 STEP, LEARNING_STEP, N_PENDING, LEARNED_LAST, N_EVENTS = 0, 1, 2, 3, 4
 NO_SPIKE = -1
+# Rules.kappa_per; 0: kappa is not learnt
+PER_SYNAPSE, PER_NEURON = 1, 2
+# columns of EpropState.kappa
+KAPPA, SENSITIVITY, PENDING, COLLECTED, INFLUENCE, SCALE = 0, 1, 2, 3, 4, 5
+"""Kappa of the synapse; s = d ebar / d kappa; h = d gradient / d kappa since the last event, and what was handed over with gradients that
+wait for the end of an interval; q = d weight / d kappa by the last change; scale of dE / d kappa."""
+N_KAPPA = 6
+# columns of EpropState.site_kappa
+VALUE, SLOPE, SITE_SCALE = 0, 1, 2
+"""Kappa of the neuron; dE / d kappa of the events of this step; its scale."""
+N_SITE_KAPPA = 3
 
 
 class Neurons(NamedTuple):
@@ -67,7 +78,7 @@ class Rules(NamedTuple):
     high: F8
     keep_sign: U1
     cutoff: I8
-    kappa_per: U1  # owner of a learnt kappa (``kappa.PER_SYNAPSE``, ``PER_NEURON``); 0: kappa stays
+    kappa_per: U1  # owner of a learnt kappa: PER_SYNAPSE, PER_NEURON; 0: kappa stays
     kappa_rate: F8
     kappa_low: F8
     kappa_high: F8
@@ -203,8 +214,8 @@ class EpropState(NamedTuple):
     optimized: I4  # NEST's optimization step counter
     first_moment: F8
     second_moment: F8
-    kappa: F8  # (M_eprop, 5) columns of ``kernels.kappa``; (0, 5) where kappa is not learnt
-    site_kappa: F8  # (S, 2) likewise; (0, 2) where no neuron owns its kappa
+    kappa: F8  # (M_eprop, 6); (0, 6) where kappa is not learnt
+    site_kappa: F8  # (S, 3); (0, 3) where no neuron owns its kappa
     history: F8  # (S, H, 3): psi, L (readout: error), reg; (S, H, 4) with kappa where neurons own it
     rate: F8  # (S,) filtered firing rate, spikes per ms
     eprop_log: I4  # (slots, N) spikes of the last steps

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neurocompile.backends.reference import Simulator
-from neurocompile.backends.reference.kernels.kappa import COLLECTED, INFLUENCE
+from neurocompile.backends.reference.kernels.tables import COLLECTED, INFLUENCE, KAPPA, PENDING, SCALE, SENSITIVITY, SITE_SCALE
 from neurocompile.ir import (
     EProp,
     Explicit,
@@ -34,7 +34,18 @@ from neurocompile.ir import (
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.signals import Signal, Spikes
-from tests.backends.reference.adjoint import Problem, Route, Weights, forward, make_network, make_problem, make_rule, psi_of, smooth_spike, tangent
+from tests.backends.reference.adjoint import (
+    Problem,
+    Route,
+    Weights,
+    forward,
+    make_network,
+    make_problem,
+    make_rule,
+    psi_of,
+    smooth_spike,
+    tangent,
+)
 from tests.backends.reference.test_eprop_oracle import Plastic, Setup, dense, hiddens, random_setup
 
 Array = npt.NDArray[np.float64]
@@ -44,20 +55,31 @@ HIDDEN = ("in->hidden", "hidden->hidden")
 # The engine and the definition
 
 
+def descend(learnt: KappaLearning, kappa: Array, slope: Array, scale: Array) -> tuple[Array, Array]:
+    """A step of log(1 - kappa) where there is a slope, by the share that it has of the running maximum, which fades by 1 % an event."""
+    size = np.abs(slope)
+    moves = size > 0
+    scale = np.where(moves, np.maximum(size, 0.99 * scale + 0.01 * size), scale)
+    theta = np.log1p(-kappa) + learnt.learning_rate * np.divide(slope, scale, out=np.zeros_like(slope), where=moves)
+    return np.where(moves, np.clip(-np.expm1(theta), *learnt.bounds), kappa), scale
+
+
 @dataclass
 class Neurons:
     """Kappas that hidden neurons own, over all their projections: what the arrivals of step t ask for holds from entry t-1 on."""
 
     learnt: KappaLearning
     value: Array
-    change: Array = field(init=False)
+    slope: Array = field(init=False)
+    scale: Array = field(init=False)
     known: int = -1
 
     def __post_init__(self) -> None:
-        self.change = np.zeros_like(self.value)
+        self.slope, self.scale = np.zeros_like(self.value), np.zeros_like(self.value)
 
     def settle(self) -> None:
-        self.value, self.change = np.clip(self.value - self.change, *self.learnt.bounds), np.zeros_like(self.value)
+        self.value, self.scale = descend(self.learnt, self.value, self.slope, self.scale)
+        self.slope = np.zeros_like(self.value)
 
     def at(self, entry: int) -> Array:
         if entry > self.known:
@@ -74,7 +96,7 @@ class Learnt(Plastic):
         assert self.rule.kappa_learning is not None
         self.learnt, self.neurons = self.rule.kappa_learning, neurons
         self.kappa = np.full(self.w.shape, self.rule.kappa)
-        self.s, self.h, self.h_collected, self.q = (np.zeros(self.w.shape) for _ in range(4))
+        self.s, self.h, self.h_collected, self.q, self.scale = (np.zeros(self.w.shape) for _ in range(5))
         made.append(self)
 
     def read(self, h: int, arrived: npt.NDArray[np.bool_], psi: Array, signal: Array, reg: Array) -> None:
@@ -102,11 +124,11 @@ class Learnt(Plastic):
             return
         batch = self.rule.update.steps if isinstance(self.rule.update, PerInterval) else 1
         stepped = again & (self.n != steps)
-        change = np.where(stepped, self.learnt.learning_rate * total / batch * self.q, 0.0)
+        slope = np.where(stepped, total / batch * self.q, 0.0)
         if self.learnt.per is KappaPer.NEURON:
-            self.neurons.change += change.sum(axis=0)
+            self.neurons.slope += slope.sum(axis=0)
         else:
-            self.kappa = np.clip(self.kappa - change, *self.learnt.bounds)
+            self.kappa, self.scale = descend(self.learnt, self.kappa, slope, self.scale)
         low, high = (np.full(self.w.shape, bound) for bound in self.rule.weight_bounds)
         if self.rule.sign_constraint:
             low, high = np.where(self.start > 0, np.maximum(low, 0), low), np.where(self.start < 0, np.minimum(high, 0), high)
@@ -158,7 +180,7 @@ def assert_same_state(a: Simulator, b: Simulator) -> None:
 
 learnings = st.builds(
     KappaLearning,
-    learning_rate=st.floats(0.1, 30.0),
+    learning_rate=st.floats(1e-3, 0.3),
     per=st.sampled_from(KappaPer),
     bounds=st.sampled_from([(0.0, 0.995), (0.4, 0.9)]),
 )
@@ -211,7 +233,7 @@ def test_engine_equals_definition(
 
 
 RULE = EProp(kappa=0.8, optimizer=GradientDescent(learning_rate=0.01), regularization=Regularization(strength=1.0, rate=10.0))
-PER = {per.value: replace(RULE, kappa_learning=KappaLearning(learning_rate=10.0, per=per)) for per in KappaPer}
+PER = {per.value: replace(RULE, kappa_learning=KappaLearning(learning_rate=0.05, per=per)) for per in KappaPer}
 
 
 def usual(rule: EProp, *, steps: int = 120) -> Setup:
@@ -268,7 +290,7 @@ def test_reset_keeps_what_is_learnt_and_drops_what_is_pending(per: str, update: 
     after = simulator.state()
     for name, values in kappas.items():
         np.testing.assert_array_equal(simulator.kappa(name), values)
-    kept, gone = [0, COLLECTED, INFLUENCE], [1, 2]
+    kept, gone = [KAPPA, COLLECTED, INFLUENCE, SCALE], [SENSITIVITY, PENDING]
     np.testing.assert_array_equal(after["kappa"][:, kept], state["kappa"][:, kept])
     assert np.any(state["kappa"][:, COLLECTED if isinstance(update, PerInterval) else INFLUENCE])
     assert np.any(state["kappa"][:, gone])
@@ -373,8 +395,8 @@ def present(simulator: Simulator, p: Problem, first: int = 0) -> None:
 
 
 def central(function: Callable[[float], Array], x: float, eps: float = 3e-4) -> Array:
-    """Derivative by central differences of fourth order: they leave eps^4/30, 3e-16, of the fifth derivative (traces of 30 steps have one of
-    some 1e6 times the first), and rounding of 1e-12."""
+    """Derivative by central differences of fourth order: they leave eps^4/30, 3e-16, of the fifth derivative (for traces of 30
+    steps some 1e6 times the first), and rounding of 1e-12."""
     one, two = function(x + eps) - function(x - eps), function(x + 2 * eps) - function(x - 2 * eps)
     found: Array = (8 * one - two) / (12 * eps)
     return found
@@ -443,9 +465,9 @@ def kinds(p: Problem, network: Network, values: dict[str, Array]) -> Weights:
 
 @pytest.mark.parametrize("per", KappaPer)
 def test_the_hypergradient_is_that_of_the_loss(per: KappaPer) -> None:
-    """dE/dkappa of the steps after a change of the weights, by the surrogate: e-prop's g is the exact (surrogate) gradient in a single layer
-    whose kappa is the readout's decay (``test_gradient.py``). dw/dkappa comes from differences of engine runs over the steps before the
-    change, dE/dw along it from dual numbers through the network (``tangent``), dE/dkappa of the engine from how far kappa moves.
+    """dE/dkappa of the steps after a change of the weights, by the surrogate: e-prop's g is the exact (surrogate) gradient in a single
+    layer whose kappa is the readout's decay (``test_gradient.py``). dw/dkappa comes from differences of engine runs over the steps before
+    the change, dE/dw along it from dual numbers through the network (``tangent``), dE/dkappa of the engine from kappa's step and its scale.
     ``reset_dynamics`` between: spikes that travelled with the old weights would count in the new weights' g."""
     first, second = (make_problem(seed, steps=steps) for seed, steps in ((7, 120), (8, 119)))
     second = replace(first, spikes=second.spikes, target=second.target, window=second.window)
@@ -468,8 +490,11 @@ def test_the_hypergradient_is_that_of_the_loss(per: KappaPer) -> None:
     slope = central(lambda kappa: begin(kappa).weight(name), exact)
     present(simulator, second, first=simulator.step)
     simulator.flush()  # index 2 (N-1): the end of the second interval of N-1 steps, over which gradients are a mean
-    got = (exact - simulator.kappa(name)) / speed * (len(first.spikes) - 1)
-    pre, post = ends(network, name)
+    state, (pre, post) = simulator.state(), ends(network, name)
+    steps = (np.log1p(-simulator.kappa(name)) - np.log1p(-exact)) / speed  # the sign of the first slope, whose size is the scale
+    sizes = state["site_kappa"][post, SITE_SCALE] if per is KappaPer.NEURON else state["kappa"][: len(pre), SCALE]
+    np.testing.assert_allclose(np.abs(steps[sizes > 0]), 1.0, rtol=1e-9)
+    got = steps * sizes * (len(first.spikes) - 1)
     if per is KappaPer.NEURON:
         groups = [post == j for j in range(len(first.tau))]
     else:

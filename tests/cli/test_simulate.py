@@ -88,6 +88,21 @@ def test_a_build_folder_simulates_like_its_description(pattern: Path, call_json:
     assert (pattern / "a.npz").read_bytes() == (pattern / "b.npz").read_bytes()
 
 
+def test_learnt_kappas_are_saved_and_taken_back(pattern: Path, call_json: Any) -> None:
+    """out.npz holds kappa:PROJECTION where one is learnt; as --weights, learning goes on from there."""
+    text = (pattern / "pattern.yaml").read_text()
+    learning = "    kappa_learning: {learning_rate: 0.1, bounds: [0.5, 0.99]}\n"
+    (pattern / "pattern.yaml").write_text(text.replace("    kappa_reg:", learning + "    kappa_reg:"))
+    call_json(*arguments(pattern, "--save", pattern / "a.npz", "--flush"))
+    call_json(*arguments(pattern, "--save", pattern / "b.npz", "--no-learn", "--weights", pattern / "a.npz"))
+    a, b = np.load(pattern / "a.npz"), np.load(pattern / "b.npz")
+    kappas = [key for key in a.files if key.startswith("kappa:")]
+    assert kappas == ["kappa:in->hidden", "kappa:hidden->hidden"]
+    for key in kappas:
+        assert np.ptp(a[key]) > 0.001
+        np.testing.assert_array_equal(a[key], b[key])
+
+
 def test_a_saved_run_is_a_weights_file(pattern: Path, call_json: Any) -> None:
     """out.npz goes back in as --weights, to the bit, and the network starts from there."""
     call_json(*arguments(pattern, "--save", pattern / "a.npz", "--flush"))

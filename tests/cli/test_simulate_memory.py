@@ -104,6 +104,7 @@ ENGINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "interval_2020, long": ({"connect": "fixed_indegree: 1", "update": INTERVAL_2020.format(3000)}, {}),
     "loop": ({}, {"algorithm": "loop"}),
     "loop, static": ({"first": STATIC}, {"algorithm": "loop"}),
+    "loop, learnt kappa": ({"update": "per_event\n    kappa_learning: {learning_rate: 0.1, per: neuron}"}, {"algorithm": "loop"}),
     "loop, stdp": ({"first": PAIRS}, {"algorithm": "loop"}),
 }
 

@@ -1,4 +1,4 @@
-"""The example of a learnt kappa: kappas move to the time scale of the readout, and the task is learnt better than with those it began with."""
+"""The example of a learnt kappa: kappas move to the readout's time scale, and the task is learnt better than with those of the start."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ class RandomFeedback:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExplicitFeedback:
-    """B_jk from a list: pre = readout neuron k, post = hidden neuron j, weight required."""
+    """B_jk from a list: pre = readout neuron k (with actor_critic the critic comes behind the last), post = hidden neuron j, weight
+    required."""
 
     connections: Explicit
 
@@ -34,7 +35,8 @@ class ExplicitFeedback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionFeedback:
-    """B_jk = the initial weights of a projection from the readout to the hidden population (which carries nothing else)."""
+    """B_jk = the initial weights of a projection from the readout to the hidden population (which carries nothing else). With
+    actor_critic it is the policy that the hidden neurons hear: the critic's B is 0."""
 
     projection: str
 

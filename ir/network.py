@@ -23,7 +23,7 @@ from neurocompile.ir.feedback import ExplicitFeedback, ProjectionFeedback
 from neurocompile.ir.hints import MappingHints, verify_hints
 from neurocompile.ir.learning import RSTDP, EProp, Interval2020, LearningRule
 from neurocompile.ir.neurons import ALIF, LIF, CubaLIF, LeakyReadout, NeuronModel, SpikeSource
-from neurocompile.ir.task import Task
+from neurocompile.ir.task import ActorCritic, Task
 from neurocompile.ir.values import Constant, Uniform, Values, ValueSpec
 from neurocompile.ir.verify_intervals import verify_intervals
 from neurocompile.ir.verify_learning import verify_learning
@@ -228,6 +228,20 @@ class Network:
     @property
     def readouts(self) -> tuple[Population, ...]:
         return tuple(p for p in self.populations if isinstance(p.model, LeakyReadout))
+
+    @property
+    def actor_critic(self) -> ActorCritic | None:
+        """The task's loss, if the network learns from reward."""
+        loss = None if self.task is None else self.task.loss
+        return loss if isinstance(loss, ActorCritic) else None
+
+    @property
+    def feedback_readouts(self) -> tuple[Population, ...]:
+        """Readouts whose errors reach hidden neurons, in the order of the rows of B: the task's, then the critic."""
+        if self.task is None:
+            return ()
+        critic = () if self.actor_critic is None else (self.population(self.actor_critic.critic),)
+        return (self.population(self.task.readout), *critic)
 
     @property
     def interval_2020(self) -> Interval2020 | None:
@@ -448,7 +462,8 @@ def _verify_rules(network: Network, populations: dict[str, Population]) -> Itera
         if not isinstance(rule, EProp) or network.task is None or network.task.readout not in populations:
             continue
         readout = populations[network.task.readout]
-        hidden = {p.post for p in network.projections if p.learning == rule.name and p.post in populations} - {readout.name}
+        learning = {p.post for p in network.projections if p.learning == rule.name and p.post in populations}
+        hidden = {name for name in learning if not isinstance(populations[name].model, LeakyReadout)}
         if isinstance(rule.feedback, ProjectionFeedback):
             match = [p for p in network.projections if p.name == rule.feedback.projection]
             if not match:
@@ -474,15 +489,17 @@ def _verify_rules(network: Network, populations: dict[str, Population]) -> Itera
                     help="define one rule per population",
                     field=(*place, "feedback"),
                 )
-            ends = [("pre", readout), *(("post", populations[h]) for h in sorted(hidden)[:1])]
-            for end, population in ends:
+            critic = network.actor_critic is not None
+            rows = (readout.size + critic, f"'{readout.name}' has {readout.size} neurons" + " (then follows the critic)" * critic)
+            ends = [("pre", *rows)]
+            ends += [("post", populations[h].size, f"'{h}' has {populations[h].size} neurons") for h in sorted(hidden)[:1]]
+            for end, size, what in ends:
                 ids = getattr(rule.feedback.connections, end)
-                if ids.size and ids.max() >= population.size:
-                    bad = int(np.argmax(ids >= population.size))
+                if ids.size and ids.max() >= size:
+                    bad = int(np.argmax(ids >= size))
                     yield Diagnostic(
                         code="NC204",
-                        message=f"rule '{rule.name}': {rule.feedback.connections.source}: {end}[{bad}] is {ids[bad]}, but "
-                        f"'{population.name}' has {population.size} neurons",
+                        message=f"rule '{rule.name}': {rule.feedback.connections.source}: {end}[{bad}] is {ids[bad]}, but {what}",
                         field=(*place, "feedback"),
                     )
 

@@ -256,10 +256,11 @@ def count_synapses(network: Network, projection: Projection, start: int, stop: i
 
 def realise_feedback(network: Network, rule: EProp, hidden_name: str) -> FloatArray | None:
     """Return the feedback weights B of a rule for one hidden population, float64 (n_readout, n_hidden); None: they follow synapses
-    (symmetric, adaptive, chain), in the engine.
+    (symmetric, adaptive, chain), in the engine. With ``actor_critic`` there is one more row, the last: the critic's.
 
     Repeated pairs of a list or projection add up; the matrix is full however short the list is. Random weights are drawn from the stream
-    (seed, rule, hidden population): row = hidden neuron, draw = readout neuron.
+    (seed, rule, hidden population): row = hidden neuron, draw = readout neuron. A projection leads from the task's
+    readout, so the critic's row is 0 then.
 
     Raises
     ------
@@ -272,7 +273,7 @@ def realise_feedback(network: Network, rule: EProp, hidden_name: str) -> FloatAr
         return None
     if network.task is None:
         raise InputError.of("NC207", f"rule '{rule.name}': feedback needs a task that names the readout")
-    n_readout, n_hidden = network.population(network.task.readout).size, network.population(hidden_name).size
+    n_readout, n_hidden = sum(p.size for p in network.feedback_readouts), network.population(hidden_name).size
     needed = 8.0 * _FEEDBACK_COPIES * n_readout * n_hidden
     if needed > available_memory():
         found = DoesNotFitError.of(

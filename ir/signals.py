@@ -63,16 +63,18 @@ class Spikes:
 class Signal:
     """What a readout is compared with.
 
-    target : float64 (n_steps, n_readout), membrane units (class probabilities for cross-entropy); row t is compared with the readout in
-    update step t. window : bool (n_steps,), where errors count.
+    target : float64 (n_steps, n_readout), membrane units (class probabilities for cross-entropy, the rewards of actions for
+    actor_critic); row t is compared with the readout in update step t. window : bool (n_steps,), where errors count and actions are drawn.
+    reward : float64 (n_steps,), optional: what an environment gives in each step, beside the rewards of ``target`` (actor_critic only).
     """
 
     target: FloatArray
     window: BoolArray
+    reward: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        for name in ("target", "window"):
-            given = np.asarray(getattr(self, name))
+        for name in ("target", "window", "reward"):
+            given = np.asarray(0.0 if getattr(self, name) is None else getattr(self, name))
             if given.dtype.kind not in "iufb":
                 raise InputError.of("NC202", f"signal: '{name}' holds {given.dtype}, must hold numbers")
         target, window = frozen_array(self.target, np.float64), frozen_array(self.window, np.bool_)
@@ -84,17 +86,30 @@ class Signal:
         if not np.isfinite(target).all():
             row = int(np.argwhere(~np.isfinite(target))[0, 0])
             raise InputError.of("NC203", f"signal: target row {row} is not finite")
+        if self.reward is not None:
+            reward = frozen_array(self.reward, np.float64)
+            if reward.shape != window.shape:
+                raise InputError.of("NC202", f"signal: 'reward' has shape {reward.shape}, expected {window.shape}, one number a step")
+            if not np.isfinite(reward).all():
+                raise InputError.of("NC203", f"signal: reward {int(np.argmin(np.isfinite(reward)))} is not finite")
+            object.__setattr__(self, "reward", reward)
         object.__setattr__(self, "target", target)
         object.__setattr__(self, "window", window)
 
+    def part(self, start: int, stop: int) -> Signal:
+        """Return the rows start .. stop-1."""
+        reward = None if self.reward is None else self.reward[start:stop]
+        return Signal(target=self.target[start:stop], window=self.window[start:stop], reward=reward)
+
     @classmethod
     def load(cls, path: str | Path, *, size: int) -> Signal:
-        """Read signal.npz (``target`` (n_steps, n_readout) float, ``window`` (n_steps,) bool; window absent: everywhere)."""
+        """Read signal.npz (``target`` (n_steps, n_readout) float, ``window`` (n_steps,) bool; window absent: everywhere; ``reward``
+        (n_steps,) float, may be absent)."""
         arrays = _need(path, ("target",))
         target = np.asarray(arrays["target"])
         window = arrays.get("window", np.ones(target.shape[:1], np.bool_))
         try:
-            signal = cls(target=target, window=window)  # type: ignore[arg-type]
+            signal = cls(target=target, window=window, reward=arrays.get("reward"))  # type: ignore[arg-type]
         except InputError as error:
             raise _in_file(error, path) from None
         if signal.target.shape[1] != size:

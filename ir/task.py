@@ -20,8 +20,8 @@ class ActorCritic:
     """Learning from reward (reward-based e-prop, Bellec et al. 2020; docs/eprop.md, "Reward").
 
     The readout is a policy: in every step of the window an action a is drawn from softmax(y); its reward is ``target[t, a]`` of the
-    signal. A second readout, the critic, estimates the discounted reward to come; the third factor of all e-prop synapses is the
-    temporal-difference error.
+    signal, to which the signal may add the ``reward`` of an environment. A second readout, the critic, estimates the discounted reward to
+    come; the third factor of the e-prop synapses onto hidden neurons, policy and critic is the temporal-difference error.
 
     Attributes
     ----------

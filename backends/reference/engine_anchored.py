@@ -35,6 +35,8 @@ def decays(network: Network) -> list[float]:
         if not isinstance(rule, EProp):
             continue
         model, size = network.population(projection.post).model, network.population(projection.post).size
+        discount = lay.discount_of(network, projection.post)
+        found += [discount] if discount >= 0.0 else []
         if isinstance(model, LIF | LeakyReadout):
             found += np.unique(decay(model.tau_mem, network.dt, model.integration, size if np.ndim(model.tau_mem) else 1)).tolist()
         if isinstance(model, LIF):
@@ -102,7 +104,7 @@ class AnchoredEngine:
         n, constants = network.n_neurons, layout.constants
         s = len(constants.sites.neuron)
         columns = constants.columns
-        width = 4 + sum(x >= 0 for x in columns[4:])
+        width = 4 + sum(x >= 0 for x in columns[at.N_SYNAPSE_COLUMNS :])
         row = np.full((s, width), 0.0)  # `full`: see layout_anchored
         if columns.rise >= 0:
             row[:, columns.rise] = 1.0 / constants.sites.alpha
@@ -123,6 +125,8 @@ class AnchoredEngine:
             synapse=synapse,
             row=row,
             trace=trace,
+            filter=np.full((s if columns.filtered >= 0 else 0, 3), 0.0),
+            reach=np.zeros(len(constants.groups.kind)),
             before=np.full((s, 4), 0.0),
             rise=np.ones(s),
             rate=np.zeros(s),
@@ -137,7 +141,8 @@ class AnchoredEngine:
         )
         clock = np.zeros(at.N_CLOCK, np.int64)
         clock[at.WINDOW], clock[at.SILENT_AFTER] = self.window, self._silence
-        return at.FullState(clock=clock, neurons=neurons, static_weight=static_weight, learning=learning)
+        past = lay.starting_reward(network)
+        return at.FullState(clock=clock, neurons=neurons, static_weight=static_weight, learning=learning, reward=past)
 
     @property
     def clock(self) -> IntArray:
@@ -240,13 +245,14 @@ class AnchoredEngine:
 
     def arrays(self) -> dict[str, AnyArray]:
         state = self._state
-        return {"clock": state.clock, "static_weight": state.static_weight, **state.neurons._asdict(), **state.learning._asdict()}
+        parts = (state.neurons, state.learning, state.reward)
+        return {"clock": state.clock, "static_weight": state.static_weight, **{k: x for part in parts for k, x in part._asdict().items()}}
 
     def reset_dynamics(self) -> None:
         learning = self._state.learning
         collected = self._layout.constants.columns.collected
         fresh = self._initial_state(learning.synapse, self._state.static_weight)
-        for part, new in ((self._state.neurons, fresh.neurons), (learning, fresh.learning)):
+        for part, new in ((self._state.neurons, fresh.neurons), (learning, fresh.learning), (self._state.reward, fresh.reward)):
             for name, array in part._asdict().items():
                 if name not in _KEPT:
                     array[...] = getattr(new, name)

@@ -126,7 +126,7 @@ class LoopEngine:
         if m == 0:
             return 0.0
         c, e = self._layout.constants, self._state.eprop
-        of_neurons = {"site_kappa", "history", "rate", "eprop_log", "eprop_log_count"}
+        of_neurons = {"site_kappa", "history", "rate", "third", "eprop_log", "eprop_log_count"}
         parts = [*c.eprop, c.sign, *(x for name, x in e._asdict().items() if name not in of_neurons)]
         parts += [self._layout.placed[name].index for name in self.eprop_names]
         return float(sum(x.nbytes for x in parts)) / m
@@ -171,9 +171,11 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
         optimized=np.ones(m, np.int32),
         first_moment=np.zeros(m),
         second_moment=np.zeros(m),
+        filtered=np.zeros(0 if network.actor_critic is None else m),
         kappa=kappa,
         site_kappa=site_kappa,
         history=np.zeros((n_sites, history, 4 if len(site_kappa) else 3)),
+        third=np.zeros(history),
         rate=np.zeros(n_sites),
         eprop_log=np.zeros((eprop_slots, n), np.int32),
         eprop_log_count=np.zeros(eprop_slots, np.int64),
@@ -191,12 +193,19 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
         stdp_log=np.zeros((slots, n), np.int32),
         stdp_log_count=np.zeros(slots, np.int64),
     )
-    return t.State(clock=np.zeros(8, np.int64), neurons=neurons, static_weight=layout.weights[lay.STATIC].copy(), eprop=eprop, stdp=stdp)
+    return t.State(
+        clock=np.zeros(8, np.int64),
+        neurons=neurons,
+        static_weight=layout.weights[lay.STATIC].copy(),
+        eprop=eprop,
+        stdp=stdp,
+        reward=lay.starting_reward(network),
+    )
 
 
 def _flat(state: t.State) -> dict[str, AnyArray]:
     """Return the arrays of a state by name (names are unique over its parts)."""
-    parts = (state.neurons, state.eprop, state.stdp)
+    parts = (state.neurons, state.eprop, state.stdp, state.reward)
     result: dict[str, AnyArray] = {"clock": state.clock, "static_weight": state.static_weight}
     for part in parts:
         result.update(part._asdict())

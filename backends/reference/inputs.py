@@ -54,15 +54,29 @@ def check_once(name: str, step: IntArray, neuron: IntArray | Int32Array) -> None
         )
 
 
-def _signals(network: Network, signals: Mapping[str, Signal], n_steps: int) -> tuple[t.F8, t.F8]:
-    readouts = network.readouts
+def _signals(network: Network, signals: Mapping[str, Signal], n_steps: int) -> tuple[t.F8, t.F8, t.F8]:
+    readouts, loss = network.readouts, network.actor_critic
+    policy = None if loss is None or network.task is None else network.task.readout
     for name in signals:
         if name not in {r.name for r in readouts}:
             raise InputError.of(
                 "NC207", f"a signal is given for '{name}', which is no readout", help=did_you_mean(name, [r.name for r in readouts])
             )
+        if loss is not None and name == loss.critic:
+            raise InputError.of(
+                "NC207",
+                f"a signal is given for the critic '{name}', which learns from rewards",
+                help=f"give rewards to the policy '{policy}'",
+            )
+        if signals[name].reward is not None and name != policy:
+            raise InputError.of(
+                "NC207",
+                f"the signal of '{name}' has rewards, but the readout is no policy",
+                help="rewards act with task: {loss: {actor_critic: ...}} and belong to the task's readout",
+            )
     target = np.zeros((n_steps, sum(r.size for r in readouts)))
     window = np.zeros((n_steps, len(readouts)))
+    reward = np.zeros(0 if loss is None else n_steps)
     column = 0
     for index, readout in enumerate(readouts):
         signal = signals.get(readout.name)
@@ -74,5 +88,7 @@ def _signals(network: Network, signals: Mapping[str, Signal], n_steps: int) -> t
             rows = min(n_steps, len(signal.target))
             target[:rows, column : column + readout.size] = signal.target[:rows]
             window[:rows, index] = signal.window[:rows]
+            if signal.reward is not None:
+                reward[:rows] = signal.reward[:rows]
         column += readout.size
-    return target, window
+    return target, window, reward

@@ -90,6 +90,7 @@ def lay_out(network: Network, connections: Mapping[str, Connections], feedback: 
         sites=site_table,
         feedback=_feedback(network, connections, placed, site_of, feedback),
         readouts=readouts(network),
+        reward=reward(network),
         static=static,
         eprop=eprop,
         stdp=stdp,
@@ -288,6 +289,7 @@ def sites(network: Network) -> tuple[t.Sites, dict[tuple[str, str], int], list[s
         fields["is_readout"].append(np.full(size, isinstance(model, LeakyReadout), np.uint8))
         fields["alpha"].append(decay(model.tau_mem, network.dt, model.integration, size))
         fields["rho"].append(decay(model.adapt_tau, network.dt, model.integration, size) if isinstance(model, ALIF) else np.zeros(size))
+        fields["discount"].append(np.full(size, discount_of(network, population.name)))
         fields["beta"].append(np.array(expand(model.adapt_beta, size)) if isinstance(model, ALIF) and adaptive else np.zeros(size))
     empty = {"neuron": np.int32, "rule": np.int32, "is_readout": np.uint8}
     arrays = {f: np.concatenate(v) if v else np.zeros(0, empty.get(f, np.float64)) for f, v in fields.items()}
@@ -366,23 +368,55 @@ def readouts(network: Network) -> t.Readouts:
     )
 
 
-def feedback_readout(network: Network) -> tuple[int, int]:
-    """Return the first neuron and the size of the task's readout; (0, 0) without a task."""
-    if network.task is None:
-        return 0, 0
-    return network.offsets[network.task.readout], network.population(network.task.readout).size
+def discount_of(network: Network, population: str) -> float:
+    """Return the discount with which gradients of a target population are filtered, -1 where no third factor acts: without reward, and in
+    readouts that are neither policy nor critic."""
+    loss, task = network.actor_critic, network.task
+    if loss is None or task is None:
+        return -1.0
+    plain = isinstance(network.population(population).model, LeakyReadout) and population not in (task.readout, loss.critic)
+    return -1.0 if plain else loss.discount
+
+
+def reward(network: Network) -> t.Reward:
+    """Return what learning from reward needs."""
+    loss, names = network.actor_critic, [r.name for r in network.readouts]
+    if loss is None or network.task is None:
+        return t.Reward(policy=-1, column=0, critic=0, discount=0.0, critic_weight=0.0)
+    policy = names.index(network.task.readout)
+    return t.Reward(
+        policy=policy,
+        column=sum(r.size for r in network.readouts[:policy]),
+        critic=network.offsets[loss.critic],
+        discount=float(loss.discount),
+        critic_weight=float(loss.critic_weight),
+    )
+
+
+def starting_reward(network: Network) -> t.RewardState:
+    """Return the state of learning from reward at the start."""
+    loss = network.actor_critic
+    if loss is None:
+        return t.RewardState(reward_ring=np.zeros(0), reward_last=np.zeros(0))
+    return t.RewardState(reward_ring=np.zeros(loss.reward_delay_steps + 1), reward_last=np.zeros(4))
+
+
+def feedback_readout(network: Network) -> Int32Array:
+    """Return the readout neurons whose errors hidden neurons hear, in the order of the rows of B."""
+    parts = [np.arange(p.size, dtype=np.int32) + np.int32(network.offsets[p.name]) for p in network.feedback_readouts]
+    return np.concatenate([np.zeros(0, np.int32), *parts]).astype(np.int32)
 
 
 def feedback_sources(
     network: Network, site_of: Mapping[tuple[str, str], int], given: Mapping[tuple[str, str], FloatArray] | None
-) -> tuple[Int32Array, FloatArray, list[tuple[int, Projection]]]:
+) -> tuple[Int32Array, FloatArray, list[tuple[int, Projection, int]]]:
     """Return where learning signals come from.
 
     Returns
     -------
     site : int32 (D,), matrix : float64 (D, n_readout)
         Sites with constant feedback and their rows of B.
-    symmetric : list of (first site of a hidden population, projection from it to the readout)
+    symmetric : list of (first site of a hidden population, projection from it to a readout, row of B of the readout's first neuron)
         B is the current weight.
 
     Raises
@@ -390,9 +424,9 @@ def feedback_sources(
     InputError
         NC202: shape of feedback.
     """
-    _, n_readout = feedback_readout(network)
+    n_readout = len(feedback_readout(network))
     site, matrix = [np.zeros(0, np.int32)], [np.zeros((0, n_readout))]
-    symmetric: list[tuple[int, Projection]] = []
+    symmetric: list[tuple[int, Projection, int]] = []
     for (population, name), first in site_of.items():
         rule = network.rule(name)
         if network.task is None or not isinstance(rule, EProp) or isinstance(network.population(population).model, LeakyReadout):
@@ -407,8 +441,10 @@ def feedback_sources(
         else:
             b = realise_feedback(network, rule, population)
         if b is None:
-            to_readout = (population, network.task.readout)
-            symmetric += [(first, p) for p in network.synaptic_projections if (p.pre, p.post) == to_readout]
+            row = 0
+            for readout in network.feedback_readouts:
+                symmetric += [(first, p, row) for p in network.synaptic_projections if (p.pre, p.post) == (population, readout.name)]
+                row += readout.size
             continue
         if b.shape != (n_readout, size):
             raise InputError.of(
@@ -428,9 +464,9 @@ def _feedback(
 ) -> t.Feedback:
     site, matrix, symmetric = feedback_sources(network, site_of, given)
     rows: list[tuple[npt.NDArray[np.generic], ...]] = []
-    for first, projection in symmetric:
+    for first, projection, row in symmetric:
         ends, where = connections[projection.name], placed[projection.name]
-        rows.append((ends.pre + np.int32(first), ends.post, np.full(len(ends.pre), where.table, np.uint8), where.index))
+        rows.append((ends.pre + np.int32(first), ends.post + np.int32(row), np.full(len(ends.pre), where.table, np.uint8), where.index))
     kinds = (np.int32, np.int32, np.uint8, np.int64)
     columns = [np.concatenate([np.zeros(0, kind), *(row[i] for row in rows)]).astype(kind) for i, kind in enumerate(kinds)]
-    return t.Feedback(*feedback_readout(network), site, matrix, *columns)
+    return t.Feedback(feedback_readout(network), site, matrix, *columns)

@@ -282,6 +282,7 @@ def lay_out_anchored(
         matrix_row=matrix_row,
         symmetric=symmetric,
         readouts=lay.readouts(network),
+        reward=lay.reward(network),
         columns=columns,
         groups=groups,
         bundles=at.Bundles(
@@ -323,7 +324,7 @@ def _rule(network: Network, name: str) -> EProp:
 def _groups(
     network: Network, site_of: Mapping[tuple[str, str], int], rules: list[str], sites: t.Sites, ranges: IntArray
 ) -> tuple[at.Groups, list[tuple[Projection, ...]]]:
-    kind, rule, alpha, shared, site, members = [], [], [], [], [], []
+    kind, rule, alpha, shared, site, discount, members = [], [], [], [], [], [], []
     for (name, rule_name), first in site_of.items():
         population = network.population(name)
         model = population.model
@@ -332,6 +333,7 @@ def _groups(
         values = sites.alpha[first : first + population.size]
         shared.append(bool((values == values[0]).all()))
         alpha.append(values[0] if shared[-1] else 0.0)
+        discount.append(lay.discount_of(network, name))
         site.append(first + np.clip(ranges - network.offsets[name], 0, population.size))
         members.append(tuple(p for p in network.synaptic_projections if (p.post, p.learning) == (name, rule_name)))
     groups = at.Groups(
@@ -340,6 +342,7 @@ def _groups(
         alpha=np.array(alpha, np.float64),
         shared=np.array(shared, np.uint8),
         site=np.array(site, np.int64).reshape(len(kind), len(ranges)),
+        discount=np.array(discount, np.float64),
     )
     return groups, members
 
@@ -349,6 +352,7 @@ def _columns(network: Network, groups: at.Groups, rules: list[str]) -> tuple[at.
     of_hidden = [_rule(network, rules[r]) for r, k in zip(groups.rule, groups.kind, strict=True) if k != at.READOUT]
     double = any(r.regularization is not None and r.kappa != r.kappa_reg for r in of_hidden)
     adaptive, single_alpha = bool((groups.kind == at.ALIF).any()), bool(groups.shared.all())
+    rewarded = bool((groups.discount >= 0.0).any())
     intervals = any(isinstance(_rule(network, rules[r]).update, PerInterval) for r in groups.rule)
     n, m = 3, 4
 
@@ -367,11 +371,13 @@ def _columns(network: Network, groups: at.Groups, rules: list[str]) -> tuple[at.
         epsilon=synapse(adaptive),
         zbar=synapse(not single_alpha),
         collected=synapse(intervals),
+        filtered=synapse(rewarded),
         d=row(double),
         jump_reg=row(double),
         eq=row(adaptive),
         jump_eps=row(adaptive),
         rise=row(not single_alpha),
+        jump_filtered=row(rewarded),
     )
     return columns, n, m
 
@@ -502,19 +508,20 @@ def _feedback(
     present = (at_place < len(site)) & (site[np.minimum(at_place, len(site) - 1)] == firsts) if len(site) else np.zeros(len(firsts), bool)
     matrix_row = np.where(present, at_place, -1).astype(np.int64)
     parts: list[tuple[IntArray, IntArray, npt.NDArray[np.uint8], IntArray]] = []
-    for first, projection in symmetric:
+    for first, projection, row in symmetric:
         n = network.population(projection.post).size
         pieces = [chunk for _, chunk in _part(network, given, projection, 0, n)]
         pre, post = (np.concatenate([getattr(c, end) for c in pieces]).astype(np.int64) for end in ("pre", "post"))
         m = counts[projection.name] if projection.name in counts else static_counts[projection.name]
         table = np.full(m, lay.STATIC if placement.static[projection.name] else lay.EPROP, np.uint8)
-        parts.append((pre + first, post, table, placement.index(projection.name, m)))
+        parts.append((pre + first, post + row, table, placement.index(projection.name, m)))
     empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.int64))
     of_site, readout, table, index = (np.concatenate(column) for column in zip(empty, *parts, strict=True))
     order = np.argsort(of_site, kind="stable")
-    first, n_readout = lay.feedback_readout(network)
     none = np.zeros(0, np.int32)
-    feedback = t.Feedback(first, n_readout, site, np.ascontiguousarray(matrix.T), none, none, np.zeros(0, np.uint8), np.zeros(0, np.int64))
+    feedback = t.Feedback(
+        lay.feedback_readout(network), site, np.ascontiguousarray(matrix.T), none, none, np.zeros(0, np.uint8), np.zeros(0, np.int64)
+    )
     pointer = np.concatenate([[0], np.cumsum(np.bincount(of_site, minlength=n_sites))]).astype(np.int64)
     return (
         feedback,

@@ -41,6 +41,7 @@ def make_probes(network: Network, engine: Engine, record: RecordOptions, n_steps
         signal,
         np.zeros((n_steps, signal.size)),
         np.zeros((n_steps, sum(r.size for r in network.readouts))),
+        np.zeros((n_steps, 0 if network.actor_critic is None else 3)),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from neurocompile.ir._types import FloatArray, IntArray
+from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.signals import Spikes
 
 Neurons = npt.ArrayLike | None
@@ -62,6 +62,12 @@ class Recording:
     traces : dict projection -> dict of "zbar", "ebar" -> float64 (n_snapshots, m)
     snapshot_steps : int64 (n_snapshots,)
         The step after which each snapshot was taken.
+    actions : int32 (n_steps,)
+        What the policy did, -1 where it did nothing (outside the window). None, as are the next two, without ``actor_critic``.
+    rewards : float64 (n_steps,)
+        What arrived in each step.
+    td_errors : float64 (n_steps,)
+        Row t: the temporal-difference error of step t-1, which is known in step t.
     wall_s : float
         Time of the stepping loop alone.
     """
@@ -78,6 +84,9 @@ class Recording:
     weights: dict[str, FloatArray]
     traces: dict[str, dict[str, FloatArray]]
     snapshot_steps: IntArray
+    actions: Int32Array | None
+    rewards: FloatArray | None
+    td_errors: FloatArray | None
     wall_s: float
 
 

@@ -20,7 +20,7 @@ from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.backends.reference.layout_anchored import Progress
 from neurocompile.backends.reference.probes import make_probes, split_probes
 from neurocompile.backends.reference.recording import Recording, RecordOptions
-from neurocompile.ir import ActorCritic, AdaptiveFeedback, ChainFeedback, EProp, Network
+from neurocompile.ir import AdaptiveFeedback, ChainFeedback, EProp, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.errors import InputError, did_you_mean
 from neurocompile.ir.npz import AnyArray
@@ -164,7 +164,9 @@ class Simulator:
             Absolute steps; those outside this run are ignored. A source with ``rate`` > 0 that is not named is Poisson, its spikes a
             function of (network seed, neuron, absolute step).
         signals : mapping readout -> Signal, optional
-            Row i belongs to absolute step ``step + i``; without a row (or outside the window) the error is 0.
+            Row i belongs to absolute step ``step + i``; without a row (or outside the window) the error is 0. Of a policy (actor_critic):
+            the rewards of its actions, and those of an environment. The action of a step follows from the policy and a number that is a
+            function of (network seed, readout, absolute step).
         learn : bool
             False: weights are static and learning stands still. Traces, histories, pending gradients and the learning clock (which the
             optimizers count) are frozen and go on, as if the pause had not been, in the next run that learns.
@@ -192,7 +194,10 @@ class Simulator:
         for start in range(0, n_steps, chunk):
             stop = min(start + chunk, n_steps)
             part_inputs = inputs._replace(
-                pointer=inputs.pointer[start : stop + 1], target=inputs.target[start:stop], window=inputs.window[start:stop]
+                pointer=inputs.pointer[start : stop + 1],
+                target=inputs.target[start:stop],
+                window=inputs.window[start:stop],
+                reward=inputs.reward[start:stop],
             )
             part_probes = t.Probes(*(x[start:stop] if x.ndim == 2 else x for x in probes))  # type: ignore[arg-type]
             began = time.perf_counter()
@@ -207,6 +212,7 @@ class Simulator:
                 for name, items in traces.items():
                     items.append(self._engine.traces(name))
         steps = np.repeat(np.arange(first, first + n_steps), np.concatenate(counts) if counts else 0)
+        rewarded = self.network.actor_critic is not None
         by_population = self._split(np.concatenate(found) if found else np.zeros(0, np.int32), steps)
         return Recording(
             first_step=first,
@@ -216,6 +222,9 @@ class Simulator:
             weights={name: self._stack(name, rows) for name, rows in weights.items()},
             traces={name: {key: self._stack(name, [i[key] for i in items]) for key in ("zbar", "ebar")} for name, items in traces.items()},
             snapshot_steps=np.array(taken, np.int64),
+            actions=probes.outcome[:, 0].astype(np.int32) if rewarded else None,
+            rewards=probes.outcome[:, 1].copy() if rewarded else None,
+            td_errors=probes.outcome[:, 2].copy() if rewarded else None,
             wall_s=wall,
             **split_probes(self.network, record, probes),
         )
@@ -451,8 +460,6 @@ def choose(network: Network, algorithm: str, precision: str, threads: int) -> Ch
 def refuse_unfinished(network: Network) -> None:
     """Raise InputError NC210 for what the description can say and the engine does not compute yet."""
     missing: list[str] = []
-    if network.task is not None and isinstance(network.task.loss, ActorCritic):
-        missing.append("loss: actor_critic")
     for rule in network.rules:
         if isinstance(rule, EProp):
             missing += ["feedback: chain"] * isinstance(rule.feedback, ChainFeedback)

@@ -90,7 +90,8 @@ def _identity(network: Network, given: Mapping[str, Connections] | None, plan: P
     for name, spikes in plan.spikes.items():
         found[f"the input of '{name}'"] = arrays_digest({"neuron": spikes.neuron, "step": spikes.step})
     for name, signal in plan.signals.items():
-        found[f"the signal of '{name}'"] = arrays_digest({"target": signal.target, "window": signal.window})
+        reward: dict[str, AnyArray] = {} if signal.reward is None else {"reward": signal.reward}
+        found[f"the signal of '{name}'"] = arrays_digest({"target": signal.target, "window": signal.window} | reward)
     return found
 
 
@@ -98,7 +99,7 @@ def _identity(network: Network, given: Mapping[str, Connections] | None, plan: P
 @network_argument
 @click.option("--steps", required=True, type=click.IntRange(1), help="Update steps 0 .. N-1.")
 @click.option("--input", "inputs", multiple=True, metavar="POP=FILE", help="Spikes of a source (npz: neuron, step).")
-@click.option("--signal", "signals", multiple=True, metavar="READOUT=FILE", help="Target of a readout (npz: target, window).")
+@click.option("--signal", "signals", multiple=True, metavar="READOUT=FILE", help="Target of a readout (npz: target, window; reward).")
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from these weights (npz: weight:NAME).")
 @click.option("--save", type=click.Path(path_type=Path), help="Write spikes, outputs and final weights (npz).")
 @click.option("--record", multiple=True, metavar="KIND:NAME", help=f"Record more into --save; kinds: {', '.join(RECORDABLE)}.")
@@ -230,6 +231,7 @@ def simulate(
         **network_numbers(network, simulator.n_synapses),
         "n_spikes": n_spikes,
         "n_synaptic_events": simulator.n_synaptic_events,
+        "mean_reward": None if network.actor_critic is None else run.reward / max(run.step, 1),
         "algorithm": simulator.algorithm,
         "algorithm_reason": simulator.reason,
         "precision": precision,
@@ -257,6 +259,8 @@ def simulate(
             " in the checkpoint" if resume else ""
         )
         lines.append(f"{threads - simulator.threads} of {threads} threads had nothing to do: {split}")
+    if network.actor_critic is not None:
+        lines.append(f"mean reward {run.reward / max(run.step, 1):.6g} a step")
     if finished and save is not None:
         lines.append(f"wrote {save}")
     if not finished:

@@ -37,6 +37,8 @@ class Meta:
     n_parts : int
     n_spikes : dict
         Population -> spikes so far.
+    reward : float
+        Sum of the rewards so far (learning from reward).
     wall_s : float
         Time of stepping so far.
     ranges : int
@@ -49,6 +51,7 @@ class Meta:
     step: int
     n_parts: int
     n_spikes: dict[str, int]
+    reward: float
     wall_s: float
     ranges: int
     range_starts: tuple[int, ...]

@@ -15,6 +15,7 @@ import numpy as np
 
 from neurocompile.backends.reference import RecordOptions
 from neurocompile.backends.reference.kernels.tables import N_KAPPA, N_SITE_KAPPA
+from neurocompile.backends.reference.layout import discount_of
 from neurocompile.backends.reference.simulator import LAST_STEP
 from neurocompile.ir import ALIF, EProp, Explicit, FixedOutDegree, KappaPer, LeakyReadout, Network, PerInterval, Projection, Values
 from neurocompile.ir.errors import DoesNotFitError
@@ -73,7 +74,8 @@ def network_needs(network: Network, *, algorithm: str, precision: str, ranges: i
         learnt = {rule.kappa_learning.per for rule in rules if rule.kappa_learning is not None}
         owned = KappaPer.NEURON in learnt  # kappa of the neuron, and in each entry of its history
         neurons += n_sites * (2 * 33 + 8 + 256 * 24 + (8 * N_SITE_KAPPA + 256 * 8) * owned) + 8.0 * n * (3 + 2 * len(kinds["stdp"]))
-        synapses = [80.0 * m["static"], (122.0 + 8 * N_KAPPA * bool(learnt)) * m["eprop"], 100.0 * m["stdp"]]
+        plastic = 122.0 + 8 * N_KAPPA * bool(learnt) + 8 * (network.actor_critic is not None)
+        synapses = [80.0 * m["static"], plastic * m["eprop"], 100.0 * m["stdp"]]
         synapses.append(17.0 * sum(m.values()))  # as they are realised, or as they were given
     elif network.interval_2020 is not None:
         steps, words = network.interval_2020.interval_steps, -(-network.interval_2020.interval_steps // 64)
@@ -83,7 +85,7 @@ def network_needs(network: Network, *, algorithm: str, precision: str, ranges: i
     else:
         columns, row = n_columns(network)
         width = 4 + columns * (8 if precision == "float64" else 4)
-        neurons += n_sites * (2 * 33 + 8 * row + 48 + 32 + 24 + 16)
+        neurons += n_sites * (2 * 33 + 8 * row + 48 + 32 + 24 + 16 + (24 if network.actor_critic is not None else 0))
         neurons += 16.0 * ranges * n if kinds["static"] else 0.0
         for group in groups:
             members = [p for p in kinds["eprop"] if (p.post, p.learning) == group]
@@ -96,7 +98,7 @@ def network_needs(network: Network, *, algorithm: str, precision: str, ranges: i
             0.0 if given else max((_while_drawn(p, counts[p.name], ranges) for p in kinds["static"] + kinds["eprop"]), default=0)
         )
     learning = sum(m[kind] for kind in ("eprop", "stdp"))
-    readout = 0 if network.task is None else network.population(network.task.readout).size
+    readout = sum(p.size for p in network.feedback_readouts)
     hidden = sum(network.population(post).size for post, _ in groups if not isinstance(network.population(post).model, LeakyReadout))
     return [
         Need(what=f"{learning:,.0f} plastic and {m['static']:,.0f} static synapses", n_bytes=sum(synapses)),
@@ -124,18 +126,19 @@ def delay_range(projection: Projection) -> tuple[int, int]:
 
 def n_columns(network: Network) -> tuple[int, int]:
     """Return the numbers that the anchored engine keeps of a plastic synapse, and of a neuron's row (its ``Columns``)."""
-    double = adaptive = several = intervals = False
+    double = adaptive = several = intervals = rewarded = False
     for p in network.synaptic_projections:
         rule = None if p.learning is None else network.rule(p.learning)
         if not isinstance(rule, EProp):
             continue
         model, size = network.population(p.post).model, network.population(p.post).size
         intervals |= isinstance(rule.update, PerInterval)
+        rewarded |= discount_of(network, p.post) >= 0.0
         adaptive |= isinstance(model, ALIF)
         double |= not isinstance(model, LeakyReadout) and rule.regularization is not None and rule.kappa != rule.kappa_reg
         if isinstance(model, LIF | LeakyReadout) and np.ndim(model.tau_mem) > 0:
             several |= np.unique(decay(model.tau_mem, network.dt, model.integration, size)).size > 1
-    return 3 + double + adaptive + several + intervals, 4 + 2 * double + 2 * adaptive + several
+    return 3 + double + adaptive + several + intervals + rewarded, 4 + 2 * double + 2 * adaptive + several + rewarded
 
 
 def _while_drawn(projection: Projection, count: float, ranges: int) -> float:
@@ -149,7 +152,7 @@ def recording_needs(network: Network, record: RecordOptions, n_steps: int, *, ke
     """Return what outputs and recorded quantities need; without ``kept``, a slice at a time: nothing worth to be counted."""
     if not kept:
         return []
-    outputs = 8.0 * n_steps * sum(r.size for r in network.readouts)
+    outputs = 8.0 * n_steps * (sum(r.size for r in network.readouts) + (6 if network.actor_critic is not None else 0))
     rows = 0
     for asked in (record.membrane, record.adaptation, record.surrogate, record.learning_signal):
         rows += sum(network.population(name).size if neurons is None else len(np.asarray(neurons)) for name, neurons in asked.items())

@@ -45,6 +45,9 @@ def recorded_arrays(recording: Recording) -> dict[str, AnyArray]:
         arrays[f"spike_step:{name}"], arrays[f"spike_neuron:{name}"] = spikes.step, spikes.neuron
     for name, values in recording.outputs.items():
         arrays[f"output:{name}"] = values
+    for name, outcome in (("action", recording.actions), ("reward", recording.rewards), ("td_error", recording.td_errors)):
+        if outcome is not None:
+            arrays[name] = outcome
     for kind in RECORDABLE:
         recorded: dict[str, Any] = getattr(recording, kind)
         for name, values in recorded.items():
@@ -63,6 +66,8 @@ class Run:
     step : int
         Steps done.
     n_spikes : dict population -> int
+    reward : float
+        Sum of the rewards so far.
     wall_s : float
         Time of stepping, that before a resume included.
     """
@@ -73,7 +78,7 @@ class Run:
             check_once(name, given.step, given.neuron)
         empty = simulator.run(0, spikes=plan.spikes, record=plan.record)  # also refuses what cannot be recorded
         self._empty = recorded_arrays(empty)
-        self.n_spikes, self.wall_s = dict(empty.n_spikes), 0.0
+        self.n_spikes, self.reward, self.wall_s = dict(empty.n_spikes), 0.0, 0.0
         self._slices: list[dict[str, AnyArray]] = []
         self._bytes = dict.fromkeys(self._empty, 0)
         self._held = self._n_parts = self._saved_at = 0
@@ -87,7 +92,7 @@ class Run:
         if self.file is None:
             raise ValueError("there is no file to resume from")
         self.file.restore(meta, self.simulator)
-        self.n_spikes, self.wall_s = dict(meta.n_spikes), meta.wall_s
+        self.n_spikes, self.reward, self.wall_s = dict(meta.n_spikes), meta.reward, meta.wall_s
         self._n_parts, self._saved_at = meta.n_parts, meta.step
 
     def go(self, every: int | None, stopped: Callable[[], bool], bar: Bar) -> bool:
@@ -132,14 +137,12 @@ class Run:
                 record = replace(record, every=following - start)
             else:
                 stop -= stop % record.every
-        signals = {
-            name: Signal(target=s.target[start:stop], window=s.window[start:stop])
-            for name, s in plan.signals.items()
-            if len(s.target) > start
-        }
+        signals = {name: s.part(start, stop) for name, s in plan.signals.items() if len(s.target) > start}
         spikes = {name: _between(s, start, stop) for name, s in plan.spikes.items()}
         recording = self.simulator.run(stop - start, spikes=spikes, signals=signals, learn=plan.learn, record=record)
         self.wall_s += recording.wall_s
+        if recording.rewards is not None:
+            self.reward += float(recording.rewards.sum())
         for name, count in recording.n_spikes.items():
             self.n_spikes[name] += count
         if plan.kept or self.file is not None:
@@ -170,6 +173,7 @@ class Run:
             step=self.step,
             n_parts=self._n_parts,
             n_spikes=self.n_spikes,
+            reward=self.reward,
             wall_s=self.wall_s,
             ranges=self.simulator.ranges,
             range_starts=self.simulator.range_starts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurocompile.ir._types import BoolArray, FloatArray
+from neurocompile.ir._types import BoolArray, FloatArray, Int32Array
 from neurocompile.ir.signals import Signal
 from neurocompile.ir.task import Loss
 
@@ -37,6 +37,13 @@ def loss_of(kind: Loss, output: FloatArray, target: FloatArray, window: BoolArra
     top = y.max(axis=-1, keepdims=True)
     log_softmax = y - top - np.log(np.exp(y - top).sum(axis=-1, keepdims=True))
     return float(-np.sum(wanted * log_softmax) / len(y))
+
+
+def negative_reward(actions: Int32Array, target: FloatArray, window: BoolArray) -> float:
+    """Return minus the mean reward that actions earned per step of the window (0 for an empty window), whenever it arrives: what learning
+    from reward makes small."""
+    steps = np.flatnonzero(window)
+    return float(-target[steps, actions[steps]].mean()) if len(steps) else 0.0
 
 
 def decide(output: FloatArray, window: BoolArray) -> int:

@@ -11,9 +11,9 @@ from neurocompile.backends.reference import Simulator
 from neurocompile.ir import Network
 from neurocompile.ir._types import IntArray
 from neurocompile.ir.signals import Spikes
-from neurocompile.ir.task import Loss
+from neurocompile.ir.task import ActorCritic, Loss
 from neurocompile.tasks.data import COMMON_OPTIONS, EventData, Sample, input_population, task_of, window_steps
-from neurocompile.tasks.losses import decide, loss_of, one_hot
+from neurocompile.tasks.losses import decide, loss_of, negative_reward, one_hot
 from neurocompile.tasks.metrics import accuracy, confusion_matrix
 
 
@@ -58,7 +58,7 @@ class Presenter:
         task, source = task_of(network)
         options: Mapping[str, object] = source.options
         scale = options.get("target_scale", COMMON_OPTIONS["target_scale"].default)
-        self.n_steps, self.readout, self.kind = task.sample_steps, task.readout, Loss(task.loss)
+        self.n_steps, self.readout, self.loss = task.sample_steps, task.readout, task.loss
         self.n_classes = data.n_classes
         self.input = input_population(network).name
         self.sources = {p.name for p in network.spike_sources}
@@ -76,13 +76,16 @@ class Presenter:
         result = simulator.run(
             self.n_steps,
             spikes={self.input: Spikes(neuron=sample.neuron, step=sample.step + simulator.step)},
-            signals={self.readout: signal} if learn else {},
+            signals={self.readout: signal} if learn or isinstance(self.loss, ActorCritic) else {},  # a policy always acts
             learn=learn,
         )
         output = result.outputs[self.readout]
         tally.labels.append(sample.label)
         tally.decisions.append(decide(output, signal.window))
-        tally.loss += loss_of(self.kind, output, signal.target, signal.window)
+        if isinstance(self.loss, Loss):
+            tally.loss += loss_of(self.loss, output, signal.target, signal.window)
+        elif result.actions is not None:
+            tally.loss += negative_reward(result.actions, signal.target, signal.window)
         tally.n_spikes += sum(n for name, n in result.n_spikes.items() if name not in self.sources)
         tally.n_synaptic_events += result.n_synaptic_events
 

@@ -14,6 +14,17 @@ nothing needs to be corrected when index t-1 enters the gradient. zbar alone jum
 what that does to the other traces is taken back: JUMP, JUMP_REG, JUMP_EPS of the target's row. A readout's gradient reads zbar itself, so
 its JUMP takes back err(t-1) / a.
 
+Learning from reward filters gradients with the discount gamma before the temporal-difference error delta acts on them. The filtered gradient
+G is one more linear state, which lags as the gradient does; its response to g~ is X, the same for all targets of a group (``reach``):
+
+    G = gamma^n G~ + e~ P + z~ Q + q~ Qe                    g = g~ + ... + G~ X
+    at the end of step t:  X += delta gamma^n    C += delta P    E += delta Q    Eq += delta Qe    (delta of step t-1, known since t)
+                           P <- gamma P + L k^n    Q <- gamma Q + L A    Qe <- gamma Qe + L Ae
+
+A spike leaves G where it was: its JUMP is -(dz Q + de P + dq Qe) gamma^-n. A readout's index enters G before delta acts: first
+Q <- gamma Q + err a^n, then E += delta Q, X += delta gamma^(n+1); and since G reads zbar itself, its JUMP also takes back
+err(t-1) / a gamma^-(n+1).
+
 Powers of 1/a and 1/k grow with n, so synapses are moved to a new anchor from time to time (``sweep``), or sooner where adaptive neurons
 make m small. Most of them are not moved then but when their source spikes next (LATE): the coefficients of the window before are kept for
 one window, and only what no spike has touched for all of it is moved by the next sweep. Groups with more state than the plain one are moved
@@ -41,6 +52,7 @@ from neurocompile.backends.reference.kernels.anchored_tables import (
     AnchoredState,
     C,
     E,
+    Groups,
     Synapses,
     W,
 )
@@ -214,6 +226,7 @@ def _row_general(
     rate = rules.learning_rate[rule]
     ir, iq, iz, ic = columns.ebar_reg, columns.epsilon, columns.zbar, columns.collected
     hidden, adaptive = kind != READOUT, kind == ALIF
+    rewarded, i_filtered, reached = constants.groups.discount[group] >= 0.0, columns.filtered, state.reach[group]
     for s in range(begin, end):
         k = target[s]
         j = k ^ (k >> 31)
@@ -239,6 +252,11 @@ def _row_general(
                 offset += eps * rows[j, columns.eq]
         elif arrive:
             offset -= rows[j, JUMP]
+        if rewarded:
+            held += synapse[s, i_filtered] * reached
+            filtered = synapse[s, i_filtered] + rows[j, columns.jump_filtered] if arrive else synapse[s, i_filtered]
+            synapse[s, i_filtered] = filtered
+            offset += filtered * reached
         if not shared:
             synapse[s, iz] = z_new
         gradient = synapse[s, GRADIENT] + held
@@ -277,7 +295,7 @@ def deliver(constants: AnchoredConstants, state: AnchoredState, clock: I8, ring:
             batch = rules.batch[rule]
             rate, low, high, keep = rules.learning_rate[rule], rules.low[rule], rules.high[rule], rules.keep_sign[rule] != 0
             shared = groups.shared[group] != 0
-            general = kind == ALIF or batch > 1 or not shared
+            general = kind == ALIF or batch > 1 or not shared or groups.discount[group] >= 0.0
             rise = alpha ** (-(n + 1)) if shared else 0.0
             z_decay, e_decay = alpha ** clock[BEFORE], rules.kappa[rule] ** clock[BEFORE]
             slot = emitted % slots
@@ -386,6 +404,7 @@ def _lazy(constants: AnchoredConstants, group: int) -> bool:
     """Return whether a group's synapses are moved to a new anchor when their source spikes, not before."""
     groups = constants.groups
     plain = groups.kind[group] == READOUT or (groups.kind[group] == LIF and constants.columns.ebar_reg < 0)
+    plain = plain and groups.discount[group] < 0.0
     return plain and groups.shared[group] != 0 and constants.rules.batch[groups.rule[group]] == 1
 
 
@@ -449,6 +468,7 @@ def sweep(constants: AnchoredConstants, state: AnchoredState, clock: I8, now: in
     target, synapse, rows, trace, pointer = constants.target, state.synapse, state.row, state.trace, bundles.pointer
     ir, iq, iz, idd, ieq = columns.ebar_reg, columns.epsilon, columns.zbar, columns.d, columns.eq
     alive, lasts, zbars, rises, before = state.alive, state.last, state.zbar, state.rise, state.before
+    i_filtered, i_jump_filtered, filters = columns.filtered, columns.jump_filtered, state.filter
     n, silent = now - clock[ANCHOR], clock[SILENT_AFTER]
     for bundle in range(bundles.group.size):
         group, at = bundles.group[bundle], bundles.row[bundle, part]
@@ -458,6 +478,8 @@ def sweep(constants: AnchoredConstants, state: AnchoredState, clock: I8, now: in
         rule, kind = groups.rule[group], groups.kind[group]
         shared, hidden = groups.shared[group] != 0, kind != READOUT
         decay, decay_reg = rules.kappa[rule] ** n, rules.kappa_reg[rule] ** n
+        rewarded, reached = groups.discount[group] >= 0.0, state.reach[group]
+        decay_filtered = groups.discount[group] ** n if rewarded else 0.0
         for source in range(bundles.n_sources[bundle]):
             axon = bundles.axon[bundle] + source
             if not alive[axon]:
@@ -471,6 +493,15 @@ def sweep(constants: AnchoredConstants, state: AnchoredState, clock: I8, now: in
                     z = float(synapse[s, iz])
                     synapse[s, iz] = 0.0 if finish else z * rises[j]
                 gradient = z * rows[j, E]
+                if rewarded:
+                    filtered = float(synapse[s, i_filtered])
+                    gradient += filtered * reached
+                    filtered = filtered * decay_filtered + z * filters[j, 1]
+                    if hidden:
+                        filtered += synapse[s, EBAR] * filters[j, 0]
+                    if kind == ALIF:
+                        filtered += synapse[s, iq] * filters[j, 2]
+                    synapse[s, i_filtered] = 0.0 if finish else filtered
                 if hidden:
                     ebar = float(synapse[s, EBAR])
                     gradient += ebar * rows[j, C]
@@ -490,8 +521,13 @@ def sweep(constants: AnchoredConstants, state: AnchoredState, clock: I8, now: in
                     synapse[s, EBAR] = 0.0 if finish else ebar
                 synapse[s, GRADIENT] += gradient
     for group in range(groups.kind.size):
-        lazy = _lazy(constants, group)
+        lazy, discount = _lazy(constants, group), groups.discount[group]
         for j in range(groups.site[group, part], groups.site[group, part + 1]):
+            if discount >= 0.0:
+                filters[j, :] = 0.0
+                rows[j, i_jump_filtered] = 0.0
+                if groups.kind[group] == READOUT:  # its last error enters after the next spike
+                    rows[j, i_jump_filtered] = -state.reg[j] / (constants.sites.alpha[j] * discount)
             if lazy:
                 before[j, C], before[j, E], before[j, JUMP] = rows[j, C], rows[j, E], trace[j, 0]
             rows[j, C] = rows[j, E] = 0.0
@@ -534,6 +570,7 @@ def move_anchor(constants: AnchoredConstants, state: AnchoredState, clock: I8, n
             else:
                 state.zbar[axon] *= decay
                 state.alive[axon] = CURRENT
+    state.reach[:] = 0.0
     clock[BEFORE] = n
     clock[ANCHOR] = now
 
@@ -560,8 +597,8 @@ def _signals(
         row -= constants.groups.site[group, 0]
         for begin in range(first, last, _BLOCK):
             mine = signal[begin : min(begin + _BLOCK, last)]
-            for k in range(feedback.n):
-                err = error[feedback.first + k]
+            for k in range(feedback.neuron.size):
+                err = error[feedback.neuron[k]]
                 if err != 0.0:
                     weights = matrix[k, row + begin : row + begin + mine.size]
                     for i in range(mine.size):
@@ -571,7 +608,7 @@ def _signals(
         for j in range(first, last):
             for item in range(pointer[j], pointer[j + 1]):
                 weight = static_weight[index[item]] if tables[item] == 0 else float(synapse[index[item], W])
-                signal[j] += weight * error[feedback.first + readouts[item]]
+                signal[j] += weight * error[feedback.neuron[readouts[item]]]
 
 
 @njit(cache=True, nogil=True)
@@ -599,6 +636,36 @@ def _absorb_readout(
         rows[j, E] += held[j] * power
         rows[j, JUMP] = -err * back
         held[j] = err
+
+
+@njit(cache=True, nogil=True)
+def _absorb_rewarded_readout(
+    constants: AnchoredConstants, state: AnchoredState, error: F8, group: int, n: int, first: int, last: int, third: float
+) -> None:
+    alphas, neuron, rises, held, rows, filters = (
+        constants.sites.alpha,
+        constants.sites.neuron,
+        state.rise,
+        state.reg,
+        state.row,
+        state.filter,
+    )
+    i_rise, i_jump, discount = constants.columns.rise, constants.columns.jump_filtered, constants.groups.discount[group]
+    shared, alpha = constants.groups.shared[group] != 0, constants.groups.alpha[group]
+    power, rise = (alpha**n, alpha ** (-(n + 2))) if shared else (0.0, 0.0)
+    back = discount ** (-(n + 1))
+    for j in range(first, last):
+        if not shared:
+            alpha, power = alphas[j], rises[j]
+            rises[j] *= alpha
+            rise = 1.0 / (rises[j] * alpha)
+            rows[j, i_rise] = rise
+        response = discount * filters[j, 1] + held[j] * power
+        filters[j, 1] = response
+        rows[j, E] += third * response
+        err = error[neuron[j]]
+        held[j] = err
+        rows[j, i_jump] = -(rise * response + err / (alpha * discount)) * back
 
 
 @njit(cache=True, nogil=True)
@@ -644,7 +711,15 @@ def _absorb_plain(
 
 @njit(cache=True, nogil=True)
 def _absorb_general(
-    constants: AnchoredConstants, state: AnchoredState, neurons: NeuronState, group: int, n: int, first: int, last: int, signal: F8
+    constants: AnchoredConstants,
+    state: AnchoredState,
+    neurons: NeuronState,
+    group: int,
+    n: int,
+    first: int,
+    last: int,
+    signal: F8,
+    third: float,
 ) -> bool:
     # Locals: reading a field of a named tuple inside a loop costs reference counting.
     groups, rules, columns, rows, trace = constants.groups, constants.rules, constants.columns, state.row, state.trace
@@ -660,20 +735,33 @@ def _absorb_general(
     power, power_reg, power_alpha = kappa**n, kappa_reg**n, alpha ** (n + 1) if shared else 0.0
     next_rise = alpha ** (-(n + 2)) if shared else 0.0
     next_k, next_kr = kappa ** (-(n + 1)), kappa_reg ** (-(n + 1))
+    filters, i_jump_filtered, discount = state.filter, columns.jump_filtered, groups.discount[group]
+    rewarded = discount >= 0.0
+    next_g = discount ** (-(n + 1)) if rewarded else 0.0
     asks = False
     for j in range(first, last):
         i = neuron[j]
         a_response = trace[j, 0]
-        # the index before enters the gradient, with the traces after it
+        # the index before enters the gradient, with the traces after it; with reward it enters the filter, and the gradient reads that
+        direct = signal[j]
+        if rewarded:
+            rows[j, C] += third * filters[j, 0]
+            rows[j, E] += third * filters[j, 1]
+            filters[j, 0] = discount * filters[j, 0] + direct * power
+            filters[j, 1] = discount * filters[j, 1] + direct * a_response
+            if adaptive:
+                rows[j, iq] += third * filters[j, 2]
+                filters[j, 2] = discount * filters[j, 2] + direct * trace[j, 3]
+            direct = 0.0
         if double:
             reg = regs[j]
-            rows[j, C] += signal[j] * power
+            rows[j, C] += direct * power
             rows[j, idd] += reg * power_reg
-            rows[j, E] += signal[j] * a_response + reg * trace[j, 1]
+            rows[j, E] += direct * a_response + reg * trace[j, 1]
             if adaptive:
-                rows[j, iq] += signal[j] * trace[j, 3] + reg * trace[j, 4]
+                rows[j, iq] += direct * trace[j, 3] + reg * trace[j, 4]
         else:
-            both = signal[j] + gain_reg * regs[j]
+            both = direct + gain_reg * regs[j]
             rows[j, C] += both * power
             rows[j, E] += both * a_response
             if adaptive:
@@ -709,6 +797,9 @@ def _absorb_general(
             rows[j, JUMP] = -(next_rise * trace[j, 0] + jump_eps * trace[j, 3]) * next_k
             if double:
                 rows[j, i_jump_reg] = -(next_rise * trace[j, 1] + jump_eps * trace[j, 4]) * next_kr
+            if rewarded:
+                moved = next_rise * filters[j, 1] + rows[j, JUMP] * filters[j, 0] + jump_eps * filters[j, 2]
+                rows[j, i_jump_filtered] = -moved * next_g
         else:
             e = psi * power_alpha
             trace[j, 0] = kappa * a_response + e
@@ -716,7 +807,18 @@ def _absorb_general(
             if double:
                 trace[j, 1] = kappa_reg * trace[j, 1] + gain_reg * e
                 rows[j, i_jump_reg] = -next_rise * trace[j, 1] * next_kr
+            if rewarded:
+                rows[j, i_jump_filtered] = -(next_rise * filters[j, 1] + rows[j, JUMP] * filters[j, 0]) * next_g
     return asks
+
+
+@njit(cache=True, nogil=True)
+def reach(groups: Groups, reached: F8, third: float, n: int) -> None:
+    """Let the third factor of the step before, ``n`` steps behind the anchor now, act on what the filtered gradients were at the anchor."""
+    for group in range(groups.kind.size):
+        discount = groups.discount[group]
+        if discount >= 0.0:
+            reached[group] += third * discount ** (n + 1 if groups.kind[group] == READOUT else n)
 
 
 @njit(cache=True, nogil=True)
@@ -729,10 +831,11 @@ def absorb(
     now: int,
     part: int,
     heard: bool,
+    third: float,
 ) -> bool:
     """Let index now-1 enter the gradients of one range's targets and index now their traces; return whether a new anchor is asked for.
 
-    ``heard``: some error is not 0, and the step before was a learning one.
+    ``heard``: some error is not 0, and the step before was a learning one. ``third``: factor of index now-1 (learning from reward).
     """
     groups, rules, columns = constants.groups, constants.rules, constants.columns
     n, signal, asks = now - clock[ANCHOR], state.signal[now & 1], False
@@ -741,6 +844,9 @@ def absorb(
         if first == last:
             continue
         rule, kind, alpha = groups.rule[group], groups.kind[group], groups.alpha[group]
+        if kind == READOUT and groups.discount[group] >= 0.0:
+            _absorb_rewarded_readout(constants, state, neurons.error, group, n, first, last, third)
+            continue
         if kind == READOUT:
             _absorb_readout(
                 first,
@@ -758,7 +864,7 @@ def absorb(
             )
             continue
         _signals(constants, static_weight, state.synapse, neurons.error, group, first, last, heard, signal)
-        if kind == LIF and groups.shared[group] and columns.d < 0:
+        if kind == LIF and groups.shared[group] and columns.d < 0 and groups.discount[group] < 0.0:
             _absorb_plain(
                 first,
                 last,
@@ -782,5 +888,5 @@ def absorb(
                 state.row,
             )
         else:
-            asks |= _absorb_general(constants, state, neurons, group, n, first, last, signal)
+            asks |= _absorb_general(constants, state, neurons, group, n, first, last, signal, third)
     return asks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neurocompile.backends.reference.kernels import anchored, eprop
+from neurocompile.backends.reference.kernels import anchored, eprop, reward
 from neurocompile.backends.reference.kernels.anchored_tables import (
     ANCHOR,
     DUE,
@@ -26,6 +26,7 @@ from neurocompile.backends.reference.kernels.tables import (
     N_EVENTS,
     N_PENDING,
     STEP,
+    THIRD,
     Inputs,
     Probes,
 )
@@ -65,8 +66,8 @@ def _advance(
 def _hears(constants: AnchoredConstants, error: F8, learned_last: bool) -> bool:
     """Return whether any learning signal of this step differs from 0."""
     if learned_last:
-        for k in range(constants.feedback.n):
-            if error[constants.feedback.first + k] != 0.0:
+        for n in constants.feedback.neuron:
+            if error[n] != 0.0:
                 return True
     return False
 
@@ -113,7 +114,7 @@ def run(
     n_neurons, n_parts = neurons.v.size, constants.range.size - 1
     spikes = np.empty(1024 + n_neurons if thread == 0 else 0, np.int32)
     counts = np.zeros(n_steps if thread == 0 else 0, np.int64)
-    n_spikes = 0
+    n_spikes, rewarded = 0, constants.reward.policy >= 0
     for row in range(n_steps):
         step, now = clock[STEP], clock[LEARNING_STEP]
         if learn and (clock[DUE] != 0 or now - clock[ANCHOR] >= clock[WINDOW]):
@@ -137,11 +138,18 @@ def run(
             counts[row] = _gather(constants, state, found, by_part, spikes, n_spikes)
             n_spikes += counts[row]
             eprop.errors(constants.readouts, neurons, inputs, row)
+            if rewarded:
+                goes_on = clock[LEARNED_LAST] != 0
+                past = state.reward
+                reward.act(constants.readouts, constants.reward, constants.seed, neurons, past, inputs, probes.outcome, row, step, goes_on)
+                if learn:
+                    anchored.reach(constants.groups, learning.reach, past.reward_last[THIRD], now - clock[ANCHOR])
         wait(arrivals, thread, n_threads)
         if learn:
             heard = _hears(constants, neurons.error, clock[LEARNED_LAST] != 0)
             for part in range(thread, n_parts, n_threads):
-                by_part[part, 2] = anchored.absorb(constants, learning, neurons, state.static_weight, clock, now, part, heard)
+                third = state.reward.reward_last[THIRD] if rewarded else 0.0
+                by_part[part, 2] = anchored.absorb(constants, learning, neurons, state.static_weight, clock, now, part, heard, third)
             wait(arrivals, thread, n_threads)
         if thread == 0:
             if learn:

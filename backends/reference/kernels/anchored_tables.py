@@ -11,7 +11,20 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from neurocompile.backends.reference.kernels.tables import F8, I4, I8, U1, Feedback, Neurons, NeuronState, Readouts, Rules, Sites
+from neurocompile.backends.reference.kernels.tables import (
+    F8,
+    I4,
+    I8,
+    U1,
+    Feedback,
+    Neurons,
+    NeuronState,
+    Readouts,
+    Reward,
+    RewardState,
+    Rules,
+    Sites,
+)
 
 LIF, ALIF, READOUT = 0, 1, 2
 """Kinds of group."""
@@ -33,27 +46,36 @@ Synapses = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 
 class Columns(NamedTuple):
     """Where a synapse's and a row's further columns are, -1: none. ebar_reg / D, JUMP_REG: kappa_reg differs from kappa; epsilon / EQ,
-    JUMP_EPS: adaptive; zbar / RISE: a group whose neurons differ in alpha; collected: update intervals."""
+    JUMP_EPS: adaptive; zbar / RISE: a group whose neurons differ in alpha; collected: update intervals; filtered /
+    JUMP_FILTERED: reward."""
 
     ebar_reg: int
     epsilon: int
     zbar: int
     collected: int
+    filtered: int
     d: int
     jump_reg: int
     eq: int
     jump_eps: int
     rise: int
+    jump_filtered: int
+
+
+N_SYNAPSE_COLUMNS = 5
+"""So many of the fields above are columns of a synapse."""
 
 
 class Groups(NamedTuple):
-    """kind, rule (G,); alpha of its neurons where all have the same (shared), else 0 (G,); site (G, R+1): its sites by range."""
+    """kind, rule (G,); alpha of its neurons where all have the same (shared), else 0 (G,); site (G, R+1): its sites by range; discount (G,)
+    of the filtered gradient, -1 where no third factor acts."""
 
     kind: I8
     rule: I8
     alpha: F8
     shared: U1
     site: I8
+    discount: F8
 
 
 class Bundles(NamedTuple):
@@ -98,6 +120,7 @@ class AnchoredConstants(NamedTuple):
     matrix_row: I8
     symmetric: SymmetricFeedback
     readouts: Readouts
+    reward: Reward
     columns: Columns
     groups: Groups
     bundles: Bundles
@@ -110,11 +133,14 @@ class AnchoredConstants(NamedTuple):
 
 class AnchoredState(NamedTuple):
     """What changes. synapse (M, 3 ..): one row a synapse; row (S, 4 ..): what a spike needs to know of its target, one or two cache lines;
-    trace (S, 6): A, B, Aq, Ae, Be, m; before (S, 4): C, E and A (as JUMP) at the end of the window before; the others as named."""
+    trace (S, 6): A, B, Aq, Ae, Be, m; filter (S, 3): P, Q, Qe, (0, 3) without reward; reach (G,): X; before (S, 4): C, E and A (as JUMP) at
+    the end of the window before; the others as named."""
 
     synapse: Synapses
     row: F8
     trace: F8
+    filter: F8
+    reach: F8
     before: F8
     rise: F8  # (S,) alpha^(steps since the anchor) of groups whose neurons differ in alpha
     rate: F8  # (S,) filtered firing rate, spikes per ms
@@ -135,3 +161,4 @@ class FullState(NamedTuple):
     neurons: NeuronState
     static_weight: F8
     learning: AnchoredState
+    reward: RewardState

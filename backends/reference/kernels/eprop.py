@@ -95,6 +95,7 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
     site_alpha, site_rho, site_beta = sites.alpha, sites.rho, sites.beta
     last_spike, position, arrivals = state.last_spike, state.position, state.arriving
     zbars, epsilons, ebars, ebars_reg, gradients = state.zbar, state.epsilon, state.ebar, state.ebar_reg, state.gradient
+    discounts, filtereds, thirds = sites.discount, state.filtered, state.third
     weights, working, collecteds = state.eprop_weight, state.working_weight, state.collected
     optimized, firsts, seconds = state.optimized, state.first_moment, state.second_moment
     mask = history.shape[1] - 1
@@ -139,18 +140,28 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
             zbar, epsilon, ebar, ebar_reg = zbars[synapse], epsilons[synapse], ebars[synapse], ebars_reg[synapse]
             gradient, arriving = gradients[synapse], float(arrivals[synapse])
             readout = is_readout[site] != 0
+            discount = discounts[site]
+            rewarded = discount >= 0.0
+            filtered = filtereds[synapse] if rewarded else 0.0
             for index in range(t, stop):
                 slot = index & mask
                 zbar = alpha * zbar + arriving
                 arriving = 1.0 if index == first else 0.0  # the spike itself enters zbar at the index after `first`
                 if readout:
                     part = history[site, slot, 1] * zbar
+                    if rewarded:
+                        filtered = discount * filtered + part
+                        part = thirds[slot] * filtered
                 else:
                     e = history[site, slot, 0] * (zbar - beta * epsilon)
                     epsilon = rho * epsilon + e
                     ebar = kappa * ebar + e
                     ebar_reg = kappa_reg * ebar_reg + gain_reg * e
-                    part = history[site, slot, 1] * ebar + history[site, slot, 2] * ebar_reg
+                    if rewarded:  # the error behind L comes one step after psi, so the filter still ends with the one of this step
+                        part = thirds[slot] * filtered + history[site, slot, 2] * ebar_reg
+                        filtered = discount * filtered + history[site, slot, 1] * ebar
+                    else:
+                        part = history[site, slot, 1] * ebar + history[site, slot, 2] * ebar_reg
                 if each_step:
                     working[synapse], collecteds[synapse], optimized[synapse], firsts[synapse], seconds[synapse] = optimize(
                         adam,
@@ -173,6 +184,8 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
                     gradient += part
             zbars[synapse], epsilons[synapse], ebars[synapse], ebars_reg[synapse] = zbar, epsilon, ebar, ebar_reg
             gradients[synapse], arrivals[synapse] = gradient, np.uint8(arriving)
+            if rewarded:
+                filtereds[synapse] = filtered
         position[synapse] = max(t, stamp - 1)
         if mode == READ:
             continue
@@ -207,6 +220,8 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
                 ebars[synapse] *= kappa**skipped
                 ebars_reg[synapse] *= kappa_reg**skipped
                 epsilons[synapse] *= rho**skipped
+                if discounts[site] >= 0.0:
+                    filtereds[synapse] *= discounts[site] ** skipped
             last_spike[synapse] = stamp
             position[synapse] = stamp - 1
 
@@ -250,19 +265,17 @@ def remember(sites: Sites, rules: Rules, dt_ms: float, neurons: NeuronState, sta
 @njit(cache=True, nogil=True)
 def broadcast(feedback: Feedback, error: F8, history: F8, static_weight: F8, eprop_weight: F8, stdp_weight: F8, index: int) -> None:
     """Add B_jk err_k of this step to the learning signals of entry ``index``; symmetric B reads the weights as they are now."""
-    if feedback.n == 0:
-        return
-    silent = True
-    for k in range(feedback.n):
-        if error[feedback.first + k] != 0.0:
+    readout, silent = feedback.neuron, True
+    for k in range(readout.size):
+        if error[readout[k]] != 0.0:
             silent = False
     if silent:
         return
     slot = index & (history.shape[1] - 1)
     for row in range(feedback.site.size):
         total = 0.0
-        for k in range(feedback.n):
-            total += feedback.matrix[row, k] * error[feedback.first + k]
+        for k in range(readout.size):
+            total += feedback.matrix[row, k] * error[readout[k]]
         history[feedback.site[row], slot, 1] += total
     for item in range(feedback.symmetric_site.size):
         table, position = feedback.symmetric_table[item], feedback.symmetric_index[item]
@@ -272,4 +285,4 @@ def broadcast(feedback: Feedback, error: F8, history: F8, static_weight: F8, epr
             weight = eprop_weight[position]
         else:
             weight = stdp_weight[position]
-        history[feedback.symmetric_site[item], slot, 1] += weight * error[feedback.first + feedback.symmetric_readout[item]]
+        history[feedback.symmetric_site[item], slot, 1] += weight * error[readout[feedback.symmetric_readout[item]]]

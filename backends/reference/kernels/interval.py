@@ -160,15 +160,16 @@ def arrive(
 def hear(feedback: Feedback, error: F8, heard: F8, static_weight: F8, eprop_weight: F8) -> None:
     """Write the learning signals B_jk err_k of this step to ``heard``, (S,); symmetric B reads the weights as they are now."""
     heard[:] = 0.0
+    readout = feedback.neuron
     for row in range(feedback.site.size):
         total = 0.0
-        for k in range(feedback.n):
-            total += feedback.matrix[row, k] * error[feedback.first + k]
+        for k in range(readout.size):
+            total += feedback.matrix[row, k] * error[readout[k]]
         heard[feedback.site[row]] = total
     for item in range(feedback.symmetric_site.size):
         position = feedback.symmetric_index[item]
         weight = static_weight[position] if feedback.symmetric_table[item] == 0 else eprop_weight[position]
-        heard[feedback.symmetric_site[item]] += weight * error[feedback.first + feedback.symmetric_readout[item]]
+        heard[feedback.symmetric_site[item]] += weight * error[readout[feedback.symmetric_readout[item]]]
 
 
 @njit(cache=True, nogil=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neurocompile.backends.reference.kernels import eprop, kappa, stdp
+from neurocompile.backends.reference.kernels import eprop, kappa, reward, stdp
 from neurocompile.backends.reference.kernels.neurons import update
 from neurocompile.backends.reference.kernels.record import record
 from neurocompile.backends.reference.kernels.tables import (
@@ -17,6 +17,7 @@ from neurocompile.backends.reference.kernels.tables import (
     N_EVENTS,
     N_PENDING,
     STEP,
+    THIRD,
     Constants,
     EpropState,
     Inputs,
@@ -65,7 +66,7 @@ def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_st
     """Run ``n_steps`` steps in place; return the neurons that spiked, and how many they were in each step."""
     neurons, sites, rules = state.neurons, constants.sites, constants.rules
     history, pending, ring = state.eprop.history, neurons.pending, neurons.ring
-    has_stdp = state.stdp.stdp_weight.size > 0
+    has_stdp, rewarded = state.stdp.stdp_weight.size > 0, constants.reward.policy >= 0
     owns_kappa = state.eprop.site_kappa.size > 0
     n_neurons = neurons.v.size
     spikes = np.empty(1024 + n_neurons, np.int32)
@@ -98,6 +99,13 @@ def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_st
         if learn and has_stdp:
             stdp.potentiate(constants.stdp, constants.stdp_rules, constants.dt_ms * 1e-3, state.stdp, pending, count, index)
         eprop.errors(constants.readouts, neurons, inputs, row)
+        if rewarded:
+            goes_on = clock[LEARNED_LAST] != 0
+            reward.act(
+                constants.readouts, constants.reward, constants.seed, neurons, state.reward, inputs, probes.outcome, row, step, goes_on
+            )
+            if learn:
+                state.eprop.third[(index - 1) & (history.shape[1] - 1)] = state.reward.reward_last[THIRD]
         if learn:
             eprop.remember(sites, rules, constants.dt_ms, neurons, state.eprop, index)
             if clock[LEARNED_LAST]:  # otherwise entry index-1 does not belong to the step before

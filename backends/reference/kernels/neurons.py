@@ -19,15 +19,18 @@ from neurocompile.backends.reference.kernels.tables import (
 
 
 @njit(cache=True, nogil=True)
+def link(x: np.uint64, word: int) -> np.uint64:
+    """Return the next word of a chain: SplitMix64's finaliser of x and ``word``."""
+    x = x + uint64(word) * uint64(0x9E3779B97F4A7C15) + uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> uint64(27))) * uint64(0x94D049BB133111EB)
+    return x ^ (x >> uint64(31))
+
+
+@njit(cache=True, nogil=True)
 def uniform(seed: int, neuron: int, step: int) -> float:
-    """Return a number in [0, 1) that depends on (seed, neuron, step) alone: SplitMix64's finaliser over a chain of the three words."""
-    x = uint64(seed)
-    for word in (uint64(neuron), uint64(step)):
-        x = x + word * uint64(0x9E3779B97F4A7C15) + uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> uint64(27))) * uint64(0x94D049BB133111EB)
-        x = x ^ (x >> uint64(31))
-    return float(x >> uint64(11)) * 2.0**-53
+    """Return a number in [0, 1) that depends on (seed, neuron, step) alone: a chain of the three words."""
+    return float(link(link(uint64(seed), neuron), step) >> uint64(11)) * 2.0**-53
 
 
 @njit(cache=True, nogil=True)

@@ -34,6 +34,8 @@ N_KAPPA = 6
 VALUE, SLOPE, SITE_SCALE = 0, 1, 2
 """Kappa of the neuron; dE / d kappa of the events of this step; its scale."""
 N_SITE_KAPPA = 3
+# slots of RewardState.reward_last
+ESTIMATE, REWARD, KNOWN, THIRD = 0, 1, 2, 3
 
 
 class Neurons(NamedTuple):
@@ -85,7 +87,8 @@ class Rules(NamedTuple):
 
 
 class Sites(NamedTuple):
-    """Learning sites: neuron, rule, is_readout (S,); alpha, rho, beta of the neuron (S,)."""
+    """Learning sites: neuron, rule, is_readout (S,); alpha, rho, beta of the neuron (S,); discount (S,): with which gradients are filtered
+    before the third factor, -1 where none acts."""
 
     neuron: I4
     rule: I4
@@ -93,17 +96,17 @@ class Sites(NamedTuple):
     alpha: F8
     rho: F8
     beta: F8
+    discount: F8
 
 
 class Feedback(NamedTuple):
-    """Who hears the error of the task's readout (neurons first .. first + n - 1).
+    """Who hears the errors of the readout neurons ``neuron`` (n,): the task's, and behind them the critic.
 
     dense: sites (D,) and their rows of B (D, n); symmetric: for each synapse hidden j -> readout k a site of j, k, and where its current
     weight is (table 0 static, 1 e-prop, 2 STDP; index).
     """
 
-    first: int
-    n: int
+    neuron: I4
     site: I4
     matrix: F8
     symmetric_site: I4
@@ -118,6 +121,17 @@ class Readouts(NamedTuple):
     start: I8
     stop: I8
     cross_entropy: U1
+
+
+class Reward(NamedTuple):
+    """Learning from reward. policy: its number among the readouts, -1: none; column: its first among the columns of Inputs.target; critic:
+    a neuron."""
+
+    policy: int
+    column: int
+    critic: int
+    discount: float
+    critic_weight: float
 
 
 class Synapses(NamedTuple):
@@ -174,6 +188,7 @@ class Constants(NamedTuple):
     sites: Sites
     feedback: Feedback
     readouts: Readouts
+    reward: Reward
     static: Synapses
     eprop: EpropSynapses
     stdp: StdpSynapses
@@ -214,12 +229,22 @@ class EpropState(NamedTuple):
     optimized: I4  # NEST's optimization step counter
     first_moment: F8
     second_moment: F8
+    filtered: F8  # gradient filtered with the discount, empty without reward
     kappa: F8  # (M_eprop, 6); (0, 6) where kappa is not learnt
     site_kappa: F8  # (S, 3); (0, 3) where no neuron owns its kappa
     history: F8  # (S, H, 3): psi, L (readout: error), reg; (S, H, 4) with kappa where neurons own it
+    third: F8  # (H,) temporal-difference errors by history index
     rate: F8  # (S,) filtered firing rate, spikes per ms
     eprop_log: I4  # (slots, N) spikes of the last steps
     eprop_log_count: I8
+
+
+class RewardState(NamedTuple):
+    """reward_ring (slots,): rewards under way; reward_last (4,): V and reward of the last step, whether there was one, and the third
+    factor that became known in it. Empty without reward."""
+
+    reward_ring: F8
+    reward_last: F8
 
 
 class StdpState(NamedTuple):
@@ -247,16 +272,18 @@ class State(NamedTuple):
     static_weight: F8
     eprop: EpropState
     stdp: StdpState
+    reward: RewardState
 
 
 class Inputs(NamedTuple):
-    """What a run is given. Spikes in CSR by step; target (T, sum of readout sizes), window (T, O)."""
+    """What a run is given. Spikes in CSR by step; target (T, sum of readout sizes), window (T, O), reward of an environment (T,)."""
 
     source_mode: U1  # (P,)
     pointer: I8
     neuron: I4
     target: F8
     window: F8
+    reward: F8
 
 
 class Probes(NamedTuple):
@@ -271,3 +298,4 @@ class Probes(NamedTuple):
     signal_ids: I4
     signal: F8
     output: F8  # (T, sum of readout sizes)
+    outcome: F8  # (T, 3) action, reward, temporal-difference error of the step before; (T, 0) without reward

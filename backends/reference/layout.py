@@ -404,7 +404,8 @@ def starting_reward(network: Network) -> t.RewardState:
 def feedback_readout(network: Network) -> Int32Array:
     """Return the readout neurons whose errors hidden neurons hear, in the order of the rows of B."""
     parts = [np.arange(p.size, dtype=np.int32) + np.int32(network.offsets[p.name]) for p in network.feedback_readouts]
-    return np.concatenate([np.zeros(0, np.int32), *parts]).astype(np.int32)
+    found: Int32Array = np.concatenate([np.zeros(0, np.int32), *parts]).astype(np.int32)
+    return found
 
 
 def feedback_sources(

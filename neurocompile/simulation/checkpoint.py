@@ -124,6 +124,7 @@ class CheckpointFile:
                 step=int(found["step"]),
                 n_parts=int(found["n_parts"]),
                 n_spikes={str(k): int(v) for k, v in found["n_spikes"].items()},
+                reward=float(found["reward"]),
                 wall_s=float(found["wall_s"]),
                 ranges=int(found["ranges"]),
                 range_starts=tuple(int(x) for x in found["range_starts"]),

@@ -14,8 +14,9 @@ nothing needs to be corrected when index t-1 enters the gradient. zbar alone jum
 what that does to the other traces is taken back: JUMP, JUMP_REG, JUMP_EPS of the target's row. A readout's gradient reads zbar itself, so
 its JUMP takes back err(t-1) / a.
 
-Learning from reward filters gradients with the discount gamma before the temporal-difference error delta acts on them. The filtered gradient
-G is one more linear state, which lags as the gradient does; its response to g~ is X, the same for all targets of a group (``reach``):
+Learning from reward filters gradients with the discount gamma before the temporal-difference error delta acts on them. The filtered
+gradient G is one more linear state, which lags as the gradient does. What a G of 1 at the anchor has added to g is X, the same for all
+targets of a group (``reach``):
 
     G = gamma^n G~ + e~ P + z~ Q + q~ Qe                    g = g~ + ... + G~ X
     at the end of step t:  X += delta gamma^n    C += delta P    E += delta Q    Eq += delta Qe    (delta of step t-1, known since t)

@@ -253,3 +253,49 @@ def test_a_nir_file_that_its_package_refuses_ends_in_a_clear_message(shared: Pat
     assert err.startswith(f"error[NC140]: {net}: the nir package refuses it: ")
     assert "'lif' which does not exist" in err
     assert "help: export it again" in err
+
+
+REWARD = """\
+name: paid
+dt: 1 ms
+seed: 4
+populations:
+  in: {model: spike_source, size: 20, params: {rate: 50 Hz}}
+  out: {model: leaky_readout, size: 2, params: {tau_mem: 20 ms}}
+  critic: {model: leaky_readout, size: 1, params: {tau_mem: 20 ms}}
+projections:
+  - {pre: in, post: out, connect: all_to_all, weight: {normal: [0, 0.1]}, delay: 1 ms, learning: eprop}
+  - {pre: in, post: critic, connect: all_to_all, weight: 0, delay: 1 ms, learning: eprop}
+learning:
+  eprop: {rule: eprop, optimizer: {gradient_descent: {learning_rate: 1e-3}}}
+task: {readout: out, loss: {actor_critic: {critic: critic, reward_delay: 7}}}
+"""
+
+
+def test_actions_and_rewards_are_saved_and_survive_an_interruption(tmp_path: Path, call: Any, call_json: Any) -> None:
+    """Rewards of actions come seven steps later, those of the file at once; the mean is that of what was saved; a resumed run has the
+    same bytes; and another reward is another run (NC711)."""
+    (tmp_path / "net.yaml").write_text(REWARD)
+    rng = np.random.default_rng(1)
+    arrays = {"target": rng.normal(size=(200, 2)), "window": rng.random(200) < 0.5, "reward": rng.normal(size=200)}
+    np.savez(tmp_path / "signal.npz", **arrays)
+    how = [tmp_path / "net.yaml", "--signal", f"out={tmp_path / 'signal.npz'}"]
+    answer = call_json("simulate", *how, "--steps", "200", "--save", tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as saved:
+        action, reward, td_error = saved["action"], saved["reward"], saved["td_error"]
+        outputs = saved["output:critic"][:, 0]
+    np.testing.assert_array_equal(action >= 0, arrays["window"])
+    paid = np.where(action >= 0, arrays["target"][np.arange(200), action], 0.0)
+    np.testing.assert_allclose(reward, arrays["reward"] + np.concatenate([np.zeros(7), paid[:-7]]), rtol=1e-14)
+    np.testing.assert_allclose(td_error[1:], reward[:-1] + 0.99 * outputs[1:] - outputs[:-1], rtol=0, atol=1e-13)
+    assert answer["mean_reward"] == pytest.approx(reward.mean(), rel=1e-12)
+    check = ["--checkpoint", tmp_path / "state"]
+    call_json("simulate", *how, "--steps", "90", *check)
+    again = call_json("simulate", *how, "--steps", "200", *check, "--resume", "--save", tmp_path / "again.npz")
+    assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "out.npz").read_bytes()
+    assert again["mean_reward"] == pytest.approx(reward.mean(), rel=1e-12)
+    np.savez(tmp_path / "signal.npz", **arrays | {"reward": arrays["reward"] + 1.0})
+    code, _, err = call("simulate", *how, "--steps", "300", *check, "--resume")
+    assert code == 3
+    assert "NC711" in err
+    assert "the signal of 'out'" in err

@@ -46,6 +46,11 @@ learning:
   pairs: {{rule: stdp, weight_bounds: [-10, 10]}}
 task: {{readout: out}}
 """
+CRITIC = """\
+  critic: {model: leaky_readout, size: 1, params: {tau_mem: 20 ms}}
+projections:
+  - {pre: hidden, post: critic, connect: all_to_all, delay: 1 ms, learning: rule}
+"""
 PLASTIC, STATIC, PAIRS = "delay: 1 ms, learning: rule", "delay: {uniform: [1 ms, 9 ms]}", "delay: {uniform: [1 ms, 9 ms]}, learning: pairs"
 
 
@@ -60,9 +65,10 @@ def text(
     feedback: str = "{random: {normal: [0, 1]}}",
     update: str = "per_event",
     optimizer: str = "gradient_descent",
+    reward: bool = False,
 ) -> str:
     adaptation = ", adapt_tau: 100 ms, adapt_beta: 0.1" if model == "alif" else ""
-    return NET.format(
+    network = NET.format(
         adaptation=adaptation,
         n=n,
         model=model,
@@ -74,6 +80,11 @@ def text(
         update=update,
         optimizer=optimizer,
     )
+    if reward:
+        network = network.replace("projections:\n", CRITIC).replace(
+            "{readout: out}", "{readout: out, loss: {actor_critic: {critic: critic}}}"
+        )
+    return network
 
 
 def network(folder: Path = Path(), **what: Any) -> Network:
@@ -102,7 +113,10 @@ ENGINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "interval_2020, static": ({"first": STATIC, "update": INTERVAL_2020.format(30)}, {}),
     "interval_2020, many neurons": ({"n": 20_000, "connect": "fixed_indegree: 1", "update": INTERVAL_2020.format(30)}, {}),
     "interval_2020, long": ({"connect": "fixed_indegree: 1", "update": INTERVAL_2020.format(3000)}, {}),
+    "reward": ({"reward": True}, {}),
+    "reward, adaptive, two filters": ({"reward": True, "model": "alif", "kappa_reg": 0.8}, {"threads": TWO}),
     "loop": ({}, {"algorithm": "loop"}),
+    "loop, reward": ({"reward": True}, {"algorithm": "loop"}),
     "loop, static": ({"first": STATIC}, {"algorithm": "loop"}),
     "loop, learnt kappa": ({"update": "per_event\n    kappa_learning: {learning_rate: 0.1, per: neuron}"}, {"algorithm": "loop"}),
     "loop, stdp": ({"first": PAIRS}, {"algorithm": "loop"}),

@@ -48,7 +48,7 @@ class Simulator:
         Synapses of every synaptic projection. Default: as described; the anchored form realises them where they are placed, so that no
         list of all synapses exists beside its table.
     feedback : mapping (rule name, hidden population) -> float64 (n_readout, n_hidden), optional
-        Replaces a rule's feedback weights B; default ``realise_feedback``.
+        Replaces a rule's feedback weights B; default ``realise_feedback``. With actor_critic the critic's row comes last.
     algorithm : "auto", "anchored" or "loop"
         How event-driven e-prop is computed (:func:`choose`; docs/eprop.md, "Anchored form").
     precision : "float64" or "float32"

@@ -34,7 +34,7 @@ def script(root: Path) -> ModuleType:
 
 
 def scaled(network: Network, scale: float) -> Network:
-    """The same task with rewards of ``scale``."""
+    """Return the same task with rewards of ``scale``."""
     assert network.task is not None
     assert network.task.data is not None
     data = DataSet(kind="digits", options=network.task.data.options | {"target_scale": scale})
@@ -43,13 +43,14 @@ def scaled(network: Network, scale: float) -> Network:
 
 @pytest.mark.slow
 def test_digits_are_learnt_from_reward_and_not_without(digits: Network, tmp_path: Path) -> None:
-    """1,000 samples, 150 held-out ones: chance is 10 % (standard error 2.5 %), 60 % was seen on the validation split after 1,150. Rewards of
-    1e-9 teach nothing: the mean reward stays that of ten actions drawn alike."""
-    learnt = train(digits, out=tmp_path / "learnt", epochs=1, limit_train=1000, limit_test=150, baseline=False, progress=False)
+    """1,000 samples, 150 held-out ones: chance is 10 % (standard error 2.5 %), 60 % was seen on a validation split after 1,150.
+    Rewards of 1e-9 teach nothing: the mean reward stays that of ten actions drawn alike."""
+    how = {"epochs": 1, "limit_test": 150, "baseline": False, "progress": False}
+    learnt = train(digits, out=tmp_path / "learnt", limit_train=1000, **how)
     assert learnt.test_accuracy is not None
     assert learnt.test_accuracy > 0.4
     assert -learnt.history[-1].test_loss > 0.25  # mean reward a step of the window
-    unpaid = train(scaled(digits, 1e-9), out=tmp_path / "unpaid", epochs=1, limit_train=300, limit_test=150, baseline=False, progress=False)
+    unpaid = train(scaled(digits, 1e-9), out=tmp_path / "unpaid", limit_train=300, **how)
     assert unpaid.test_accuracy is not None
     assert unpaid.test_accuracy < 0.25
     assert -unpaid.history[-1].test_loss * 1e9 < 0.15

@@ -513,6 +513,19 @@ def test_the_critic_learns_the_discounted_return() -> None:
     assert values[-1] == pytest.approx(fixed, rel=0.05)
 
 
+def test_single_precision() -> None:
+    """Traces and filtered gradients of 24 bits: the change of the weights is right to 1e-3 of the largest, and is not that of float64."""
+    network = large(RULE, *LAYERS)
+    network = replace(network, rules=(replace(network.rules[0], optimizer=GradientDescent(learning_rate=1e-5)),))
+    double, single = Simulator(network), Simulator(network, precision="float32")
+    before = double.weights()
+    for simulator in (double, single):
+        simulator.run(200, **drive(200))
+    for name, weights in double.weights().items():
+        change = np.abs(weights - before[name]).max()
+        assert 0.0 < np.abs(single.weight(name) - weights).max() < 1e-3 * change + 1e-7, name  # 1e-7: half a step of a weight of 1
+
+
 def test_the_feedback_has_a_row_for_the_critic() -> None:
     rule = replace(RULE, feedback=RandomFeedback(weight=Normal(mean=0.0, std=1.0)))
     network = make_setup(1, rule, HIDDEN, LOSS, "random").network

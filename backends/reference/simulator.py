@@ -466,5 +466,8 @@ def refuse_unfinished(network: Network) -> None:
             missing += ["feedback: adaptive"] * isinstance(rule.feedback, AdaptiveFeedback)
             missing += ["weight_decay"] * (rule.weight_decay != 0.0)
             missing += ["rewiring"] * (rule.rewiring is not None)
+            missing += ["kappa_learning together with loss: actor_critic"] * (
+                rule.kappa_learning is not None and network.actor_critic is not None
+            )
     if missing:
         raise InputError.of("NC210", f"the engine does not compute {', '.join(missing)} yet", help="leave it out")

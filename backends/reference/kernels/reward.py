@@ -7,11 +7,11 @@ from numba import njit, uint64
 
 from neurocompile.backends.reference.kernels.neurons import link
 from neurocompile.backends.reference.kernels.tables import (
+    ESTIMATE,
     F8,
     KNOWN,
     REWARD,
     THIRD,
-    ESTIMATE,
     Inputs,
     NeuronState,
     Readouts,

@@ -92,6 +92,11 @@ CODES: dict[str, CodeInfo] = {
         "stored network damaged",
         "network.json or network.npz of a build folder cannot be read, or were written by another version. Build it again.",
     ),
+    "NC170": CodeInfo(
+        "not a file of routing tables",
+        "`minimise` reads the table format of the HPSR 2016 benchmark (docs/cli.md), plain or xz-compressed. The file cannot be read, ends "
+        "inside a table, names a chip twice, or has an entry that can match nothing. The message shows which table, byte and entry.",
+    ),
     "NC162": CodeInfo("unknown error code", "`neurocompile explain` without a code lists them all."),
     "NC150": CodeInfo(
         "machine file cannot be read",
@@ -506,6 +511,12 @@ CODES: dict[str, CodeInfo] = {
     "NC608": CodeInfo(
         "mapping: stored arrays damaged",
         "mapping.npz lacks an array or its arrays do not belong together; build again.",
+        ExitCode.MISMATCH,
+    ),
+    "NC609": CodeInfo(
+        "routing table not equivalent",
+        "Comparing a minimised table with the original one found a key that is routed otherwise. Nothing is written. A defect of the "
+        "minimiser: please report it.",
         ExitCode.MISMATCH,
     ),
     "NC620": CodeInfo(

@@ -34,6 +34,7 @@ VERBS = {
     "evaluate": ("train", "Measure NET on the held-out samples of its task."),
     "validate": ("validate", "Run a build's program in the target's emulator and compare."),
     "report": ("report", "Show what a build uses and what was approximated."),
+    "minimise": ("minimise", "Make the routing tables of a file shorter."),
     "targets": ("targets", "List the targets and their machines."),
     "explain": ("explain", "Explain an error code."),
     "schema": ("schema", "Print the JSON Schema of the YAML format."),

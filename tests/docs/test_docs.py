@@ -160,6 +160,7 @@ def first_column(text: str) -> list[str]:
 
 
 SECTIONS = {
+    "minimise": "minimise",
     "build": "build, plan",
     "plan": "build, plan",
     "simulate": "simulate",
@@ -211,6 +212,7 @@ CALLS = {
     "evaluate": "evaluate net.yaml --limit-train 3 --limit-test 3 --no-baseline",
     "report": "report built",
     "validate": "validate built --steps 3",
+    "minimise": "minimise tables.bin -o short.bin",
     "targets": "targets",
     "targets NAME": "targets nest",
     "explain": "explain",
@@ -228,6 +230,7 @@ def test_the_page_has_the_json_keys_of_every_verb(
     monkeypatch.setattr(type(TARGET), "validate", lambda *_a, **_o: [Check(name="a", ok=True, detail="b")])  # it takes seconds
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.yaml").write_text(NET)
+    (tmp_path / "tables.bin").write_bytes(bytes(4))
     table = CLI_PAGE[CLI_PAGE.index("## JSON keys by verb") :]
     rows = {
         re.findall(r"`([^`]+)`", left)[0]: re.findall(r"`([^`]+)`", right)

@@ -2,5 +2,6 @@
 
 from neurocompile.mapping.tables.build import tabulate
 from neurocompile.mapping.tables.minimise import minimise
+from neurocompile.mapping.tables.ordered import minimise_ordered
 
-__all__ = ["minimise", "tabulate"]
+__all__ = ["minimise", "minimise_ordered", "tabulate"]

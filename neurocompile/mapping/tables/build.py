@@ -36,7 +36,7 @@ def tabulate(n_neurons: int, partition: Partition, placement: Placement, routes:
     for rows in np.split(order, np.flatnonzero(np.diff(chip[order])) + 1) if len(order) else []:
         here = int(chip[rows[0]])
         group, default = entries[rows, 0], entries[rows, 1].astype(bool)
-        short_key, short_mask, short_route = minimise(key[group], mask[group], route[rows], default)
+        short_key, short_mask, short_route = minimise(key[group], mask[group], route[rows], default, target_length=limit)
         before[here] = len(rows)
         if len(short_key) > limit:
             x, y = machine.topology.position(here)

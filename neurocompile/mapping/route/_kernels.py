@@ -1,4 +1,4 @@
-"""Compiled loops of the routers: trees over the chips of a machine."""
+"""Compiled loops of the router: one spanning tree a source chip, of which every route is the part that leads to its targets."""
 
 from __future__ import annotations
 
@@ -6,11 +6,76 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from neurocompile.mapping.problem import Int32Array
+from neurocompile.mapping.problem import FloatArray, Int32Array
+from neurocompile.mapping.types import Int64Array
 
-# The six links of SpiNNaker as numbers: E 0, NE 1, N 2, W 3, SW 4, S 5; the mesh's four: E 0, N 1, W 2, S 3.
+Int8Array = npt.NDArray[np.int8]
 
 
+@numba.njit(cache=True, nogil=True)
+def shortest_tree(source: int, neighbours: Int32Array, load: FloatArray, scale: float, parent: Int32Array, came: Int8Array) -> None:
+    """Write the chip before each chip (``parent``, -1: source or not reached) and the link from there (``came``) of a tree of shortest ways.
+
+    Of the ways with fewest links, the one with the least sum of (load * scale)^3; then the one over the lowest link numbers near its end
+    (with no load on a mesh: along x first, then along y).
+    """
+    n, n_links = neighbours.shape
+    far = np.full(n, n, np.int32)
+    price = np.zeros(n)
+    queue = np.empty(n, np.int32)
+    parent[:] = -1
+    came[:] = -1
+    far[source] = 0
+    queue[0] = source
+    head, tail = 0, 1
+    while head < tail:
+        here = queue[head]
+        head += 1
+        for link in range(n_links):
+            other = neighbours[here, link]
+            if other < 0 or far[other] < far[here] + 1:
+                continue
+            relative = load[here, link] * scale
+            p = price[here] + relative * relative * relative
+            if far[other] > far[here] + 1:
+                far[other] = far[here] + 1
+                queue[tail] = other
+                tail += 1
+            elif not (p < price[other] or (p == price[other] and link > came[other])):
+                continue
+            price[other], parent[other], came[other] = p, here, link
+
+
+@numba.njit(cache=True, nogil=True)
+def add_trees(
+    source: int,
+    first: int,
+    last: int,
+    start: Int64Array,
+    chips: Int32Array,
+    weight: FloatArray,
+    parent: Int32Array,
+    came: Int8Array,
+    sign: float,
+    load: FloatArray,
+    mark: Int64Array,
+    stamp: int,
+) -> int:
+    """Add the packets of trees ``first`` .. ``last`` - 1 (chips to reach: CSR; ``weight``: packets per step) to the links of a spanning tree.
+
+    ``mark``: workspace, one number a chip, none above ``stamp``. Returns the last number used.
+    """
+    for tree in range(first, last):
+        stamp += 1
+        mark[source] = stamp
+        packets = sign * weight[tree]
+        for e in range(start[tree], start[tree + 1]):
+            chip = chips[e]
+            while mark[chip] != stamp:
+                mark[chip] = stamp
+                load[parent[chip], came[chip]] += packets
+                chip = parent[chip]
+    return stamp
 @numba.njit(cache=True)
 def hex_vector(dx: int, dy: int, width: int, height: int, torus: bool) -> tuple[int, int]:
     """The shortest (dx, dy) between two chips, over the edges of the machine where it is a torus."""

@@ -13,6 +13,7 @@ from neurocompile.mapping.place import place
 from neurocompile.mapping.problem import MappingProblem
 from neurocompile.mapping.route import route
 from neurocompile.mapping.tables import tabulate
+from neurocompile.mapping.traffic import measure_traffic
 from neurocompile.mapping.types import Mapping
 from neurocompile.mapping.usage import measure_usage
 from neurocompile.mapping.verify import verify_mapping, verify_partition, verify_placement
@@ -24,7 +25,7 @@ def map_network(problem: MappingProblem, machine: Machine, *, seed: int = 1, pro
     Parameters
     ----------
     seed
-        Of the placer's exchanges; the same problem, machine and seed give the same mapping.
+        Of the placer's annealing; the same problem, machine and seed give the same mapping.
     progress
         Called with the name of each stage as it begins.
 
@@ -55,7 +56,8 @@ def map_network(problem: MappingProblem, machine: Machine, *, seed: int = 1, pro
         routes = route(problem, parts, placement, machine, exact=False)
         tables = tabulate(problem.n_neurons, parts, placement, routes, machine)
     usage = measure_usage(problem, parts, placement, routes, tables, machine)
-    mapping = Mapping(partition=parts, placement=placement, routes=routes, tables=tables, usage=usage)
+    traffic = measure_traffic(problem, placement, routes, tables, machine)
+    mapping = Mapping(partition=parts, placement=placement, routes=routes, tables=tables, usage=usage, traffic=traffic)
     say("verify")
     verify_mapping(problem, mapping, machine)
     return mapping

@@ -9,20 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.ir.errors import MismatchError
-from neurocompile.mapping.types import Mapping, Partition, Placement, Route, Routes, RoutingTable, RoutingTables
+from neurocompile.mapping.types import Mapping, Partition, Placement, Routes, RoutingTable, RoutingTables
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 def mapping_arrays(mapping: Mapping) -> Arrays:
     """Return the mapping as arrays (without ``usage``, which is in the report)."""
-    part, placement, tables, routes = mapping.partition.part, mapping.placement, mapping.tables, mapping.routes.routes
-    trees: dict[int, int] = {}
-    distinct: list[npt.NDArray[np.int32]] = []
-    for r in routes:
-        if id(r.hops) not in trees:
-            trees[id(r.hops)] = len(distinct)
-            distinct.append(r.hops)
+    part, placement, tables, routes = mapping.partition.part, mapping.placement, mapping.tables, mapping.routes
     chips = sorted(tables.tables)
     found = [tables.tables[c] for c in chips]
     before = sorted(tables.unminimised_entries.items())
@@ -44,15 +38,15 @@ def mapping_arrays(mapping: Mapping) -> Arrays:
         "table_cores": _joined([t.cores for t in found], np.zeros((0, 1), np.uint64)),
         "unminimised": np.array(before, np.int32).reshape(-1, 2),
         "axons": tables.axons,
-        "exact": np.array(mapping.routes.exact),
-        "route_source_part": np.array([r.source_part for r in routes], np.int32),
-        "route_neuron_start": _starts([len(r.neurons) for r in routes]),
-        "route_neurons": _joined([r.neurons for r in routes], np.zeros(0, np.int32)),
-        "route_target_start": _starts([len(r.target_parts) for r in routes]),
-        "route_targets": _joined([r.target_parts for r in routes], np.zeros(0, np.int32)),
-        "route_tree": np.array([trees[id(r.hops)] for r in routes], np.int32),
-        "tree_start": _starts([len(h) for h in distinct]),
-        "tree_hops": _joined(distinct, np.zeros((0, 3), np.int32)),
+        "exact": np.array(routes.exact),
+        "route_source_part": routes.source_part,
+        "route_neuron_start": routes.neuron_start,
+        "route_neurons": routes.neurons,
+        "route_target_start": routes.target_start,
+        "route_targets": routes.targets,
+        "route_tree": routes.tree,
+        "tree_start": routes.tree_start,
+        "tree_hops": routes.hops,
     }
 
 
@@ -79,12 +73,22 @@ def _load(a: MappingABC[str, npt.NDArray[Any]]) -> Mapping:
     _below(len(a["tree_start"]) - 1, tree=a["route_tree"])
     if not set(a["table_chip"].tolist()) <= set(a["unminimised"][:, 0].tolist()):
         raise ValueError("a chip has a table, but no number of entries before minimisation")
-    hops = _split(a["tree_hops"], a["tree_start"])
-    neurons = _split(a["route_neurons"], a["route_neuron_start"])
-    targets = _split(a["route_targets"], a["route_target_start"])
-    routes = tuple(
-        Route(neurons=n, source_part=int(s), target_parts=t, hops=hops[int(tree)])
-        for n, s, t, tree in zip(neurons, a["route_source_part"], targets, a["route_tree"], strict=True)
+    for values, starts in (("tree_hops", "tree_start"), ("route_neurons", "route_neuron_start"), ("route_targets", "route_target_start")):
+        _check_starts(a[values], a[starts])
+    if {len(a["route_source_part"]), len(a["route_neuron_start"]) - 1, len(a["route_target_start"]) - 1} != {len(a["route_tree"])}:
+        raise ValueError("the route_ arrays differ in length")
+    if a["tree_hops"].ndim != 2 or a["tree_hops"].shape[1] != 3:
+        raise ValueError("tree_hops has not three columns")
+    routes = Routes(
+        exact=bool(a["exact"]),
+        source_part=a["route_source_part"],
+        tree=a["route_tree"],
+        neuron_start=a["route_neuron_start"],
+        neurons=a["route_neurons"],
+        target_start=a["route_target_start"],
+        targets=a["route_targets"],
+        tree_start=a["tree_start"],
+        hops=a["tree_hops"],
     )
     columns = [_split(a[f"table_{name}"], a["table_start"]) for name in ("key", "mask", "links", "cores")]
     tables = {
@@ -93,7 +97,7 @@ def _load(a: MappingABC[str, npt.NDArray[Any]]) -> Mapping:
     return Mapping(
         partition=Partition(part=a["part"], n_parts=n_parts, external=a["part_external"]),
         placement=Placement(chip=a["part_chip"], core=a["part_core"], width=a["part_width"]),
-        routes=Routes(routes=routes, exact=bool(a["exact"])),
+        routes=routes,
         tables=RoutingTables(
             neuron_key=a["neuron_key"],
             has_key=a["has_key"],
@@ -118,7 +122,11 @@ def _joined(arrays: list[npt.NDArray[Any]], empty: npt.NDArray[Any]) -> npt.NDAr
     return np.concatenate(arrays) if arrays else empty
 
 
-def _split(values: npt.NDArray[Any], starts: npt.NDArray[np.int64]) -> list[npt.NDArray[Any]]:
+def _check_starts(values: npt.NDArray[Any], starts: npt.NDArray[np.int64]) -> None:
     if len(starts) < 1 or starts[0] != 0 or starts[-1] != len(values) or (np.diff(starts) < 0).any():
         raise ValueError("starts and values do not belong together")
+
+
+def _split(values: npt.NDArray[Any], starts: npt.NDArray[np.int64]) -> list[npt.NDArray[Any]]:
+    _check_starts(values, starts)
     return [values[b:e] for b, e in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]

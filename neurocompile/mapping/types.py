@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,7 +39,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Route:
-    """The way of one group of packets: all neurons of ``neurons`` take the same tree.
+    """The way of one group of packets: all neurons of ``neurons`` take the same tree. A view of one row of :class:`Routes`.
 
     neurons : int32 array; source_part : int; target_parts : int32 array, sorted (parts reached);
     hops : int32 (n_hops, 3) rows (chip, link, next chip) of the tree, in an order in which a chip is entered before it is left.
@@ -52,11 +53,59 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Routes:
-    """All routes. ``exact``: every neuron's packets reach exactly the parts that hold its targets; False: also those that only
-    other neurons of its part have targets on."""
+    """All routes, as rows of arrays (there may be one for each neuron).
 
-    routes: tuple[Route, ...]
+    exact : every neuron's packets reach exactly the parts that hold its targets; False: also those that only other neurons of its part
+    have targets on;
+    source_part, tree : int32 (n_routes,), part of the route's neurons, number of its tree; routes of a part are adjacent;
+    neuron_start, neurons : int64 (n_routes + 1,), int32: neurons of each route; target_start, targets : the same, parts it reaches, sorted;
+    tree_start, hops : int64 (n_trees + 1,), int32 (n_hops, 3): the hops of each tree, as in :class:`Route`.
+    """
+
     exact: bool
+    source_part: Int32Array
+    tree: Int32Array
+    neuron_start: Int64Array
+    neurons: Int32Array
+    target_start: Int64Array
+    targets: Int32Array
+    tree_start: Int64Array
+    hops: Int32Array
+
+    def __len__(self) -> int:
+        return len(self.source_part)
+
+    def __getitem__(self, route: int) -> Route:
+        tree = int(self.tree[route])
+        return Route(
+            neurons=self.neurons[self.neuron_start[route] : self.neuron_start[route + 1]],
+            source_part=int(self.source_part[route]),
+            target_parts=self.targets[self.target_start[route] : self.target_start[route + 1]],
+            hops=self.hops[self.tree_start[tree] : self.tree_start[tree + 1]],
+        )
+
+    def __iter__(self) -> Iterator[Route]:
+        return (self[route] for route in range(len(self)))
+
+    @classmethod
+    def of(cls, routes: Iterable[Route], *, exact: bool) -> Routes:
+        """Return the arrays of some routes; each gets a tree of its own."""
+        found = tuple(routes)
+        return cls(
+            exact=exact,
+            source_part=np.array([r.source_part for r in found], np.int32),
+            tree=np.arange(len(found), dtype=np.int32),
+            neuron_start=_starts([len(r.neurons) for r in found]),
+            neurons=np.concatenate([np.zeros(0, np.int32), *(r.neurons for r in found)]).astype(np.int32),
+            target_start=_starts([len(r.target_parts) for r in found]),
+            targets=np.concatenate([np.zeros(0, np.int32), *(r.target_parts for r in found)]).astype(np.int32),
+            tree_start=_starts([len(r.hops) for r in found]),
+            hops=np.concatenate([np.zeros((0, 3), np.int32), *(r.hops for r in found)]).astype(np.int32),
+        )
+
+
+def _starts(lengths: list[int]) -> Int64Array:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,10 +137,12 @@ class RoutingTables:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mapping:
-    """Everything the mapper decided, and what it uses: ``usage`` has one row a resource (see mapping.usage)."""
+    """Everything the mapper decided, and what it uses: ``usage`` has one row a resource (mapping.usage), ``traffic`` is what
+    mapping.traffic says about packets, links and tables."""
 
     partition: Partition
     placement: Placement
     routes: Routes
     tables: RoutingTables
     usage: tuple[dict[str, object], ...] = ()
+    traffic: dict[str, object] = field(default_factory=dict)

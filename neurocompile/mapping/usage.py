@@ -101,7 +101,7 @@ def _most_usable(machine: Machine) -> float:
 def stray_deliveries(problem: MappingProblem, partition: Partition, routes: Routes) -> int:
     """(source neuron, part) pairs that packets reach without a target there, when every neuron spikes once."""
     start, _ = target_parts(problem.indptr, problem.indices, partition.part, partition.n_parts)
-    return int(sum(len(r.neurons) * len(r.target_parts) for r in routes.routes) - start[-1])
+    return int((np.diff(routes.neuron_start) * np.diff(routes.target_start)).sum() - start[-1])
 
 
 def _row(name: str, scope: str, used: FloatArray, available: float | None, unit: str, confidence: str) -> dict[str, object]:

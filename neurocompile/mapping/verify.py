@@ -170,14 +170,23 @@ def _verify_shapes(problem: MappingProblem, mapping: Mapping, machine: Machine) 
     n_parts, t, tables = mapping.partition.n_parts, machine.topology, mapping.tables
     if not len(tables.neuron_key) == len(tables.has_key) == problem.n_neurons:
         raise _fail("NC608", f"{len(tables.neuron_key)} keys and {len(tables.has_key)} marks for {problem.n_neurons} neurons")
-    for r in mapping.routes.routes:
-        for what, values, n in (
-            ("neuron", r.neurons, problem.n_neurons),
-            ("part", np.append(r.target_parts, r.source_part), n_parts),
-            ("link", r.hops[:, 1], t.n_links),
-        ):
-            if len(values) and not (values.min() >= 0 and values.max() < n):
-                raise _fail("NC608", f"route of part {r.source_part}: there is no {what} {values[(values < 0) | (values >= n)][0]}")
+    r = mapping.routes
+    starts = ((r.neuron_start, len(r), r.neurons), (r.target_start, len(r), r.targets), (r.tree_start, len(r.tree_start) - 1, r.hops))
+    for start, n, values in starts:
+        if len(start) != n + 1 or start[0] != 0 or start[-1] != len(values) or (np.diff(start) < 0).any() or len(r.tree) != len(r):
+            raise _fail("NC608", f"the arrays of {len(r)} routes do not belong together")
+    for what, values, n in (
+        ("neuron", r.neurons, problem.n_neurons),
+        ("part", r.targets, n_parts),
+        ("part", r.source_part, n_parts),
+        ("tree", r.tree, len(r.tree_start) - 1),
+        ("link", r.hops[:, 1], t.n_links),
+        ("chip", r.hops[:, 0], t.width * t.height),
+        ("chip", r.hops[:, 2], t.width * t.height),
+    ):
+        bad = np.flatnonzero((values < 0) | (values >= n))
+        if len(bad):
+            raise _fail("NC608", f"routes: there is no {what} {values[bad[0]]}")
     words = {table.cores.shape[1:] for table in tables.tables.values()}
     for chip, table in tables.tables.items():
         lengths = {len(table.key), len(table.mask), len(table.links), len(table.cores)}
@@ -187,33 +196,85 @@ def _verify_shapes(problem: MappingProblem, mapping: Mapping, machine: Machine) 
 
 def _verify_routes(problem: MappingProblem, mapping: Mapping, machine: Machine, source: Int64Array, target: Int64Array) -> None:
     """Each tree runs over live links, from its source's chip to the chips of all its parts; every sending neuron has one route."""
-    start = np.searchsorted(source, np.arange(problem.n_neurons + 1))
-    seen = np.zeros(problem.n_neurons, np.int64)
-    chips_of: dict[tuple[int, int], set[int]] = {}
-    for r in mapping.routes.routes:
-        begin = int(mapping.placement.chip[r.source_part])
-        key = (id(r.hops), begin)
-        if key not in chips_of:
-            reached = {begin}
-            for chip, link, following in r.hops.tolist():
-                if chip not in reached or machine.topology.neighbours[chip, link] != following or following in reached:
-                    raise _fail("NC605", f"route of part {r.source_part}: chip {chip} link {link} to chip {following} is no step of a tree")
-                reached.add(following)
-            chips_of[key] = reached
-        parts = set(r.target_parts.tolist())
-        missing = {int(c) for c in mapping.placement.chip[r.target_parts]} - chips_of[key]
-        if missing:
-            raise _fail("NC603", f"the tree of part {r.source_part} does not reach chip {min(missing)}")
-        seen[r.neurons] += 1
-        for neuron in r.neurons.tolist():
-            wanted = target[start[neuron] : start[neuron + 1]].tolist()
-            if mapping.partition.part[neuron] != r.source_part or not parts.issuperset(wanted):
-                raise _fail("NC603", f"the route of neuron {neuron} does not lead to all parts with its targets")
-            if mapping.routes.exact and len(wanted) != len(parts):
-                raise _fail("NC604", f"the route of neuron {neuron} leads to {len(parts)} parts, it has targets in {len(wanted)}")
+    start = np.searchsorted(source, np.arange(problem.n_neurons + 1)).astype(np.int64)
+    r, chip = mapping.routes, mapping.placement.chip
+    code, route, what, more = _walk_routes(
+        r.source_part,
+        r.tree,
+        r.neuron_start,
+        r.neurons,
+        r.target_start,
+        r.targets,
+        r.tree_start,
+        r.hops,
+        chip,
+        mapping.partition.part,
+        machine.topology.neighbours,
+        start,
+        target,
+        r.exact,
+    )
+    if code:
+        part = int(r.source_part[route])
+        here, link, following = r.hops[what].tolist() if code == 1 else (0, 0, 0)
+        found = {
+            1: ("NC605", f"route of part {part}: chip {here} link {link} to chip {following} is no step of a tree"),
+            2: ("NC603", f"the tree of part {part} does not reach chip {what}"),
+            3: ("NC603", f"the route of neuron {what} does not lead to all parts with its targets"),
+            4: ("NC604", f"the route of neuron {what} leads to {more} parts, it has targets in {start[what + 1] - start[what]}"),
+        }[code]
+        raise _fail(*found)
+    seen = np.bincount(r.neurons, minlength=problem.n_neurons)
     bad = np.flatnonzero(seen != (np.diff(start) > 0))
     if len(bad):
         raise _fail("NC603", f"neuron {bad[0]} has targets in {start[bad[0] + 1] - start[bad[0]]} parts and {seen[bad[0]]} routes")
+
+
+@numba.njit(cache=True)
+def _walk_routes(
+    source_part: Int32Array,
+    tree: Int32Array,
+    neuron_start: Int64Array,
+    neurons: Int32Array,
+    target_start: Int64Array,
+    targets: Int32Array,
+    tree_start: Int64Array,
+    hops: Int32Array,
+    chip: Int32Array,
+    part: Int32Array,
+    neighbours: Int32Array,
+    wanted_start: Int64Array,
+    wanted: Int64Array,
+    exact: bool,
+) -> tuple[int, int, int, int]:
+    """(0, ...) or what is wrong: (1, route, hop, 0) no step of a tree; (2, route, chip, 0) not reached; (3, route, neuron, 0) a part is
+    missing; (4, route, neuron, parts) too many parts."""
+    reached = np.full(neighbours.shape[0], -1, np.int64)
+    leads_to = np.full(len(chip), -1, np.int64)
+    for r in range(len(source_part)):
+        reached[chip[source_part[r]]] = r
+        for h in range(tree_start[tree[r]], tree_start[tree[r] + 1]):
+            here, link, following = hops[h]
+            if reached[here] != r or neighbours[here, link] != following or reached[following] == r:
+                return 1, r, h, 0
+            reached[following] = r
+        n_parts = 0
+        for t in range(target_start[r], target_start[r + 1]):
+            if reached[chip[targets[t]]] != r:
+                return 2, r, chip[targets[t]], 0
+            if leads_to[targets[t]] != r:
+                leads_to[targets[t]] = r
+                n_parts += 1
+        for i in range(neuron_start[r], neuron_start[r + 1]):
+            neuron = neurons[i]
+            if part[neuron] != source_part[r]:
+                return 3, r, neuron, 0
+            for w in range(wanted_start[neuron], wanted_start[neuron + 1]):
+                if leads_to[wanted[w]] != r:
+                    return 3, r, neuron, 0
+            if exact and n_parts != wanted_start[neuron + 1] - wanted_start[neuron]:
+                return 4, r, neuron, n_parts
+    return 0, -1, -1, -1
 
 
 def _verify_axons(mapping: Mapping, source: Int64Array, target: Int64Array) -> None:

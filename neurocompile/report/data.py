@@ -81,12 +81,13 @@ def build_report(compiled: Compiled, provenance: Mapping[str, Any]) -> dict[str,
         report["chips"] = _chips(compiled, mapping, machine)
         routes = mapping.routes
         report["routing"] = {
-            "routes": len(routes.routes),
+            "routes": len(routes),
             "exact": routes.exact,
-            "hops": int(sum(len(r.hops) for r in routes.routes)),
+            "hops": int(np.diff(routes.tree_start)[routes.tree].sum()),
             "table_entries": int(sum(len(t.key) for t in mapping.tables.tables.values())),
             "table_entries_before_minimisation": int(sum(mapping.tables.unminimised_entries.values())),
             "axons": len(mapping.tables.axons),
+            **_plain(mapping.traffic),
         }
     return report
 

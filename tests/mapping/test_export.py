@@ -50,7 +50,7 @@ def test_round_trip(problem: Factory, machine: Factory, seed: int, density: floa
     for name, array in arrays.items():
         assert array.dtype == again[name].dtype, name
         assert np.array_equal(array, again[name]), name
-    for mine, other in zip(mapping.routes.routes, loaded.routes.routes, strict=True):
+    for mine, other in zip(mapping.routes, loaded.routes, strict=True):
         assert all(np.array_equal(getattr(mine, f.name), getattr(other, f.name)) for f in fields(mine))
     verify_mapping(network, loaded, made)
 
@@ -69,7 +69,7 @@ def test_arrays_per_neuron_say_where_it_is(problem: Factory, machine: Factory) -
 def test_equal_trees_are_stored_once(problem: Factory, machine: Factory) -> None:
     mapping = map_network(problem(sizes=(60,), external=(False,), density=1.0, neurons=5), machine(cores=5, reserved=0))
     arrays = mapping_arrays(mapping)
-    assert len(mapping.routes.routes) == 12
+    assert len(mapping.routes) == 12
     assert len(arrays["tree_start"]) - 1 == len(np.unique(mapping.placement.chip)) == 3
 
 

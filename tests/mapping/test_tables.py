@@ -41,7 +41,7 @@ def routes_of(*groups: tuple[int, int]) -> Routes:
         neurons = np.arange(at, at + n, dtype=np.int32)
         found.append(Route(neurons=neurons, source_part=part, target_parts=np.zeros(1, np.int32), hops=NO_HOPS))
         at += n
-    return Routes(routes=tuple(found), exact=True)
+    return Routes.of(sorted(found, key=lambda r: r.source_part), exact=True)
 
 
 # --- keys ---------------------------------------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def test_keys_are_distinct_and_each_block_is_one_key_and_mask(groups: list[tuple
     assert has_key.tolist() == [True] * n + [False] * 3
     assert len(set(key[:n].tolist())) == n
     taken: set[int] = set()
-    for r, first, block in zip(routes.routes, base.tolist(), size.tolist(), strict=True):
+    for r, first, block in zip(routes, base.tolist(), size.tolist(), strict=True):
         assert first % block == 0
         assert block == min(1 << b for b in range(7) if 1 << b >= len(r.neurons))
         assert {k & ~(block - 1) for k in key[r.neurons].tolist()} == {first}
@@ -64,7 +64,7 @@ def test_keys_are_distinct_and_each_block_is_one_key_and_mask(groups: list[tuple
         taken |= set(range(first, first + block))
     for part in {p for p, _ in groups}:
         # All blocks of a part lie in one aligned block of the least power of two that holds them: one entry can stand for a part.
-        mine = [(b, s) for r, b, s in zip(routes.routes, base.tolist(), size.tolist(), strict=True) if r.source_part == part]
+        mine = [(b, s) for r, b, s in zip(routes, base.tolist(), size.tolist(), strict=True) if r.source_part == part]
         span = 1 << (sum(s for _, s in mine) - 1).bit_length()
         assert len({b // span for b, _ in mine}) == len({(b + s - 1) // span for b, s in mine}) == 1
 
@@ -284,7 +284,7 @@ def unminimised(mapping: Mapping, machine: Machine, oracle: Any) -> dict[int, li
     _, _, base, size = allocate_keys(mapping.routes, len(mapping.partition.part), int(machine.value("router.key_bits")))
     cores = oracle.cores_of(mapping, machine)
     found: dict[int, list[tuple[int, int, int, frozenset[int], int | None]]] = {}
-    for r, first, block in zip(mapping.routes.routes, base.tolist(), size.tolist(), strict=True):
+    for r, first, block in zip(mapping.routes, base.tolist(), size.tolist(), strict=True):
         links: dict[int, int] = {int(mapping.placement.chip[r.source_part]): 0}
         came: dict[int, int] = {}
         for chip, link, following in r.hops.tolist():

@@ -1,4 +1,4 @@
-"""Compiled loops of the placer: ways between chips, traffic between parts, annealing of hops and of link loads."""
+"""Compiled loops of the placer: ways between chips, traffic between parts, annealing of hops and link loads."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Int8Array = npt.NDArray[np.int8]
 
 
 @numba.njit(cache=True, nogil=True)
-def ways(neighbours: Int32Array, opposite: int) -> tuple[Int16Array, Int8Array]:
+def ways(neighbours: Int32Array, priority: Int64Array) -> tuple[Int16Array, Int8Array]:
     """Links between every two chips over live links, and the link that leads from a chip (second index) towards a target (first index).
 
-    Breadth-first from every target; of several links that come nearer the lowest number is taken (E, then N, ...: dimension order on a
-    mesh). Chips that cannot be reached are as far as there are chips, over link -1. ``opposite``: half the number of links.
+    Breadth-first from every target; of several links that come nearer the first of ``priority`` is taken. Chips that cannot be reached are
+    as far as there are chips, over link -1.
     """
     n, n_links = neighbours.shape
     distance = np.full((n, n), min(n, 32767), np.int16)
@@ -35,13 +35,13 @@ def ways(neighbours: Int32Array, opposite: int) -> tuple[Int16Array, Int8Array]:
             head += 1
             for link in range(n_links):
                 other = neighbours[here, link]
-                if other >= 0 and neighbours[other, (link + opposite) % n_links] == here and far[other] > far[here] + 1:
+                if other >= 0 and neighbours[other, (link + n_links // 2) % n_links] == here and far[other] > far[here] + 1:
                     far[other] = far[here] + 1
                     queue[tail] = other
                     tail += 1
         for i in range(1, tail):
             here = queue[i]
-            for link in range(n_links):
+            for link in priority:
                 other = neighbours[here, link]
                 if other >= 0 and far[other] == far[here] - 1:
                     link_to[target, here] = link
@@ -141,7 +141,9 @@ def _propose(
 
 
 @numba.njit(cache=True, nogil=True)
-def _take(a: int, b: int, ca: int, cb: int, chip: Int32Array, cost: FloatArray, used: FloatArray, on_chip: Int32Array, n_on: Int32Array) -> None:
+def _take(
+    a: int, b: int, ca: int, cb: int, chip: Int32Array, cost: FloatArray, used: FloatArray, on_chip: Int32Array, n_on: Int32Array
+) -> None:
     """Put part a on chip cb and part b (if >= 0) on chip ca."""
     for r in range(cost.shape[0]):
         change = cost[r, a] - (cost[r, b] if b >= 0 else 0.0)
@@ -183,47 +185,6 @@ def _longer(
             if other[e] != a:
                 there = chip[other[e]]
                 change += weight[e] * (back[there] - to[there])
-    return change
-
-
-@numba.njit(cache=True, nogil=True)
-def anneal_hops(
-    chip: Int32Array,
-    movable: Int32Array,
-    fixed: npt.NDArray[np.bool_],
-    start: Int64Array,
-    other: Int32Array,
-    weight: FloatArray,
-    distance: Int16Array,
-    neighbours: Int32Array,
-    cost: FloatArray,
-    used: FloatArray,
-    limit: FloatArray,
-    on_chip: Int32Array,
-    n_on_chip: Int32Array,
-    open_chip: npt.NDArray[np.bool_],
-    random: State,
-    hot: float,
-    cold: float,
-    first: int,
-    last: int,
-    total: int,
-) -> float:
-    """Proposals ``first`` .. ``last`` of ``total``: accept what shortens sum(weight * distance), and longer ways with the probability of
-    the temperature, which falls from ``hot`` to ``cold`` by a constant factor. Returns the change of the sum; writes the placement."""
-    change = 0.0
-    for i in range(first, last):
-        a, cb, b = _propose(random, movable, fixed, chip, start, other, neighbours, on_chip, n_on_chip, open_chip)
-        if cb < 0:
-            continue
-        ca = chip[a]
-        if not _legal(a, b, ca, cb, cost, used, limit):
-            continue
-        d = _longer(a, b, ca, cb, chip, start, other, weight, distance)
-        if d > 0 and (hot <= 0 or uniform(random) >= np.exp(-d / (hot * (cold / hot) ** (i / total)))):
-            continue
-        _take(a, b, ca, cb, chip, cost, used, on_chip, n_on_chip)
-        change += d
     return change
 
 
@@ -276,7 +237,7 @@ def link_loads(
 
 
 @numba.njit(cache=True, nogil=True)
-def anneal_loads(
+def anneal_proposals(
     chip: Int32Array,
     movable: Int32Array,
     fixed: npt.NDArray[np.bool_],
@@ -303,10 +264,11 @@ def anneal_loads(
     last: int,
     total: int,
 ) -> None:
-    """As :func:`anneal_hops` for sum(weight * distance) + price * sum(load^2). ``load``: of :func:`link_loads`; kept up to date.
+    """Proposals ``first`` .. ``last`` - 1 of ``total``: accept what lowers sum(weight * distance) + price * sum(load^2), and what raises it
+    with the probability of the temperature, which falls from ``hot`` to ``cold`` by a constant factor. ``load``: of :func:`link_loads`.
 
-    A proposal that would be refused for its hops alone, even if it lowered the loads by as much as it lengthens the ways, is not looked at
-    further: most proposals end there.
+    A proposal whose ways alone are far too long for the temperature is not looked at further, although loads might make up for it: most
+    proposals end there. Writes the placement (``chip``, ``used``, ``on_chip``, ``n_on_chip``) and ``load``.
     """
     for i in range(first, last):
         a, cb, b = _propose(random, movable, fixed, chip, start, other, neighbours, on_chip, n_on_chip, open_chip)
@@ -337,58 +299,3 @@ def anneal_loads(
             _load(a, -1, 1.0, chip, start, other, out, into, link_to, neighbours, load)
             if b >= 0:
                 _load(b, a, 1.0, chip, start, other, out, into, link_to, neighbours, load)
-@numba.njit(cache=True)
-def swap_parts(
-    chip: Int32Array,
-    width: Int32Array,
-    external: npt.NDArray[np.bool_],
-    start: Int64Array,
-    neighbours: Int32Array,
-    traffic: Int32Array,
-    distance: npt.NDArray[np.int16],
-    part_cost: FloatArray,
-    chip_limit: FloatArray,
-    first: Int32Array,
-    second: Int32Array,
-) -> int:
-    """Exchange the chips of parts (first[i], second[i]) where that lowers sum(traffic * distance) and keeps the chip limits.
-
-    ``start``, ``neighbours``, ``traffic``: symmetric CSR over parts. Only parts of equal width are exchanged, so cores stay legal.
-    ``part_cost``: (n_resources, n_parts). Returns the gain; writes ``chip``.
-    """
-    n_resources = len(chip_limit)
-    used = np.zeros((n_resources, len(distance)))
-    for p in range(len(chip)):
-        if not external[p]:
-            for r in range(n_resources):
-                used[r, chip[p]] += part_cost[r, p]
-    total = 0
-    for i in range(len(first)):
-        a, b = first[i], second[i]
-        ca, cb = chip[a], chip[b]
-        if ca == cb or width[a] != width[b] or external[a] or external[b]:
-            continue
-        gain = 0
-        for e in range(start[a], start[a + 1]):
-            n = neighbours[e]
-            if n not in (a, b):
-                gain += traffic[e] * (np.int64(distance[ca, chip[n]]) - np.int64(distance[cb, chip[n]]))
-        for e in range(start[b], start[b + 1]):
-            n = neighbours[e]
-            if n not in (a, b):
-                gain += traffic[e] * (np.int64(distance[cb, chip[n]]) - np.int64(distance[ca, chip[n]]))
-        if gain <= 0:
-            continue
-        legal = True
-        for r in range(n_resources):
-            change = part_cost[r, b] - part_cost[r, a]
-            if used[r, ca] + change > chip_limit[r] or used[r, cb] - change > chip_limit[r]:
-                legal = False
-        if legal:
-            for r in range(n_resources):
-                change = part_cost[r, b] - part_cost[r, a]
-                used[r, ca] += change
-                used[r, cb] -= change
-            chip[a], chip[b] = cb, ca
-            total += gain
-    return total

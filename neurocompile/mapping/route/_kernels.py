@@ -13,11 +13,13 @@ Int8Array = npt.NDArray[np.int8]
 
 
 @numba.njit(cache=True, nogil=True)
-def shortest_tree(source: int, neighbours: Int32Array, load: FloatArray, scale: float, parent: Int32Array, came: Int8Array) -> None:
-    """Write the chip before each chip (``parent``, -1: source or not reached) and the link from there (``came``) of a tree of shortest ways.
+def shortest_tree(
+    source: int, neighbours: Int32Array, rank: Int64Array, load: FloatArray, scale: float, parent: Int32Array, came: Int8Array
+) -> None:
+    """Write a tree of shortest ways: the chip before each chip (``parent``, -1: source or not reached), the link from there (``came``).
 
-    Of the ways with fewest links, the one with the least sum of (load * scale)^3; then the one over the lowest link numbers near its end
-    (with no load on a mesh: along x first, then along y).
+    Of the ways with fewest links, the one with the least sum of (load * scale)^3; of equal ones that whose last link has the highest
+    ``rank`` (with no load on a mesh: along x first, then along y).
     """
     n, n_links = neighbours.shape
     far = np.full(n, n, np.int32)
@@ -41,7 +43,7 @@ def shortest_tree(source: int, neighbours: Int32Array, load: FloatArray, scale: 
                 far[other] = far[here] + 1
                 queue[tail] = other
                 tail += 1
-            elif not (p < price[other] or (p == price[other] and link > came[other])):
+            elif not (p < price[other] or (p == price[other] and rank[link] > rank[came[other]])):
                 continue
             price[other], parent[other], came[other] = p, here, link
 
@@ -61,7 +63,9 @@ def add_trees(
     mark: Int64Array,
     stamp: int,
 ) -> int:
-    """Add the packets of trees ``first`` .. ``last`` - 1 (chips to reach: CSR; ``weight``: packets per step) to the links of a spanning tree.
+    """Add the packets of trees ``first`` .. ``last`` - 1 to the links of a spanning tree.
+
+    ``start``, ``chips``: CSR of the chips that each tree reaches; ``weight``: packets per step.
 
     ``mark``: workspace, one number a chip, none above ``stamp``. Returns the last number used.
     """
@@ -76,152 +80,131 @@ def add_trees(
                 load[parent[chip], came[chip]] += packets
                 chip = parent[chip]
     return stamp
-@numba.njit(cache=True)
-def hex_vector(dx: int, dy: int, width: int, height: int, torus: bool) -> tuple[int, int]:
-    """The shortest (dx, dy) between two chips, over the edges of the machine where it is a torus."""
-    if not torus:
-        return dx, dy
-    best_x, best_y, best = dx, dy, 1 << 30
-    for sx in (0, -1, 1):
-        for sy in (0, -1, 1):
-            ux, uy = dx + sx * width, dy + sy * height
-            length = hex_length(ux, uy)
-            if length < best:
-                best_x, best_y, best = ux, uy, length
-    return best_x, best_y
 
 
-@numba.njit(cache=True)
-def hex_length(dx: int, dy: int) -> int:
-    if (dx >= 0) == (dy >= 0):
-        return max(abs(dx), abs(dy))
-    return abs(dx) + abs(dy)
+@numba.njit(cache=True, nogil=True)
+def tree_hops(
+    source: Int32Array, row: Int64Array, start: Int64Array, chips: Int32Array, parent: Int32Array, came: Int8Array
+) -> tuple[Int64Array, Int32Array]:
+    """CSR of the hops (chip, link, next chip) of each tree: its part of the spanning tree ``parent[row]``, ``came[row]``.
 
-
-@numba.njit(cache=True)
-def legs(dx: int, dy: int, hexagonal: bool, links: Int32Array, counts: Int32Array) -> None:
-    """Write (link, number of steps) of up to three straight legs: X then Y on a mesh, longest first on hexagons."""
-    links[:] = 0
-    counts[:] = 0
-    if not hexagonal:
-        links[0], counts[0] = (0 if dx > 0 else 2), abs(dx)
-        links[1], counts[1] = (1 if dy > 0 else 3), abs(dy)
-        return
-    diagonal = 0
-    if (dx > 0 and dy > 0) or (dx < 0 and dy < 0):
-        diagonal = min(abs(dx), abs(dy))
-        links[2], counts[2] = (1 if dx > 0 else 4), diagonal
-    links[0], counts[0] = (0 if dx > 0 else 3), abs(dx) - diagonal
-    links[1], counts[1] = (2 if dy > 0 else 5), abs(dy) - diagonal
-    for i in range(2):
-        for j in range(2 - i):
-            if counts[j] < counts[j + 1]:
-                counts[j], counts[j + 1] = counts[j + 1], counts[j]
-                links[j], links[j + 1] = links[j + 1], links[j]
-
-
-@numba.njit(cache=True)
-def build_tree(
-    source: int,
-    targets: Int32Array,
-    neighbours: Int32Array,
-    width: int,
-    height: int,
-    hexagonal: bool,
-    torus: bool,
-    in_tree: npt.NDArray[np.int64],
-    mark: int,
-    hops: Int32Array,
-) -> int:
-    """Write the hops (chip, link, next chip) of a tree from ``source`` to all ``targets``; return their number, -1 - target if cut off.
-
-    ``in_tree``: workspace, one number a chip, none equal to ``mark``. Hexagons: from the nearest chip of the tree (as NER does, Navaridas
-    et al. 2015), longest leg first, joining the tree where the way meets it last. Mesh: X, then Y, from the source. Where a link or chip is
-    dead, breadth-first search from the whole tree.
+    Targets in the order of ``chips``; of each, the way from where it leaves what the tree has already.
     """
-    n_links = neighbours.shape[1]
-    n_hops = 0
-    nodes = np.empty(neighbours.shape[0], np.int32)
-    nodes[0] = source
-    n_nodes = 1
-    in_tree[source] = mark
-    link_of = np.empty(neighbours.shape[0], np.int32)
-    path = np.empty(2 * (width + height) + 2, np.int32)
-    path_link = np.empty(2 * (width + height) + 2, np.int32)
-    leg_link = np.zeros(3, np.int32)
-    leg_count = np.zeros(3, np.int32)
-    for target in targets:
-        if in_tree[target] == mark:
-            continue
-        start = source
-        tx, ty = target % width, target // width
-        if hexagonal:
-            nearest = 1 << 30
-            for i in range(n_nodes):
-                vx, vy = hex_vector(tx - nodes[i] % width, ty - nodes[i] // width, width, height, torus)
-                length = hex_length(vx, vy)
-                if length < nearest:
-                    nearest, start = length, nodes[i]
-        dx, dy = tx - start % width, ty - start // width
-        if hexagonal:
-            dx, dy = hex_vector(dx, dy, width, height, torus)
-        legs(dx, dy, hexagonal, leg_link, leg_count)
-        # Walk the legs; remember where the way leaves the tree for the last time.
-        length = 0
-        path[0] = start
-        leave = 0
-        alive = True
-        for leg in range(3):
-            for _ in range(leg_count[leg]):
-                following = neighbours[path[length], leg_link[leg]]
-                if following < 0:
-                    alive = False
+    n_trees, n_chips = len(source), parent.shape[1]
+    mark = np.full(n_chips, -1, np.int64)
+    way = np.empty(n_chips, np.int32)
+    tree_start = np.zeros(n_trees + 1, np.int64)
+    hops = np.empty((0, 3), np.int32)
+    for fill in range(2):
+        if fill == 1:
+            hops = np.empty((tree_start[n_trees], 3), np.int32)
+            mark[:] = -1
+        at = 0
+        for tree in range(n_trees):
+            mark[source[tree]] = tree
+            for e in range(start[tree], start[tree + 1]):
+                chip, n = chips[e], 0
+                while mark[chip] != tree:
+                    mark[chip] = tree
+                    way[n] = chip
+                    n += 1
+                    chip = parent[row[tree], chip]
+                if fill == 1:
+                    for i in range(n - 1, -1, -1):
+                        hops[at, 0], hops[at, 1], hops[at, 2] = parent[row[tree], way[i]], came[row[tree], way[i]], way[i]
+                        at += 1
+                else:
+                    at += n
+            tree_start[tree + 1] = at
+    return tree_start, hops
+
+
+@numba.njit(cache=True, nogil=True)
+def group_routes(
+    order: Int32Array, part: Int32Array, start: Int64Array, found: Int32Array, n_parts: int, exact: bool
+) -> tuple[Int32Array, Int64Array, Int32Array, Int64Array, Int32Array]:
+    """Group neurons of a part by the parts of their targets (``exact``), or all of a part.
+
+    ``order``: neurons with targets, part by part; ``start``, ``found``: CSR of the sorted target parts of each neuron. Returns source part,
+    CSR of neurons and CSR of target parts of each route; routes of a part in the order of their first neurons.
+    """
+    n = len(order)
+    group = np.empty(n, np.int64)  # of order[i], numbered within all
+    leader = np.empty(n, np.int64)  # position of each group's first neuron
+    n_groups = 0
+    table = np.empty(0, np.int64)
+    i = 0
+    while i < n:
+        j = i
+        while j < n and part[order[j]] == part[order[i]]:
+            j += 1
+        size = 4
+        while size < 2 * (j - i):
+            size *= 2
+        if len(table) < size:
+            table = np.empty(size, np.int64)
+        table[:size] = -1
+        for k in range(i, j):
+            b, e = start[order[k]], start[order[k] + 1]
+            h = np.uint64(14695981039346656037)
+            if exact:
+                for t in range(b, e):
+                    h = (h ^ np.uint64(found[t])) * np.uint64(1099511628211)
+                h ^= h >> np.uint64(29)
+            slot = np.int64(h & np.uint64(size - 1))
+            while True:
+                g = table[slot]
+                if g < 0:
+                    table[slot] = n_groups
+                    leader[n_groups] = k
+                    group[k] = n_groups
+                    n_groups += 1
                     break
-                path_link[length] = leg_link[leg]
-                length += 1
-                path[length] = following
-                if in_tree[following] == mark:
-                    leave = length
-            if not alive:
-                break
-        if alive:
-            for i in range(leave, length):
-                hops[n_hops, 0], hops[n_hops, 1], hops[n_hops, 2] = path[i], path_link[i], path[i + 1]
-                n_hops += 1
-                in_tree[path[i + 1]] = mark
-                nodes[n_nodes] = path[i + 1]
-                n_nodes += 1
-            continue
-        # Breadth-first from all chips of the tree, in the order in which they joined.
-        queue = np.empty(neighbours.shape[0], np.int32)
-        parent = np.full(neighbours.shape[0], -1, np.int32)
-        queue[:n_nodes] = nodes[:n_nodes]
-        head, tail = 0, n_nodes
-        while head < tail and parent[target] < 0:
-            here = queue[head]
-            head += 1
-            for link in range(n_links):
-                following = neighbours[here, link]
-                if following >= 0 and in_tree[following] != mark and parent[following] < 0:
-                    parent[following] = here
-                    link_of[following] = link
-                    queue[tail] = following
-                    tail += 1
-        if parent[target] < 0:
-            return -1 - int(target)
-        back = np.int64(target)
-        first = n_hops
-        while in_tree[back] != mark:
-            hops[n_hops, 0], hops[n_hops, 1], hops[n_hops, 2] = parent[back], link_of[back], back
-            n_hops += 1
-            back = parent[back]
-        for i in range((n_hops - first) // 2):
-            for column in range(3):
-                swap = hops[first + i, column]
-                hops[first + i, column] = hops[n_hops - 1 - i, column]
-                hops[n_hops - 1 - i, column] = swap
-        for i in range(first, n_hops):
-            in_tree[hops[i, 2]] = mark
-            nodes[n_nodes] = hops[i, 2]
-            n_nodes += 1
-    return n_hops
+                other = order[leader[g]]
+                same = True
+                if exact:
+                    ob = start[other]
+                    same = start[other + 1] - ob == e - b
+                    t = 0
+                    while same and t < e - b:
+                        same = found[ob + t] == found[b + t]
+                        t += 1
+                if same:
+                    group[k] = g
+                    break
+                slot = (slot + 1) & (size - 1)
+        i = j
+    source_part = np.empty(n_groups, np.int32)
+    neuron_start = np.zeros(n_groups + 1, np.int64)
+    for k in range(n):
+        neuron_start[group[k] + 1] += 1
+    for g in range(n_groups):
+        source_part[g] = part[order[leader[g]]]
+        neuron_start[g + 1] += neuron_start[g]
+    neurons = np.empty(n, np.int32)
+    at = neuron_start[:-1].copy()
+    for k in range(n):
+        neurons[at[group[k]]] = order[k]
+        at[group[k]] += 1
+    target_start = np.zeros(n_groups + 1, np.int64)
+    stamp = np.full(n_parts, -1, np.int64)
+    targets = np.empty(0, np.int32)
+    for fill in range(2):
+        if fill == 1:
+            targets = np.empty(target_start[n_groups], np.int32)
+            stamp[:] = -1
+        n_targets = 0
+        for g in range(n_groups):
+            first = n_targets
+            last = neuron_start[g] + 1 if exact else neuron_start[g + 1]
+            for k in range(neuron_start[g], last):
+                for t in range(start[neurons[k]], start[neurons[k] + 1]):
+                    if stamp[found[t]] != g:
+                        stamp[found[t]] = g
+                        if fill == 1:
+                            targets[n_targets] = found[t]
+                        n_targets += 1
+            if fill == 1:
+                targets[first:n_targets].sort()
+            target_start[g + 1] = n_targets
+    return source_part, neuron_start, neurons, target_start, targets

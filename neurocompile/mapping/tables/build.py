@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.machine import Machine
+from neurocompile.mapping.tables._entries import route_entries
 from neurocompile.mapping.tables.keys import allocate_keys
 from neurocompile.mapping.tables.minimise import minimise
 from neurocompile.mapping.types import Int32Array, Int64Array, Partition, Placement, Routes, RoutingTable, RoutingTables
@@ -59,15 +60,13 @@ def tabulate(n_neurons: int, partition: Partition, placement: Placement, routes:
 
 def _axons(placement: Placement, routes: Routes) -> Int32Array:
     """(source neuron, chip, core) rows, sorted."""
-    blocks = [np.zeros((0, 3), np.int32)]
-    for r in routes.routes:
-        n, t = len(r.neurons), len(r.target_parts)
-        blocks.append(
-            np.stack(
-                [np.repeat(r.neurons, t), np.tile(placement.chip[r.target_parts], n), np.tile(placement.core[r.target_parts], n)], axis=1
-            ).astype(np.int32)
-        )
-    rows = np.concatenate(blocks)
+    n_neurons, n_targets = np.diff(routes.neuron_start), np.diff(routes.target_start)
+    route_of = np.repeat(np.arange(len(routes)), n_neurons)
+    repeats = n_targets[route_of]
+    neuron = np.repeat(routes.neurons, repeats)
+    within = np.arange(len(neuron)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    part = routes.targets[np.repeat(routes.target_start[:-1][route_of], repeats) + within]
+    rows = np.stack([neuron, placement.chip[part], placement.core[part]], axis=1).astype(np.int32)
     ordered: Int32Array = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
     return ordered
 
@@ -75,42 +74,26 @@ def _axons(placement: Placement, routes: Routes) -> Int32Array:
 def _entries(
     partition: Partition, placement: Placement, routes: Routes, machine: Machine
 ) -> tuple[Int64Array, Int64Array, npt.NDArray[np.uint64]]:
-    """Chip, (route group, default-routed) and output words (links, cores 0-63, cores 64-127, ...) of every entry."""
+    """Chip, (route, default-routed) and output words (links, cores 0-63, cores 64-127, ...) of every entry."""
     topology = machine.topology
     n_words = max(1, -(-int(topology.n_cores.max()) // 64))
-    core_bits: dict[int, list[int]] = {}
+    core_bits = np.zeros((partition.n_parts, n_words), np.uint64)
     usable = {int(c): topology.usable_cores(int(c)) for c in np.unique(placement.chip)}
     for part in np.flatnonzero(~partition.external).tolist():
         cores = usable[int(placement.chip[part])]
         at = cores.index(int(placement.core[part]))
         # Packets go to all cores of the part: where there are several, its synapse cores share the work.
-        core_bits[part] = [0] * n_words
         for core in cores[at : at + int(placement.width[part])]:
-            core_bits[part][core // 64] |= 1 << (core % 64)
-    chips, groups, words = [], [], []
-    known: dict[tuple[int, int], tuple[list[int], list[int], list[int]]] = {}
-    for number, r in enumerate(routes.routes):
-        source = int(placement.chip[r.source_part])
-        found = known.get((id(r.hops), source))
-        if found is None:
-            out: dict[int, int] = {source: 0}
-            entered: dict[int, int] = {}
-            for chip, link, following in r.hops.tolist():
-                out[chip] = out.get(chip, 0) | 1 << link
-                out.setdefault(following, 0)
-                entered[following] = link
-            nodes = list(out)
-            straight = [int(n in entered and out[n] == 1 << entered[n]) for n in nodes]
-            found = known[id(r.hops), source] = nodes, [out[n] for n in nodes], straight
-        nodes, links, straight = found
-        local: dict[int, list[int]] = {}
-        for part in r.target_parts.tolist():
-            chip = int(placement.chip[part])
-            bits = core_bits[part]
-            local[chip] = [a | b for a, b in zip(local[chip], bits, strict=True)] if chip in local else bits
-        nothing = [0] * n_words
-        for chip, link_bits, is_straight in zip(nodes, links, straight, strict=True):
-            chips.append(chip)
-            groups.append((number, int(is_straight and chip not in local)))
-            words.append((link_bits, *local.get(chip, nothing)))
-    return np.array(chips, np.int64), np.array(groups, np.int64).reshape(-1, 2), np.array(words, np.uint64).reshape(-1, 1 + n_words)
+            core_bits[part, core // 64] |= np.uint64(1 << (core % 64))
+    chip, route, default, words = route_entries(
+        routes.source_part,
+        routes.tree,
+        routes.target_start,
+        routes.targets,
+        routes.tree_start,
+        routes.hops,
+        placement.chip,
+        core_bits,
+        topology.width * topology.height,
+    )
+    return chip, np.stack([route, default], axis=1), words

@@ -22,34 +22,34 @@ def allocate_keys(
     DoesNotFitError
         NC406: more keys than ``key_bits`` allow.
     """
-    groups = routes.routes
-    size = np.array([_power(len(r.neurons)) for r in groups], np.int64)
-    by_part: dict[int, list[int]] = {}
-    for number, r in enumerate(groups):
-        by_part.setdefault(r.source_part, []).append(number)
-    blocks = sorted(((-_power(int(size[members].sum())), part) for part, members in by_part.items()))
-    base = np.zeros(len(groups), np.int64)
-    at = 0
-    for negative, part in blocks:
-        inner = at
-        for number in sorted(by_part[part], key=lambda g: (-int(size[g]), g)):
-            base[number] = inner
-            inner += int(size[number])
-        at -= negative
-    if at > 1 << key_bits:
+    lengths = np.diff(routes.neuron_start)
+    size = _power(lengths)
+    parts, part_of = np.unique(routes.source_part, return_inverse=True)
+    in_part = np.bincount(part_of, size, len(parts)).astype(np.int64)
+    block = _power(in_part)
+    largest_first = np.lexsort((np.arange(len(parts)), -block))
+    first = np.empty(len(parts), np.int64)
+    first[largest_first] = np.cumsum(block[largest_first]) - block[largest_first]
+    need = int(block.sum())
+    if need > 1 << key_bits:
         raise DoesNotFitError.of(
             "NC406",
-            f"the neurons that send packets need {at} keys with blocks aligned to powers of two, packets have {key_bits} key bits",
+            f"the neurons that send packets need {need} keys with blocks aligned to powers of two, packets have {key_bits} key bits",
             help="make the network smaller",
         )
+    inner = np.lexsort((np.arange(len(size)), -size, part_of))  # part by part, largest first
+    before = np.cumsum(size[inner]) - size[inner]
+    base = np.empty(len(size), np.int64)
+    base[inner] = first[part_of[inner]] + before - (np.cumsum(in_part) - in_part)[part_of[inner]]
     neuron_key = np.zeros(n_neurons, np.uint32)
     has_key = np.zeros(n_neurons, bool)
-    for r, first in zip(groups, base.tolist(), strict=True):
-        neuron_key[r.neurons] = np.arange(first, first + len(r.neurons), dtype=np.int64).astype(np.uint32)
-        has_key[r.neurons] = True
+    within = np.arange(len(routes.neurons)) - np.repeat(routes.neuron_start[:-1], lengths)
+    neuron_key[routes.neurons] = (np.repeat(base, lengths) + within).astype(np.uint32)
+    has_key[routes.neurons] = True
     return neuron_key, has_key, base, size
 
 
-def _power(n: int) -> int:
-    """The least power of two >= n."""
-    return 1 << (n - 1).bit_length()
+def _power(n: Int64Array) -> Int64Array:
+    """The least powers of two >= n (n >= 1)."""
+    found: Int64Array = np.int64(1) << np.ceil(np.log2(np.maximum(n, 1))).astype(np.int64)
+    return found

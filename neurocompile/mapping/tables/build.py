@@ -33,6 +33,7 @@ def tabulate(n_neurons: int, partition: Partition, placement: Placement, routes:
     tables: dict[int, RoutingTable] = {}
     before: dict[int, int] = {}
     limit = int(machine.value("router.usable_entries"))
+    _room_for_routes(chip, route, entries[:, 1] > 0, limit, machine)
     order = np.argsort(chip, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(chip[order])) + 1) if len(order) else []:
         here = int(chip[rows[0]])
@@ -41,12 +42,8 @@ def tabulate(n_neurons: int, partition: Partition, placement: Placement, routes:
         before[here] = len(rows)
         if len(short_key) > limit:
             x, y = machine.topology.position(here)
-            raise DoesNotFitError.of(
-                "NC404",
-                f"chip ({x}, {y}) of '{machine.name}' needs {len(short_key)} routing entries after minimisation ({len(rows)} before), "
-                f"its router has {limit} usable entries ({machine.quantity('router.usable_entries').confidence})",
-                help="lower the number of connections between cores, or use more chips: a machine with more entries or more room to spread",
-            )
+            what = f"chip ({x}, {y}) of '{machine.name}' needs {len(short_key)} routing entries after minimisation ({len(rows)} before)"
+            raise _too_long(machine, what, limit)
         if len(short_key):
             found = distinct[short_route]
             table = RoutingTable(
@@ -56,6 +53,25 @@ def tabulate(n_neurons: int, partition: Partition, placement: Placement, routes:
                 array.setflags(write=False)
             tables[here] = table
     return RoutingTables(neuron_key=neuron_key, has_key=has_key, tables=tables, unminimised_entries=before)
+
+
+def _room_for_routes(chip: Int64Array, route: Int64Array, default: npt.NDArray[np.bool_], limit: int, machine: Machine) -> None:
+    """Raise NC404 at once where a chip has more different routes than its router entries: no minimisation can help."""
+    pairs = np.unique(chip[~default] * (int(route.max(initial=0)) + 1) + route[~default])
+    chips, counts = np.unique(pairs // (int(route.max(initial=0)) + 1), return_counts=True)
+    if counts.max(initial=0) > limit:
+        x, y = machine.topology.position(int(chips[np.argmax(counts)]))
+        raise _too_long(machine, f"chip ({x}, {y}) of '{machine.name}' has {counts.max()} different routes", limit)
+
+
+def _too_long(machine: Machine, what: str, limit: int) -> DoesNotFitError:
+    found = DoesNotFitError.of(
+        "NC404",
+        f"{what}, its router has {limit} usable entries ({machine.quantity('router.usable_entries').confidence})",
+        help="lower the number of connections between cores, or use more chips: a machine with more entries or more room to spread",
+    )
+    assert isinstance(found, DoesNotFitError)
+    return found
 
 
 def _axons(placement: Placement, routes: Routes) -> Int32Array:

@@ -1,0 +1,268 @@
+"""Our mapping and PACMAN's of the same networks on the same virtual machines (the same monitor cores reserved): JSON on stdout.
+
+    python benchmarks/mapping_pacman.py [--network digits|spatial|microcircuit] [--machine spin5|spin5x18] [--neurons-per-core 16]
+
+Both get the compiled network with the same neurons a core. PACMAN runs inside sPyNNaker's virtual mode; its stages are timed where they are
+called. ``hops``: packets x links when every neuron with targets spikes once, followed through each side's tables before minimisation.
+Entries are counted before minimisation, and after minimising as far as possible: PACMAN's pair compressor on its tables, ours on ours.
+PACMAN gives no tables in which default routes are left out before compression; what its entries would lose by that is counted by our
+minimiser on PACMAN's tables (``entries_by_our_minimiser``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+MICROCIRCUIT = ("L23E", "L23I", "L4E", "L4I", "L5E", "L5I", "L6E", "L6I")
+SIZES = (20683, 5834, 21915, 5479, 4850, 1065, 14395, 2948)
+# Connection probabilities of Potjans and Diesmann (Cereb. Cortex 24, 2014), table 5: rows are targets, columns sources.
+PROBABILITIES = (
+    (0.1009, 0.1689, 0.0437, 0.0818, 0.0323, 0.0, 0.0076, 0.0),
+    (0.1346, 0.1371, 0.0316, 0.0515, 0.0755, 0.0, 0.0042, 0.0),
+    (0.0077, 0.0059, 0.0497, 0.135, 0.0067, 0.0003, 0.0453, 0.0),
+    (0.0691, 0.0029, 0.0794, 0.1597, 0.0033, 0.0, 0.1057, 0.0),
+    (0.1004, 0.0622, 0.0505, 0.0057, 0.0831, 0.3726, 0.0204, 0.0),
+    (0.0548, 0.0269, 0.0257, 0.0022, 0.06, 0.3158, 0.0086, 0.0),
+    (0.0156, 0.0066, 0.0211, 0.0166, 0.0572, 0.0197, 0.0396, 0.2252),
+    (0.0364, 0.001, 0.0034, 0.0005, 0.0277, 0.008, 0.0658, 0.1443),
+)
+NEURON = "{model: cuba_lif, size: %d, params: {tau_mem: 10 ms, tau_syn: 5 ms, v_threshold: 1.0, reset: to_value, t_ref: 2 ms}}"
+
+
+def describe(name: str, folder: Path) -> Path:
+    """Write the description of a network and return its path."""
+    if name == "digits":
+        return ROOT / "examples" / "digits.yaml"
+    path = folder / f"{name}.yaml"
+    if name == "spatial":
+        side, degree, sigma = 64, 40, 4.0
+        rng = np.random.default_rng(1)
+        pre = np.repeat(np.arange(side * side), degree)
+        dx, dy = np.rint(rng.normal(0, sigma, (2, len(pre)))).astype(np.int64)
+        post = (pre // side + dy) % side * side + (pre % side + dx) % side
+        pair = np.unique(pre * side * side + post)
+        shuffled = rng.permutation(side * side)  # no order to profit from
+        ends = shuffled[pair // side**2], shuffled[pair % side**2]
+        np.savez(folder / "edges.npz", pre=ends[0], post=ends[1], weight=np.full(len(pair), 0.01))
+        populations = ["  grid: " + NEURON % side**2]
+        projections = ["  - {pre: grid, post: grid, connect: {file: edges.npz}, delay: 1 ms}"]
+    else:
+        sizes = [max(10, round(0.05 * n)) for n in SIZES]
+        populations = [f"  {p}: " + NEURON % n for p, n in zip(MICROCIRCUIT, sizes, strict=True)]
+        projections = [
+            f"  - {{pre: {pre}, post: {post}, connect: {{fixed_probability: {PROBABILITIES[j][i]}}}, "
+            f"weight: {-0.04 if pre.endswith('I') else 0.01}, delay: 1 ms}}"
+            for j, post in enumerate(MICROCIRCUIT)
+            for i, pre in enumerate(MICROCIRCUIT)
+            if PROBABILITIES[j][i] > 0
+        ]
+    text = ["name: " + name, "dt: 1 ms", "seed: 1", "populations:", *populations, "projections:", *projections]
+    path.write_text("\n".join(text) + "\n", "utf-8")
+    return path
+
+
+def ours(net: Path, machine: str, program: Path, per_core: int) -> dict[str, Any]:
+    """Compile, emit the program, and measure our mapping."""
+    from neurocompile.build_folder import assemble, write_build
+    from neurocompile.ir.read import read_network
+    from neurocompile.mapping import map_network
+    from neurocompile.mapping.tables import minimise
+    from neurocompile.mapping.tables.build import _entries
+    from neurocompile.mapping.tables.keys import allocate_keys
+    from neurocompile.mapping.traffic import link_loads
+    from neurocompile.pipeline import CompileOptions, compile_network
+
+    overrides = {"core.neurons": float(per_core)}
+    options = CompileOptions(target="spinnaker", machine=machine, allow_approximation=True, overrides=overrides)
+    compiled = compile_network(read_network(net), options)  # also loads the compiled loops
+    write_build(assemble(compiled, options, {}), program)
+    problem, made = compiled.lowered.problem, compiled.machine
+    assert problem is not None
+    assert made is not None
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = map_network(problem, made)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    load = link_loads(problem, found.placement, found.routes, made)
+    _, _, base, size = allocate_keys(found.routes, problem.n_neurons, 32)
+    chip, entries, outputs = _entries(found.partition, found.placement, found.routes, made)
+    _, route = np.unique(outputs, axis=0, return_inverse=True)
+    key, mask = base.astype(np.uint32), (~(size - 1).astype(np.uint32)).astype(np.uint32)
+    lengths = []
+    for here in np.unique(chip):
+        rows = np.flatnonzero(chip == here)
+        group, default = entries[rows, 0], entries[rows, 1].astype(bool)
+        lengths.append(len(minimise(key[group], mask[group], route.reshape(-1)[rows].astype(np.int64), default)[0]))
+    live = load[made.topology.neighbours >= 0]
+    return {
+        "n_neurons": problem.n_neurons,
+        "n_edges": len(problem.indices),
+        "cores": int(found.placement.width.sum()),
+        "exact_routes": found.routes.exact,
+        "hops": float(load.sum()),
+        "largest_link": float(live.max()),
+        "mean_link": float(live.mean()),
+        "entries": len(chip),
+        "entries_minimised": int(sum(lengths)),
+        "largest_table": max(lengths, default=0),
+        "seconds": {"wall": wall, "cpu": cpu},
+    }
+
+
+TIMED = (
+    "splitter_partitioner",
+    "place_application_graph",
+    "route_application_graph",
+    "global_allocate",
+    "flexible_allocate",
+    "basic_routing_table_generator",
+    "merged_routing_table_generator",
+)
+
+
+def run_timed(arguments: list[str]) -> None:
+    """In a process of its own: run the emitted program with PACMAN's stages timed; the times go to the file named first."""
+    from spinn_front_end_common.interface import abstract_spinnaker_base as base
+
+    spent: dict[str, float] = defaultdict(float)
+
+    def timed(name: str) -> None:
+        stage = getattr(base, name)
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            begin = time.process_time()
+            try:
+                return stage(*args, **kwargs)
+            finally:
+                spent[name] += time.process_time() - begin
+
+        setattr(base, name, wrapped)
+
+    for name in TIMED:
+        timed(name)
+    times, program, *rest = arguments
+    sys.argv = [program, *rest]
+    try:
+        runpy.run_path(program, run_name="__main__")
+    finally:
+        Path(times).write_text(json.dumps(spent), "utf-8")
+
+
+def pacmans(program: Path, folder: Path, sending: dict[tuple[int, int], int]) -> dict[str, Any]:
+    """Map the emitted program in sPyNNaker's virtual mode and measure PACMAN's mapping.
+
+    ``sending``: (population, neuron) -> 1 where the neuron has targets.
+    """
+    times, mapping = folder / "times.json", folder / "pacman.npz"
+    command = [sys.executable, __file__, "--run-timed", str(times), str(program / "program" / "run.py"), "--virtual", "--steps", "1"]
+    begin = time.perf_counter()
+    done = subprocess.run([*command, "--mapping", str(mapping)], cwd=folder, capture_output=True, text=True, check=False)
+    wall = time.perf_counter() - begin
+    if done.returncode != 0:
+        raise SystemExit(f"sPyNNaker failed: {done.stderr[-2000:]}")
+    with np.load(mapping) as loaded:
+        placements, keys, entries, links = (np.asarray(loaded[n], np.int64) for n in ("placements", "keys", "entries", "links"))
+    tables: dict[tuple[int, int], list[tuple[int, int, int, int]]] = defaultdict(list)
+    for x, y, key, mask, out, cores in entries.tolist():
+        tables[x, y].append((key, mask, out, cores))
+    neighbour = {(x, y, link): (nx, ny) for x, y, link, nx, ny in links.tolist()}
+    load: dict[tuple[int, int, int], int] = dict.fromkeys(neighbour, 0)
+    for row, key, _mask in keys.tolist():
+        population, _, low, high, x, y, *_ = placements[row].tolist()
+        packets = sum(sending.get((population, n), 0) for n in range(low, high + 1))
+        todo = [(x, y, -1)]
+        while todo:
+            x, y, came = todo.pop()
+            found = next((e for e in tables[x, y] if key & e[1] == e[0]), None)
+            if found is None and came < 0:
+                continue
+            out = found[2] if found is not None else 1 << (came + 3) % 6
+            for link in range(6):
+                if out >> link & 1:
+                    load[x, y, link] += packets
+                    todo.append((*neighbour[x, y, link], (link + 3) % 6))
+    loads = np.array(list(load.values()))
+    compressed, by_ours = compress(tables)
+    return {
+        "cores": int((placements[:, 0] >= 0).sum()),
+        "hops": int(loads.sum()),
+        "largest_link": int(loads.max()),
+        "mean_link": float(loads.mean()),
+        "entries": len(entries),
+        "entries_minimised": sum(compressed),
+        "largest_table": max(compressed, default=0),
+        "entries_by_our_minimiser": sum(by_ours),
+        "seconds": {"cpu": sum(json.loads(times.read_text("utf-8")).values()), "whole_run_wall": wall},
+        "stages": json.loads(times.read_text("utf-8")),
+    }
+
+
+def compress(tables: dict[tuple[int, int], list[tuple[int, int, int, int]]]) -> tuple[list[int], list[int]]:
+    """Lengths of the tables by PACMAN's pair compressor, and by our minimiser."""
+    from pacman.config_setup import unittest_setup
+    from pacman.model.routing_tables import CompressedMulticastRoutingTable
+    from pacman.operations.router_compressors.pair_compressor import _PairCompressor
+    from spinn_machine import MulticastRoutingEntry, RoutingEntry
+    from spinn_utilities.config_holder import set_config
+
+    from neurocompile.mapping.tables import minimise_ordered
+
+    unittest_setup()
+    set_config("Machine", "version", "5")
+
+    def bits(word: int) -> list[int]:
+        return [i for i in range(word.bit_length()) if word >> i & 1]
+
+    theirs, by_ours = [], []
+    for rows in tables.values():
+        entries = [MulticastRoutingEntry(k, m, RoutingEntry(processor_ids=bits(c), link_ids=bits(out))) for k, m, out, c in rows]
+        theirs.append(len(_PairCompressor().compress_table(CompressedMulticastRoutingTable(0, 0, entries))))
+        key, mask = (np.array([r[i] for r in rows], np.uint32) for i in (0, 1))
+        route = np.array([r[2] | r[3] << 6 for r in rows], np.int64)
+        by_ours.append(len(minimise_ordered(key, mask, route, np.zeros(len(rows), bool))[0]))
+    return theirs, by_ours
+
+
+def compare(name: str, machine: str, per_core: int) -> dict[str, Any]:
+    """Both mappings of one network."""
+    from neurocompile.ir.read import read_network
+    from neurocompile.ir.realise import realise_all
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        net = describe(name, folder)
+        mine = ours(net, machine, folder / "build", per_core)
+        network = read_network(net)
+        index = {p.name: i for i, p in enumerate(network.populations)}
+        connections = realise_all(network)
+        sending = {(index[p.pre], int(n)): 1 for p in network.synaptic_projections for n in np.unique(connections[p.name].pre)}
+        theirs = pacmans(folder / "build", folder, sending)
+    return {"network": name, "machine": machine, "neurons_per_core": per_core, "neurocompile": mine, "pacman": theirs}
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--run-timed"]:
+        run_timed(sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = ("digits", "spatial", "microcircuit")
+    parser.add_argument("--network", choices=names, action="append", help="default: all")
+    parser.add_argument("--machine", choices=("spin5", "spin5x18"), default="spin5")
+    parser.add_argument("--neurons-per-core", type=int, default=16, help="small, so that a few thousand neurons fill many chips")
+    args = parser.parse_args()
+    print(json.dumps([compare(name, args.machine, args.neurons_per_core) for name in args.network or names], indent=2))
+
+
+if __name__ == "__main__":
+    main()

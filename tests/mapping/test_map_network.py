@@ -136,7 +136,12 @@ def test_tables_of_exact_routes_too_long_fall_back_to_routes_by_core(problem: Fa
         ({"profiles": 0}, {}, "NC401", r"neuron \d+ of population 'p\d' needs one of profiles; a core has none"),
         ({"neurons": 1}, {"width": 2, "height": 2}, "NC402", r"needs 70 cores \(70 parts\), machine 'test' has 20 usable cores on 4 chips"),
         ({"widths": (1, 6, 1)}, {}, "NC403", r"population 'p1' needs parts of 6 cores on one chip, chips of 'test' have up to 5 usable"),
-        ({"neurons": 1}, {"entries": 3, "width": 9, "height": 9}, "NC404", r"(needs \d+ routing entries|has \d+ different routes).*, its router has 3 usable"),
+        (
+            {"neurons": 1},
+            {"entries": 3, "width": 9, "height": 9},
+            "NC404",
+            r"\d+ (routing entries|different routes).*, its router has 3 usable",
+        ),
         ({"neurons": 4}, {"width": 5, "height": 1, "dead_links": [(1, 0)]}, "NC405", r"no way from chip \(\d, 0\) to chip \(\d, 0\)"),
         ({}, {"key_bits": 3}, "NC406", r"need \d+ keys .*packets have 3 key bits"),
     ],

@@ -24,7 +24,7 @@ PROPOSALS_PER_PART = 8000
 MOST_PROPOSALS = 2_000_000
 MOST_WORK = 6e8
 """Links that all proposals may touch together, estimated; about 5 s."""
-MOST_CHIPS = 4096
+MOST_CHIPS = 4000
 """Positions of chips: a byte and a half-word for each pair of them stay below 50 MiB."""
 PRICE = 8.0
 HOT, COLD = 2.0, 0.02

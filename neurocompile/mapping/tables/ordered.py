@@ -76,13 +76,13 @@ def minimise_ordered(
     Returns
     -------
     key, mask, route, whole
-        ``whole``: False where overlaps are so many that cutting them apart would make more than 8 pieces an entry (and 4096), or where
+        ``whole``: False where overlaps are so many that cutting them apart would make more than 8 pieces an entry (and 4000), or where
         minimising the pieces gave no shorter table; then the table is as it was, without the entries that an earlier one covers.
     """
     from neurocompile.mapping.tables.minimise import minimise
 
     key, mask = key.astype(np.uint32) & mask.astype(np.uint32), mask.astype(np.uint32)
-    pieces_key, pieces_mask, entry = disjoint(key, mask, 2 * route + default, 4096 + 8 * len(key))
+    pieces_key, pieces_mask, entry = disjoint(key, mask, 2 * route + default, 4000 + 8 * len(key))
     whole = len(entry) > 0 or len(key) == 0
     covered = _covered(key, mask)
     if whole:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from neurocompile.backends.reference.kernels import tables as t
+from neurocompile.backends.reference.rewiring import Moves
 from neurocompile.ir import Adam, EProp, LeakyReadout, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.npz import AnyArray
+from neurocompile.ir.realise import Connections
 
 MIN_WINDOW = 12
 """Steps between two anchors below which the loop is faster."""
@@ -53,6 +56,19 @@ class Engine(Protocol):
 
     def bytes_per_plastic_synapse(self) -> float:
         """Return the memory of e-prop synapses: state and connectivity, over their number; 0 without any."""
+
+
+class RewirableEngine(Engine, Protocol):
+    """An engine whose synapses can move."""
+
+    rewirings: IntArray
+    """(P, 2): of each rewired projection, in the network's order, how often a synapse has moved, and how often no pair was free"""
+
+    def synapses(self, name: str) -> Connections:
+        """Return the synapses of a rewired projection as they are now."""
+
+    def move(self, moves: Mapping[str, Moves]) -> None:
+        """Let synapses of rewired projections join other pairs: weight 0, no traces, no pending gradient, nothing seen yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from neurocompile.backends.reference import layout as lay
 from neurocompile.backends.reference.engine import MIN_WINDOW
 from neurocompile.backends.reference.kernels import anchored_tables as at
 from neurocompile.backends.reference.kernels import tables as t
-from neurocompile.backends.reference.layout_anchored import Progress, lay_out_anchored
+from neurocompile.backends.reference.layout_anchored import Progress, lay_out_anchored, symmetric_feedback
+from neurocompile.backends.reference.rewiring import Moves, rewired_projections
 from neurocompile.ir import ALIF, LIF, EProp, LeakyReadout, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.neurons import decay
@@ -93,6 +95,8 @@ class AnchoredEngine:
         self.window = window(network, precision) if window_steps is None else window_steps
         self.window = max(self.window, 1)
         self._silence = silence(network, precision)
+        self._rewired = {p.name for p in rewired_projections(network)}
+        self.rewirings = np.zeros((len(self._rewired), 2), np.int64)
         self._state = self._initial_state(self._layout.synapse, self._layout.static_weight)
         self.site_of = self._layout.site_of
         self.eprop_names = tuple(
@@ -180,8 +184,74 @@ class AnchoredEngine:
     def weight(self, name: str) -> FloatArray:
         if self._layout.placement.static[name]:
             return self._state.static_weight[self._index(name)]
-        found: FloatArray = self._state.learning.synapse[self._index(name), at.W].astype(np.float64)
+        index = self._index(name)
+        found: FloatArray = self._state.learning.synapse[index, at.W].astype(np.float64)
+        if name in self._rewired:  # a negative synapse at 0 has -0.0: files keep its sign
+            found[found == 0.0] = np.where(self._layout.constants.target[index[found == 0.0]] < 0, -0.0, 0.0)
         return found
+
+    def _row_of(self) -> IntArray:
+        """Return the row of each place of the table: which entry of the row pointers it belongs to."""
+        pointer = self._layout.constants.bundles.pointer
+        return np.repeat(np.arange(len(pointer) - 1), np.diff(pointer))
+
+    def _first_site(self, name: str) -> int:
+        projection = self.network.projection(name)
+        return self.site_of[projection.post, projection.learning or ""]
+
+    def synapses(self, name: str) -> Connections:
+        c, index, projection = self._layout.constants, self._index(name), self.network.projection(name)
+        row, post = self._row_of()[index], c.target[index]
+        post = np.where(post < 0, ~post, post) - self._first_site(name)
+        block, bundle = self._blocks(row)
+        pre = row - c.bundles.row.ravel()[block] + c.bundles.first_source[bundle] - self.network.offsets[projection.pre]
+        delay = c.bundles.delay[bundle].astype(np.uint8)
+        return Connections(pre=pre.astype(np.int32), post=post.astype(np.int32), weight=self.weight(name), delay=delay)
+
+    def _blocks(self, row: IntArray) -> tuple[IntArray, IntArray]:
+        """Return the block (number in ``bundles.row``) and the bundle of each row."""
+        first = self._layout.constants.bundles.row
+        order = np.argsort(first.ravel())
+        block = order[np.searchsorted(first.ravel()[order], row, side="right") - 1]
+        return block, block // first.shape[1]
+
+    def move(self, moves: Mapping[str, Moves]) -> None:
+        c, state, now = self._layout.constants, self._state.learning, int(self.clock[t.LEARNING_STEP])
+        walk, bundles, m = c.walk, c.bundles, len(state.synapse)
+        row = self._row_of()
+        for name, going in moves.items():
+            places, projection = self._index(name)[going.slots], self.network.projection(name)
+            _, bundle = self._blocks(row[places])
+            part = np.searchsorted(c.range, going.post + self.network.offsets[projection.post], side="right") - 1
+            source = going.pre + self.network.offsets[projection.pre] - bundles.first_source[bundle]
+            row[places] = bundles.row[bundle, part] + source
+            site = going.post + self._first_site(name)
+            c.target[places] = np.where(c.target[places] < 0, ~site, site)
+            state.synapse[places] = 0.0
+            walk.since[places] = ~now
+        order = np.lexsort((walk.tag, row))  # synapses without a tag keep their order
+        for array in (state.synapse, c.target[:m], walk.tag, walk.since):
+            array[...] = array[order]
+        bundles.pointer[1:] = np.cumsum(np.bincount(row, minlength=len(bundles.pointer) - 1))
+        self._follow()
+
+    def _follow(self) -> None:
+        """Let symmetric feedback find the weights where they are now."""
+        c = self._layout.constants
+        paths, indices, tables = [], [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)]
+        for path in self._layout.paths:
+            name = path.projection
+            if name in self._rewired:
+                ends = self.synapses(name)
+                paths.append(replace(path, site=ends.pre.astype(np.int64) + path.first_site, readout=ends.post.astype(np.int64) + path.row))
+            else:
+                paths.append(path)
+            indices.append(self._index(name))
+            tables.append(np.full(len(indices[-1]), lay.STATIC if self._layout.placement.static[name] else lay.EPROP, np.uint8))
+        new = symmetric_feedback(paths, np.concatenate(tables), np.concatenate(indices), len(c.sites.neuron))
+        changing: tuple[tuple[AnyArray, AnyArray], ...] = tuple(zip(c.symmetric, new, strict=True))
+        for old, array in changing:
+            old[...] = array
 
     def set_weight(self, name: str, values: FloatArray) -> None:
         if self._layout.placement.static[name]:
@@ -209,6 +279,8 @@ class AnchoredEngine:
         z = np.where(late, z * alpha**window, z)
         zbar = z * alpha**n  # after the last index; a spike that arrived in the last step has entered
         just = (state.last[axon] == self.clock[t.LEARNING_STEP] - 1).astype(np.float64)
+        if projection.name in self._rewired:
+            just *= c.walk.since[index] >= 0  # a synapse that has just moved did not see that spike
         if isinstance(self.network.population(projection.post).model, LeakyReadout):
             return {"zbar": (zbar - just) / alpha, "ebar": np.zeros(len(index))}
         q = state.synapse[index, columns.epsilon].astype(np.float64) if columns.epsilon >= 0 else np.zeros(len(index))
@@ -245,8 +317,15 @@ class AnchoredEngine:
 
     def arrays(self) -> dict[str, AnyArray]:
         state = self._state
-        parts = (state.neurons, state.learning, state.reward)
-        return {"clock": state.clock, "static_weight": state.static_weight, **{k: x for part in parts for k, x in part._asdict().items()}}
+        found: dict[str, AnyArray] = {"clock": state.clock, "static_weight": state.static_weight}
+        for part in (state.neurons, state.learning, state.reward):
+            found |= part._asdict()
+        if self._rewired:
+            c = self._layout.constants
+            found |= {"tag": c.walk.tag, "since": c.walk.since, "target": c.target, "pointer": c.bundles.pointer}
+            found |= {f"symmetric_{name}": array for name, array in c.symmetric._asdict().items()}
+            found["rewirings"] = self.rewirings
+        return found
 
     def reset_dynamics(self) -> None:
         learning = self._state.learning
@@ -259,11 +338,14 @@ class AnchoredEngine:
         for column in range(1, learning.synapse.shape[1]):
             if column != collected:
                 learning.synapse[:, column] = 0.0
+        since = self._layout.constants.walk.since
+        since[...] = np.where(since >= 0, ~since, since)
         self.clock[t.N_PENDING] = self.clock[t.LEARNED_LAST] = self.clock[at.DUE] = 0
         self.clock[at.ANCHOR] = self.clock[t.LEARNING_STEP]
 
     def bytes_per_plastic_synapse(self) -> float:
         c, state = self._layout.constants, self._state.learning
         m = len(state.synapse)
-        parts = (state.synapse, c.target, c.bundles.pointer, c.bundles.row, state.zbar, state.last, state.alive, state.done)
+        tables = (state.synapse, c.target, c.bundles.pointer, c.bundles.row, c.walk.tag, c.walk.since)
+        parts = (*tables, state.zbar, state.last, state.alive, state.done)
         return float(sum(x.nbytes for x in parts)) / m if m else 0.0

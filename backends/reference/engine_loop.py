@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from neurocompile.backends.reference import layout as lay
 from neurocompile.backends.reference.engine import learns_kappa
 from neurocompile.backends.reference.kernels import tables as t
+from neurocompile.backends.reference.rewiring import Moves, optimizer_steps, rewired_projections
 from neurocompile.ir import EProp, KappaPer, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.npz import AnyArray
@@ -16,6 +18,7 @@ from neurocompile.ir.realise import Connections, realise_all
 
 _KEPT = {"clock", "static_weight", "eprop_weight", "stdp_weight", "collected", "optimized", "first_moment", "second_moment", "site_kappa"}
 _KEPT_OF_KAPPA = (t.KAPPA, t.COLLECTED, t.INFLUENCE, t.SCALE)
+_OF_NEURONS = {"site_kappa", "history", "rate", "third", "eprop_log", "eprop_log_count"}
 
 
 class LoopEngine:
@@ -33,7 +36,14 @@ class LoopEngine:
         self._state = _initial_state(network, self._layout, max(8, 1 << (history_steps - 1).bit_length()))
         self.site_of = self._layout.site_of
         self.kappa_names = learns_kappa(network)
-        self.eprop_names = tuple(name for name, where in self._layout.placed.items() if where.table == lay.EPROP)
+        placed = self._layout.placed
+        self.eprop_names = tuple(name for name, where in placed.items() if where.table == lay.EPROP)
+        self._rewired = {p.name for p in rewired_projections(network)}
+        self.rewirings = np.zeros((len(self._rewired), 2), np.int64)
+        self._place = np.concatenate([np.zeros(0, np.int64), *(placed[name].index for name in self.eprop_names if self._rewired)])
+        if self._rewired:  # one array, so that all places change together, in place
+            for name, part in self._parts().items():
+                placed[name] = lay.Placed(table=lay.EPROP, index=self._place[part])
 
     @property
     def clock(self) -> IntArray:
@@ -52,9 +62,71 @@ class LoopEngine:
     def _tables(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         return self._state.static_weight, self._state.eprop.eprop_weight, self._state.stdp.stdp_weight
 
+    def _parts(self) -> dict[str, slice]:
+        """Return which synapses of ``_place`` each e-prop projection has."""
+        found, taken = {}, 0
+        for name in self.eprop_names:
+            found[name] = slice(taken, taken := taken + len(self._layout.placed[name].index))
+        return found
+
     def weight(self, name: str) -> FloatArray:
         where = self._layout.placed[name]
-        return self._tables()[where.table][where.index]
+        found = self._tables()[where.table][where.index]
+        if name in self._rewired:  # a negative synapse at 0 has -0.0: files keep its sign
+            found = np.where(found == 0.0, np.copysign(0.0, self._layout.constants.sign[where.index]), found)
+        return found
+
+    def _source_and_delay(self) -> tuple[IntArray, npt.NDArray[np.uint8]]:
+        """Return source neuron and delay of the synapse at each place of the e-prop table."""
+        table, n = self._layout.constants.eprop, self.network.n_neurons
+        counts = np.diff(table.pointer, axis=1)
+        source = np.repeat(np.tile(np.arange(n), len(table.delay)), counts.ravel())
+        return source, np.repeat(table.delay, counts.sum(axis=1)).astype(np.uint8)
+
+    def synapses(self, name: str) -> Connections:
+        c, index, projection = self._layout.constants, self._layout.placed[name].index, self.network.projection(name)
+        source, delay = self._source_and_delay()
+        pre, post = source[index] - self.network.offsets[projection.pre], c.eprop.target[index] - self._first_site(name)
+        return Connections(pre=pre.astype(np.int32), post=post.astype(np.int32), weight=self.weight(name), delay=delay[index])
+
+    def _first_site(self, name: str) -> int:
+        projection = self.network.projection(name)
+        return self.site_of[projection.post, projection.learning or ""]
+
+    def move(self, moves: Mapping[str, Moves]) -> None:
+        c, eprop, parts, now = self._layout.constants, self._state.eprop, self._parts(), int(self.clock[t.LEARNING_STEP])
+        source, delay = (x[self._place] for x in self._source_and_delay())
+        target, done, moved = c.eprop.target[self._place], eprop.optimized[self._place], np.zeros(len(source), bool)
+        for name, going in moves.items():
+            at, projection = parts[name].start + going.slots, self.network.projection(name)
+            source[at] = going.pre + self.network.offsets[projection.pre]
+            target[at] = going.post + self._first_site(name)
+            done[at] = optimizer_steps(self.network, projection, now)
+            moved[at] = True
+        order, position = lay.sorted_places(source, delay)
+        before = self._place[order]
+        fields = [x for name, x in eprop._asdict().items() if name not in _OF_NEURONS and len(x)]
+        for array in (*fields, c.sign, c.walk.tag, c.walk.since):
+            array[...] = array[before]
+        c.eprop.target[:] = target[order]
+        c.eprop.pointer[...] = lay.delay_pointers(source[order], delay[order], c.eprop.delay, self.network.n_neurons)
+        self._place[:] = position
+        at = position[moved]
+        for array in fields:
+            array[at] = 0
+        eprop.last_spike[at] = t.NO_SPIKE
+        eprop.optimized[at] = done[moved]
+        if len(eprop.kappa):  # learnt kappas begin anew
+            eprop.kappa[at, t.KAPPA] = c.rules.kappa[c.sites.rule[c.eprop.target[at]]]
+        c.walk.since[at] = ~now
+        taken = 0
+        for first, projection, row in self._layout.symmetric:
+            index = self._layout.placed[projection.name].index
+            part = slice(taken, taken := taken + len(index))
+            c.feedback.symmetric_index[part] = index
+            if projection.name in moves:
+                ends = self.synapses(projection.name)
+                c.feedback.symmetric_site[part], c.feedback.symmetric_readout[part] = ends.pre + first, ends.post + row
 
     def set_weight(self, name: str, values: FloatArray) -> None:
         where = self._layout.placed[name]
@@ -101,13 +173,20 @@ class LoopEngine:
         from neurocompile.backends.reference.kernels import eprop, kappa, stdp
 
         c, state, now = self._layout.constants, self._state, int(self.clock[t.LEARNING_STEP])
-        eprop.visit(c.eprop.target, c.sites, c.rules, c.sign, state.eprop, 0, state.eprop.position.size, now, eprop.APPLY)
+        eprop.visit(c.eprop.target, c.sites, c.rules, c.sign, c.walk, state.eprop, 0, state.eprop.position.size, now, eprop.APPLY)
         if state.eprop.site_kappa.size:
             kappa.settle(c.sites, c.rules, state.eprop, now - 1)
         stdp.settle_all(c.stdp, c.stdp_rules, c.dt_ms * 1e-3, state.stdp, -1, now)
 
     def arrays(self) -> dict[str, AnyArray]:
-        return _flat(self._state)
+        return _flat(self._state) | (self._wiring() if self._rewired else {})
+
+    def _wiring(self) -> dict[str, AnyArray]:
+        """Return the arrays that rewiring changes beside the state."""
+        c = self._layout.constants
+        feedback = {name: array for name, array in c.feedback._asdict().items() if name.startswith("symmetric_")}
+        wiring = {"tag": c.walk.tag, "since": c.walk.since, "place": self._place, "sign": c.sign}
+        return {**wiring, "rewirings": self.rewirings, "pointer": c.eprop.pointer, "target": c.eprop.target, **feedback}
 
     def reset_dynamics(self) -> None:
         fresh = _flat(_initial_state(self.network, self._layout, self._state.eprop.history.shape[1]))
@@ -118,6 +197,8 @@ class LoopEngine:
         self._state.eprop.kappa[:, _KEPT_OF_KAPPA] = kept
         self._state.eprop.working_weight[:] = self._state.eprop.eprop_weight
         self._state.stdp.stdp_touch[:] = self.clock[t.LEARNING_STEP]
+        since = self._layout.constants.walk.since
+        since[...] = np.where(since >= 0, ~since, since)
         self.clock[t.N_PENDING] = 0
         self.clock[t.LEARNED_LAST] = 0
 
@@ -126,8 +207,7 @@ class LoopEngine:
         if m == 0:
             return 0.0
         c, e = self._layout.constants, self._state.eprop
-        of_neurons = {"site_kappa", "history", "rate", "third", "eprop_log", "eprop_log_count"}
-        parts = [*c.eprop, c.sign, *(x for name, x in e._asdict().items() if name not in of_neurons)]
+        parts = [*c.eprop, c.sign, c.walk.tag, c.walk.since, *(x for name, x in e._asdict().items() if name not in _OF_NEURONS)]
         parts += [self._layout.placed[name].index for name in self.eprop_names]
         return float(sum(x.nbytes for x in parts)) / m
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.backends.reference.layout_stdp import lay_out_stdp
+from neurocompile.backends.reference.rewiring import make_walk, rewired_projections
 from neurocompile.ir import (
     ALIF,
     LIF,
@@ -52,13 +53,15 @@ class Placed:
 class Layout:
     """All that :class:`Simulator` needs of a network, as arrays.
 
-    site_of : (population, rule) -> first learning site; sites of a population are consecutive.
+    site_of : (population, rule) -> first learning site; sites of a population are consecutive. symmetric : (first site of a hidden
+    population, projection from it to a readout, row of B), in the order of the entries of the symmetric feedback.
     """
 
     constants: t.Constants
     placed: dict[str, Placed]
     weights: tuple[FloatArray, FloatArray, FloatArray]
     site_of: dict[tuple[str, str], int]
+    symmetric: list[tuple[int, Projection, int]]
     max_delay: int
 
 
@@ -84,11 +87,15 @@ def lay_out(network: Network, connections: Mapping[str, Connections], feedback: 
     placed.update({name: Placed(table=STDP_TABLE, index=where) for name, where in index.items()})
     weights.append(weight)
     sign = np.where(weights[EPROP] < 0.0, -1.0, 1.0)
+    index_of = {p.name: placed[p.name].index for p in rewired_projections(network)}
+    for where in index_of.values():
+        sign[where] = np.where(np.signbit(weights[EPROP][where]), -1.0, 1.0)
+    feedback_table, symmetric = _feedback(network, connections, placed, site_of, feedback)
     constants = t.Constants(
         neurons=neurons(network),
         rules=rules(network, rule_names),
         sites=site_table,
-        feedback=_feedback(network, connections, placed, site_of, feedback),
+        feedback=feedback_table,
         readouts=readouts(network),
         reward=reward(network),
         static=static,
@@ -96,6 +103,7 @@ def lay_out(network: Network, connections: Mapping[str, Connections], feedback: 
         stdp=stdp,
         stdp_rules=stdp_rules,
         sign=sign,
+        walk=make_walk(network, rule_names, index_of, len(weights[EPROP])),
         dt_ms=network.dt * 1e3,
         seed=network.seed,
     )
@@ -103,7 +111,12 @@ def lay_out(network: Network, connections: Mapping[str, Connections], feedback: 
         check_weights(network, placed, table, weights[table])
     delays = [int(c.delay.max()) for c in connections.values() if len(c.delay)]
     return Layout(
-        constants=constants, placed=placed, weights=(weights[0], weights[1], weights[2]), site_of=site_of, max_delay=max(delays, default=1)
+        constants=constants,
+        placed=placed,
+        weights=(weights[0], weights[1], weights[2]),
+        site_of=site_of,
+        symmetric=symmetric,
+        max_delay=max(delays, default=1),
     )
 
 
@@ -113,15 +126,19 @@ def check_connections(network: Network, connections: Mapping[str, Connections]) 
         given = connections.get(projection.name)
         if given is None:
             raise InputError.of("NC235", f"projection '{projection.name}' has no connections")
-        for end in ("pre", "post"):
-            size = network.population(getattr(projection, end)).size
-            ids = getattr(given, end)
-            if len(ids) and (ids.min() < 0 or ids.max() >= size):
-                raise InputError.of(
-                    "NC204", f"projection '{projection.name}': {end} index {ids.max()}, '{getattr(projection, end)}' has {size}"
-                )
+        check_ends(network, projection, given)
         if len(given.delay) and given.delay.min() < 1:
             raise InputError.of("NC209", f"projection '{projection.name}': delay {given.delay.min()}, must be at least 1 step")
+
+
+def check_ends(network: Network, projection: Projection, given: Connections) -> None:
+    """Raise InputError NC204 if a synapse begins or ends at a neuron that does not exist."""
+    for end in ("pre", "post"):
+        size = network.population(getattr(projection, end)).size
+        ids = getattr(given, end)
+        if len(ids) and (ids.min() < 0 or ids.max() >= size):
+            message = f"projection '{projection.name}': {end} index {ids.max()}, '{getattr(projection, end)}' has {size}"
+            raise InputError.of("NC204", message)
 
 
 def check_weights(network: Network, placed: Mapping[str, Placed], table: int, weights: FloatArray) -> None:
@@ -315,15 +332,30 @@ def _sort(
         weight.append(given.weight.astype(np.float64))
         delay.append(given.delay.astype(np.uint8))
     source, delays = np.concatenate(pre), np.concatenate(delay)
-    order = np.lexsort((source, delays)) if by_delay else np.argsort(source, kind="stable")
-    position = np.empty(len(order), np.int64)
-    position[order] = np.arange(len(order))
+    order, position = sorted_places(source, delays if by_delay else None)
     taken = 0
     for name in first:
         m = len(connections[name].pre)
         placed[name] = Placed(table=table, index=position[taken : taken + m])
         taken += m
     return source[order], np.concatenate(post)[order], np.concatenate(weight)[order], delays[order]
+
+
+def sorted_places(source: IntArray, delay: npt.NDArray[np.uint8] | None) -> tuple[IntArray, IntArray]:
+    """Return which synapse is at each place of a table that is sorted by delay (if given), then source, and the place of each synapse."""
+    order = np.argsort(source, kind="stable") if delay is None else np.lexsort((source, delay))
+    position = np.empty(len(order), np.int64)
+    position[order] = np.arange(len(order))
+    return order, position
+
+
+def delay_pointers(source: IntArray, delay: npt.NDArray[np.uint8], groups: IntArray, n_neurons: int) -> IntArray:
+    """Return int64 (G, N+1): where the synapses of each delay and source begin in the table."""
+    pointer = np.zeros((len(groups), n_neurons + 1), np.int64)
+    for row, d in enumerate(groups.tolist()):
+        counts = np.bincount(source[delay == d], minlength=n_neurons)
+        pointer[row] = np.searchsorted(delay, d) + np.concatenate([[0], np.cumsum(counts)])
+    return pointer
 
 
 def _static(
@@ -348,11 +380,7 @@ def _eprop(
         first[name] = site_of[projection.post, projection.learning or ""]
     source, target, weight, delay = _sort(network, connections, first, EPROP, placed, by_delay=True)
     groups = np.unique(delay).astype(np.int64)
-    pointer = np.zeros((len(groups), network.n_neurons + 1), np.int64)
-    for row, d in enumerate(groups.tolist()):
-        counts = np.bincount(source[delay == d], minlength=network.n_neurons)
-        pointer[row] = np.searchsorted(delay, d) + np.concatenate([[0], np.cumsum(counts)])
-    return t.EpropSynapses(delay=groups, pointer=pointer, target=target), weight
+    return t.EpropSynapses(delay=groups, pointer=delay_pointers(source, delay, groups, network.n_neurons), target=target), weight
 
 
 def readouts(network: Network) -> t.Readouts:
@@ -462,7 +490,7 @@ def _feedback(
     placed: Mapping[str, Placed],
     site_of: Mapping[tuple[str, str], int],
     given: Mapping[tuple[str, str], FloatArray] | None,
-) -> t.Feedback:
+) -> tuple[t.Feedback, list[tuple[int, Projection, int]]]:
     site, matrix, symmetric = feedback_sources(network, site_of, given)
     rows: list[tuple[npt.NDArray[np.generic], ...]] = []
     for first, projection, row in symmetric:
@@ -470,4 +498,4 @@ def _feedback(
         rows.append((ends.pre + np.int32(first), ends.post + np.int32(row), np.full(len(ends.pre), where.table, np.uint8), where.index))
     kinds = (np.int32, np.int32, np.uint8, np.int64)
     columns = [np.concatenate([np.zeros(0, kind), *(row[i] for row in rows)]).astype(kind) for i, kind in enumerate(kinds)]
-    return t.Feedback(feedback_readout(network), site, matrix, *columns)
+    return t.Feedback(feedback_readout(network), site, matrix, *columns), symmetric

@@ -7,6 +7,7 @@ place.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from neurocompile.backends.reference import layout as lay
 from neurocompile.backends.reference.kernels import anchored_tables as at
 from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.backends.reference.kernels.anchored import AHEAD
+from neurocompile.backends.reference.rewiring import make_walk, rewired_projections, table_places
 from neurocompile.ir import ALIF, EProp, Explicit, FixedOutDegree, LeakyReadout, Network, PerInterval, Projection, Values
 from neurocompile.ir._types import FloatArray, IntArray
 from neurocompile.ir.realise import Connections, count_synapses, expected_synapses, realise_targets
@@ -45,6 +47,19 @@ class AnchoredLayout:
     n_log_slots: int
     n_synapses: dict[str, int]
     placement: Placement
+    paths: tuple[FeedbackPath, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FeedbackPath:
+    """Readout synapses that carry symmetric feedback, in canonical order: site and row of B. first_site, row: of the first hidden and
+    readout neuron."""
+
+    projection: str
+    first_site: int
+    row: int
+    site: IntArray
+    readout: IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,10 +81,21 @@ class Placement:
         self.network, self.given, self.ranges = network, given, ranges
         self.blocks: dict[str, list[tuple[_Bundle, int, IntArray]]] = {}
         self.static: dict[str, bool] = {}
+        self.walk: t.Walk | None = None
+        self._numbers = {p.name: number for number, p in enumerate(rewired_projections(network), start=1)}
         self._kept: dict[str, IntArray] = {}
+
+    def follow(self, walk: t.Walk, blocks: list[tuple[_Bundle, int, IntArray]]) -> None:
+        """From now on find synapses in a table that rewiring changes. ``blocks``: with row pointers that are views of the table's."""
+        self.walk = walk
+        self._kept.clear()
+        for name in (name for name, static in self.static.items() if not static):
+            self.blocks[name] = [block for block in blocks if any(p.name == name for p in block[0].projections)]
 
     def index(self, name: str, n_synapses: int) -> IntArray:
         """Return int64 (n_synapses,): number in its table of each synapse of a projection in canonical order."""
+        if self.walk is not None and name in self._numbers:
+            return table_places(self.walk, self._numbers[name], n_synapses)
         if name not in self._kept:
             found = np.empty(n_synapses, np.int64)
             for bundle, part, pointer in self.blocks[name]:
@@ -79,7 +105,7 @@ class Placement:
                     _find(chunk.pre, self.network.offsets[projection.pre] - bundle.first_source, cursor, places)
                     if projection.name == name:
                         found[numbers] = places
-            if n_synapses > _CHUNK:
+            if n_synapses > _CHUNK or (self.walk is not None and not self.static[name]):
                 return found
             self._kept[name] = found
         return self._kept[name]
@@ -107,6 +133,7 @@ def _place(
     shift: int,
     site: int,
     keep_sign: bool,
+    signed_zero: bool,
     cursor: t.I8,
     target: t.I4,
     synapse: t.F8,
@@ -115,7 +142,8 @@ def _place(
         source = pre[i] + shift
         place = cursor[source]
         cursor[source] += 1
-        target[place] = ~(post[i] + site) if keep_sign and weight[i] < 0.0 else post[i] + site
+        negative = weight[i] < 0.0 or (signed_zero and math.copysign(1.0, weight[i]) < 0.0)
+        target[place] = ~(post[i] + site) if keep_sign and negative else post[i] + site
         synapse[place, 0] = weight[i]
         synapse[place, 1:] = 0.0
 
@@ -266,14 +294,23 @@ def lay_out_anchored(
     for part in range(n_parts):
         for number, (group, bundle) in enumerate(bundles):
             row[number, part] = taken
-            pointer.append(table.fill(bundle, part, keep_sign=bool(_rule(network, rules[groups.rule[group]]).sign_constraint)))
+            rule = _rule(network, rules[groups.rule[group]])
+            pointer.append(table.fill(bundle, part, keep_sign=rule.sign_constraint, signed_zero=rule.rewiring is not None))
             taken += len(pointer[-1])
     for number, (_, bundle) in enumerate(bundles):
         axon[number] = n_axons
         n_axons += bundle.n_sources
     target, synapse, counts = table.finish()
     static, static_weight, static_counts, max_static = _static(network, connections, placement, ranges)
-    feedback_table, symmetric, matrix_row = _feedback(network, connections, placement, site_of, feedback, sites, counts, static_counts)
+    feedback_table, symmetric, matrix_row, paths = _feedback(
+        network, connections, placement, site_of, feedback, sites, counts, static_counts
+    )
+    pointers = np.concatenate(pointer)
+    index_of = {p.name: placement.index(p.name, counts[p.name]) for p in rewired_projections(network)}
+    walk = make_walk(network, rules, index_of, len(synapse))
+    if index_of:
+        blocks = [(b, p, row[n, p]) for p in range(n_parts) for n, (_, b) in enumerate(bundles)]
+        placement.follow(walk, [(b, p, pointers[first : first + b.n_sources + 1]) for b, p, first in blocks])
     constants = at.AnchoredConstants(
         neurons=lay.neurons(network),
         rules=lay.rules(network, rules),
@@ -292,11 +329,12 @@ def lay_out_anchored(
             n_sources=np.array([b.n_sources for _, b in bundles], np.int64),
             axon=axon,
             row=row,
-            pointer=np.concatenate(pointer),
+            pointer=pointers,
         ),
         static=static,
         target=target,
         range=ranges,
+        walk=walk,
         dt_ms=network.dt * 1e3,
         seed=network.seed,
     )
@@ -311,6 +349,7 @@ def lay_out_anchored(
         n_log_slots=slots,
         n_synapses=counts | static_counts,
         placement=placement,
+        paths=paths if index_of else (),
     )
 
 
@@ -331,7 +370,8 @@ def _groups(
         kind.append(at.READOUT if isinstance(model, LeakyReadout) else at.ALIF if isinstance(model, ALIF) else at.LIF)
         rule.append(rules.index(rule_name))
         values = sites.alpha[first : first + population.size]
-        shared.append(bool((values == values[0]).all()))
+        rewired = _rule(network, rule_name).rewiring is not None  # a synapse that moves has no part in its new source's past
+        shared.append(bool((values == values[0]).all()) and not rewired)
         alpha.append(values[0] if shared[-1] else 0.0)
         discount.append(lay.discount_of(network, name))
         site.append(first + np.clip(ranges - network.offsets[name], 0, population.size))
@@ -411,8 +451,8 @@ class _Table:
         self.target, self.synapse = np.empty(self.total + AHEAD, np.int32), np.empty((self.total, n_columns), dtype)
         self.taken = 0
 
-    def fill(self, bundle: _Bundle, part: int, *, keep_sign: bool) -> IntArray:
-        """Place one block; return its row pointers."""
+    def fill(self, bundle: _Bundle, part: int, *, keep_sign: bool, signed_zero: bool) -> IntArray:
+        """Place one block; return its row pointers. ``signed_zero``: -0.0 is a negative weight."""
         network = self.network
         counts = np.zeros(bundle.n_sources + 1, np.int64)
         for projection, _, chunk in _chunks(network, self.given, bundle, self.ranges, part):
@@ -426,7 +466,7 @@ class _Table:
             shift = network.offsets[projection.pre] - bundle.first_source
             weight = chunk.weight.astype(np.float64, copy=False)
             _check(network, projection, weight, numbers)
-            _place(chunk.pre, chunk.post, weight, shift, bundle.site, keep_sign, cursor, self.target, self.synapse)
+            _place(chunk.pre, chunk.post, weight, shift, bundle.site, keep_sign, signed_zero, cursor, self.target, self.synapse)
             self.counts[projection.name] += len(chunk)
             if self.progress is not None:
                 self.progress("synapses", sum(self.counts.values()), self.total)
@@ -500,31 +540,39 @@ def _feedback(
     sites: t.Sites,
     counts: Mapping[str, int],
     static_counts: Mapping[str, int],
-) -> tuple[t.Feedback, at.SymmetricFeedback, IntArray]:
+) -> tuple[t.Feedback, at.SymmetricFeedback, IntArray, tuple[FeedbackPath, ...]]:
     site, matrix, symmetric = lay.feedback_sources(network, site_of, matrices)
     n_sites = len(sites.neuron)
     firsts = np.array(list(site_of.values()), np.int64)
     at_place = np.searchsorted(site, firsts)  # sites of a population are consecutive, and so are their rows
     present = (at_place < len(site)) & (site[np.minimum(at_place, len(site) - 1)] == firsts) if len(site) else np.zeros(len(firsts), bool)
     matrix_row = np.where(present, at_place, -1).astype(np.int64)
-    parts: list[tuple[IntArray, IntArray, npt.NDArray[np.uint8], IntArray]] = []
+    paths, tables, indices = [], [np.zeros(0, np.uint8)], [np.zeros(0, np.int64)]
     for first, projection, row in symmetric:
         n = network.population(projection.post).size
         pieces = [chunk for _, chunk in _part(network, given, projection, 0, n)]
         pre, post = (np.concatenate([getattr(c, end) for c in pieces]).astype(np.int64) for end in ("pre", "post"))
         m = counts[projection.name] if projection.name in counts else static_counts[projection.name]
-        table = np.full(m, lay.STATIC if placement.static[projection.name] else lay.EPROP, np.uint8)
-        parts.append((pre + first, post + row, table, placement.index(projection.name, m)))
-    empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.int64))
-    of_site, readout, table, index = (np.concatenate(column) for column in zip(empty, *parts, strict=True))
-    order = np.argsort(of_site, kind="stable")
+        paths.append(FeedbackPath(projection=projection.name, first_site=first, row=row, site=pre + first, readout=post + row))
+        tables.append(np.full(m, lay.STATIC if placement.static[projection.name] else lay.EPROP, np.uint8))
+        indices.append(placement.index(projection.name, m))
     none = np.zeros(0, np.int32)
     feedback = t.Feedback(
         lay.feedback_readout(network), site, np.ascontiguousarray(matrix.T), none, none, np.zeros(0, np.uint8), np.zeros(0, np.int64)
     )
-    pointer = np.concatenate([[0], np.cumsum(np.bincount(of_site, minlength=n_sites))]).astype(np.int64)
-    return (
-        feedback,
-        at.SymmetricFeedback(pointer=pointer, readout=readout[order].astype(np.int32), table=table[order], weight_index=index[order]),
-        matrix_row,
+    return feedback, symmetric_feedback(paths, np.concatenate(tables), np.concatenate(indices), n_sites), matrix_row, tuple(paths)
+
+
+def symmetric_feedback(
+    paths: list[FeedbackPath], table: npt.NDArray[np.uint8], weight_index: IntArray, n_sites: int
+) -> at.SymmetricFeedback:
+    """Return the synapses of all paths by site, then by path, then in canonical order."""
+    of_site = np.concatenate([np.zeros(0, np.int64), *(path.site for path in paths)])
+    readout = np.concatenate([np.zeros(0, np.int64), *(path.readout for path in paths)])
+    order = np.argsort(of_site, kind="stable")
+    return at.SymmetricFeedback(
+        pointer=np.concatenate([[0], np.cumsum(np.bincount(of_site, minlength=n_sites))]).astype(np.int64),
+        readout=readout[order].astype(np.int32),
+        table=table[order],
+        weight_index=weight_index[order],
     )

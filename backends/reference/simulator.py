@@ -6,12 +6,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from neurocompile.backends.reference import layout as lay
-from neurocompile.backends.reference.engine import Choice, Engine, learns_kappa, why_loop
+from neurocompile.backends.reference.engine import Choice, Engine, RewirableEngine, learns_kappa, why_loop
 from neurocompile.backends.reference.engine_anchored import LOST_DIGITS, AnchoredEngine, needs_loop
 from neurocompile.backends.reference.engine_interval import IntervalEngine
 from neurocompile.backends.reference.engine_loop import LoopEngine
@@ -20,11 +20,12 @@ from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.backends.reference.layout_anchored import Progress
 from neurocompile.backends.reference.probes import make_probes, split_probes
 from neurocompile.backends.reference.recording import Recording, RecordOptions
+from neurocompile.backends.reference.rewiring import Moves, draw, rewired_projections, rewiring_of
 from neurocompile.ir import AdaptiveFeedback, ChainFeedback, EProp, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.errors import InputError, did_you_mean
 from neurocompile.ir.npz import AnyArray
-from neurocompile.ir.realise import Connections
+from neurocompile.ir.realise import Connections, realise
 from neurocompile.ir.signals import Signal, Spikes
 
 _log = logging.getLogger(__name__)
@@ -105,12 +106,15 @@ class Simulator:
         choice = choose(network, algorithm, precision, threads)
         self.algorithm, self.reason = choice.algorithm, choice.reason
         self._engine: Engine
+        self._movable: RewirableEngine | None = None
+        self._rewired = {p.name: rewiring for p in rewired_projections(network) if (rewiring := rewiring_of(network, p)) is not None}
+        self._given = connections
         if network.interval_2020 is not None:
             self._engine = IntervalEngine(network, network.interval_2020, connections, feedback)
         elif self.algorithm == "loop":
-            self._engine = LoopEngine(network, connections, feedback, history_steps)
+            self._engine = self._movable = LoopEngine(network, connections, feedback, history_steps)
         else:
-            self._engine = AnchoredEngine(
+            self._engine = self._movable = AnchoredEngine(
                 network,
                 connections,
                 feedback,
@@ -193,18 +197,12 @@ class Simulator:
         wall = 0.0
         for start in range(0, n_steps, chunk):
             stop = min(start + chunk, n_steps)
-            part_inputs = inputs._replace(
-                pointer=inputs.pointer[start : stop + 1],
-                target=inputs.target[start:stop],
-                window=inputs.window[start:stop],
-                reward=inputs.reward[start:stop],
-            )
-            part_probes = t.Probes(*(x[start:stop] if x.ndim == 2 else x for x in probes))  # type: ignore[arg-type]
+            part_inputs, part_probes = _part_of_inputs(inputs, start, stop), _part_of_probes(probes, start, stop)
             began = time.perf_counter()
-            ids, number = self._engine.run(part_inputs, part_probes, stop - start, bool(learn))
+            for ids, number in self._advance(part_inputs, part_probes, stop - start, bool(learn)):
+                found.append(ids)
+                counts.append(number)
             wall += time.perf_counter() - began
-            found.append(ids)
-            counts.append(number)
             if stop - start == chunk and (record.weights or record.traces):
                 taken.append(first + stop - 1)
                 for name, rows in weights.items():
@@ -229,6 +227,101 @@ class Simulator:
             **split_probes(self.network, record, probes),
         )
 
+    def _advance(self, inputs: t.Inputs, probes: t.Probes, n_steps: int, learn: bool) -> Iterator[tuple[Int32Array, IntArray]]:
+        """Run some steps, rewire between them where it is due."""
+        every = {rewiring.every_steps for rewiring in self._rewired.values()} if learn else set()
+        start = 0
+        while start < n_steps:
+            now = int(self._engine.clock[t.LEARNING_STEP])
+            self._rewire(now, {e for e in every if now and now % e == 0})
+            stop = min([n_steps, *(start + e - now % e for e in every)])
+            if start == 0 and stop == n_steps:
+                yield self._engine.run(inputs, probes, n_steps, learn)
+            else:
+                yield self._engine.run(_part_of_inputs(inputs, start, stop), _part_of_probes(probes, start, stop), stop - start, learn)
+            start = stop
+
+    def _rewire(self, now: int, due: set[int]) -> None:
+        """Move the synapses of weight 0 of all rules whose interval is one of ``due``."""
+        moves: dict[str, Moves] = {}
+        for row, (name, rewiring) in enumerate(self._rewired.items()):
+            if self._movable is None or rewiring.every_steps not in due or self._engine.weight(name).all():
+                continue
+            synapses = self._movable.synapses(name)
+            projection, number = self.network.projection(name), now // rewiring.every_steps
+            moves[name], stuck = draw(self.network, projection, number, synapses.weight, synapses.pre, synapses.post)
+            self._movable.rewirings[row] += len(moves[name].slots), stuck
+        moves = {name: going for name, going in moves.items() if len(going.slots)}
+        if moves and self._movable is not None:
+            self._movable.move(moves)
+
+    @property
+    def rewired(self) -> tuple[str, ...]:
+        """Projections whose rule moves synapses, in the network's order."""
+        return tuple(self._rewired)
+
+    @property
+    def n_rewired(self) -> dict[str, int]:
+        """How often a synapse of each rewired projection has moved."""
+        return self._counted(0)
+
+    @property
+    def n_stuck(self) -> dict[str, int]:
+        """How often a synapse of each rewired projection had weight 0 at a rewiring and no pair was free."""
+        return self._counted(1)
+
+    def _counted(self, column: int) -> dict[str, int]:
+        counts = np.zeros((0, 2), np.int64) if self._movable is None else self._movable.rewirings
+        return {name: int(count) for name, count in zip(self._rewired, counts[:, column], strict=True)}
+
+    def connections(self, projection: str) -> Connections:
+        """Return the synapses of a projection as they are now, in canonical order (with rewiring: the order of the start, in which a
+        synapse keeps its number wherever it moves). A weight of -0.0 belongs to a synapse that stays negative.
+
+        Raises
+        ------
+        InputError
+            NC207: unknown projection.
+        """
+        self._check_name(projection)
+        if projection in self._rewired and self._movable is not None:
+            return self._movable.synapses(projection)
+        found = realise(self.network, self.network.projection(projection)) if self._given is None else self._given[projection]
+        return Connections(pre=found.pre, post=found.post, weight=self._engine.weight(projection), delay=found.delay)
+
+    def set_connections(self, connections: Mapping[str, Connections]) -> None:
+        """Put the synapses of some rewired projections where they are said to be, with these weights. Those that join another pair
+        begin there as after a rewiring; the others keep their traces.
+
+        Raises
+        ------
+        InputError
+            NC235: a projection that is not rewired, another number of synapses or other delays; NC204: a neuron that does not exist;
+            NC203, NC236: weights as in :meth:`set_weights`.
+        """
+        moves: dict[str, Moves] = {}
+        for name, new in connections.items():
+            self._check_name(name)
+            if name not in self._rewired or self._movable is None:
+                raise InputError.of("NC235", f"connections of '{name}': its synapses do not move", help="use set_weights")
+            old = self._movable.synapses(name)
+            if len(new) != len(old) or not np.array_equal(new.delay, old.delay):
+                raise InputError.of("NC235", f"connections of '{name}': {len(new)} synapses, expected {len(old)} with the same delays")
+            lay.check_ends(self.network, self.network.projection(name), new)
+            slots = np.flatnonzero((new.pre != old.pre) | (new.post != old.post))
+            if len(slots):
+                moves[name] = Moves(slots=slots, pre=new.pre[slots], post=new.post[slots])
+        weights = {name: np.asarray(new.weight, np.float64) for name, new in connections.items()}
+        self._check_weights(weights)
+        if moves and self._movable is not None:
+            self._movable.move(moves)
+        for name, values in weights.items():
+            self._engine.set_weight(name, values)
+
+    def _check_name(self, projection: str) -> None:
+        if projection not in self._names:
+            raise InputError.of("NC207", f"projection '{projection}' does not exist", help=did_you_mean(projection, self._names))
+
     def weights(self) -> dict[str, FloatArray]:
         """Return a copy of the weights of every synaptic projection, in the canonical order of its Connections."""
         return {name: self._engine.weight(name) for name in self._names}
@@ -245,6 +338,10 @@ class Simulator:
         InputError
             NC207 unknown projection, NC202 wrong length, NC203 not finite, NC236 outside a rule's bounds.
         """
+        for name, array in self._check_weights(weights).items():
+            self._engine.set_weight(name, array)
+
+    def _check_weights(self, weights: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         new: dict[str, FloatArray] = {}
         for name, values in weights.items():
             if name not in self._names:
@@ -258,8 +355,7 @@ class Simulator:
             if projection.learning is not None:
                 lay.check_bounds(projection, array, self.network.rule(projection.learning).weight_bounds)
             new[name] = array
-        for name, array in new.items():
-            self._engine.set_weight(name, array)
+        return new
 
     def kappa(self, projection: str) -> FloatArray:
         """Return a copy of the learnt kappas of one projection, one for each synapse (its target neuron's where neurons own them).
@@ -405,6 +501,19 @@ class Simulator:
         return time.perf_counter() - began
 
 
+def _part_of_inputs(inputs: t.Inputs, start: int, stop: int) -> t.Inputs:
+    return inputs._replace(
+        pointer=inputs.pointer[start : stop + 1],
+        target=inputs.target[start:stop],
+        window=inputs.window[start:stop],
+        reward=inputs.reward[start:stop],
+    )
+
+
+def _part_of_probes(probes: t.Probes, start: int, stop: int) -> t.Probes:
+    return t.Probes(*(x[start:stop] if x.ndim == 2 else x for x in probes))  # type: ignore[arg-type]
+
+
 def max_threads() -> int:
     """Return how many threads make sense here: the cores that this process may use."""
     try:
@@ -465,7 +574,6 @@ def refuse_unfinished(network: Network) -> None:
             missing += ["feedback: chain"] * isinstance(rule.feedback, ChainFeedback)
             missing += ["feedback: adaptive"] * isinstance(rule.feedback, AdaptiveFeedback)
             missing += ["weight_decay"] * (rule.weight_decay != 0.0)
-            missing += ["rewiring"] * (rule.rewiring is not None)
             missing += ["kappa_learning together with loss: actor_critic"] * (
                 rule.kappa_learning is not None and network.actor_critic is not None
             )

@@ -59,6 +59,7 @@ from neurocompile.backends.reference.kernels.anchored_tables import (
 )
 from neurocompile.backends.reference.kernels.eprop import surrogate
 from neurocompile.backends.reference.kernels.intrinsics import prefetch
+from neurocompile.backends.reference.kernels.rewiring import steps_optimizer, walked
 from neurocompile.backends.reference.kernels.tables import F8, I4, I8, U1, NeuronState
 
 _BLOCK = 2048
@@ -218,8 +219,10 @@ def _row_general(
     rise: float,
     arrive: bool,
     apply: bool,
+    now: int,
 ) -> None:
-    """Spike (``arrive``) or flush on synapses of any kind. ``apply``: the update interval has ended, the optimizer steps."""
+    """Spike (``arrive``) or flush on synapses of any kind. ``apply``: the update interval has ended, the optimizer steps (with rewiring,
+    that is each synapse's own affair)."""
     rules, columns, target, rows, synapse = constants.rules, constants.columns, constants.target, state.row, state.synapse
     rule, kind = constants.groups.rule[group], constants.groups.kind[group]
     shared = constants.groups.shared[group] != 0
@@ -228,9 +231,14 @@ def _row_general(
     ir, iq, iz, ic = columns.ebar_reg, columns.epsilon, columns.zbar, columns.collected
     hidden, adaptive = kind != READOUT, kind == ALIF
     rewarded, i_filtered, reached = constants.groups.discount[group] >= 0.0, columns.filtered, state.reach[group]
+    walk = constants.walk
+    rewired, l1, noise = walk.on[rule] != 0, walk.l1[rule], walk.noise[rule]
+    since, tags, keys = walk.since, walk.tag, walk.key
     for s in range(begin, end):
         k = target[s]
         j = k ^ (k >> 31)
+        if rewired:
+            apply = steps_optimizer(since[s], now, batch)
         if not shared:
             z, rise = float(synapse[s, iz]), rows[j, columns.rise]
         z_new = z + rise if arrive else z
@@ -265,7 +273,13 @@ def _row_general(
             gradient += synapse[s, ic]
             synapse[s, ic] = 0.0 if apply else gradient
         if apply:
-            synapse[s, W] = _clipped(synapse[s, W] - rate * (gradient / batch), k, keep, low, high)
+            weight = synapse[s, W] - rate * (gradient / batch)
+            if rewired:
+                weight = walked(weight, k < 0, since[s], now, l1, noise, keys, tags[s])
+                since[s] = now if since[s] >= 0 else ~now
+            synapse[s, W] = _clipped(weight, k, keep, low, high)
+        if rewired and arrive and since[s] < 0:
+            since[s] = ~since[s]
         synapse[s, GRADIENT] = -offset
         if arrive:
             rows[j, INPUT] += synapse[s, W]
@@ -320,7 +334,7 @@ def deliver(constants: AnchoredConstants, state: AnchoredState, clock: I8, ring:
                 z = z_before * z_decay if late else z_before
                 if general:
                     apply = _applies(lasts[axon], dones[axon], batch, now - 1)
-                    _row_general(constants, state, group, begin, end, z, rise, True, apply)
+                    _row_general(constants, state, group, begin, end, z, rise, True, apply, now)
                 elif kind == READOUT:
                     _row_readout(begin, end, target, synapse, rows, before, late, z_before, z, rise, rate, low, high, keep)
                 elif columns.ebar_reg >= 0:
@@ -389,13 +403,13 @@ def flush(constants: AnchoredConstants, state: AnchoredState, now: int) -> None:
         batch = constants.rules.batch[groups.rule[group]]
         for source in range(bundles.n_sources[bundle]):
             axon = bundles.axon[bundle] + source
-            if state.last[axon] < 0:
+            if state.last[axon] < 0 and not constants.walk.on[groups.rule[group]]:
                 continue
             apply = _applies(state.last[axon], state.done[axon], batch, now - 1)
             for part in range(bundles.row.shape[1]):
                 at = bundles.row[bundle, part] + source
                 begin, end = bundles.pointer[at], bundles.pointer[at + 1]
-                _row_general(constants, state, group, begin, end, state.zbar[axon], 0.0, False, apply)
+                _row_general(constants, state, group, begin, end, state.zbar[axon], 0.0, False, apply, now)
             if apply:
                 state.done[axon] = max(state.done[axon], 1 + (now - 1) // batch)
 

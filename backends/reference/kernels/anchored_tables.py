@@ -24,6 +24,7 @@ from neurocompile.backends.reference.kernels.tables import (
     RewardState,
     Rules,
     Sites,
+    Walk,
 )
 
 LIF, ALIF, READOUT = 0, 1, 2
@@ -109,7 +110,8 @@ class SymmetricFeedback(NamedTuple):
 
 
 class AnchoredConstants(NamedTuple):
-    """Everything that does not change in a run. range (R+1,): neurons of the ranges; matrix_row (G,): column of a group's first site in
+    """Everything that does not change in a run; with rewiring ``target``, ``bundles.pointer``, ``symmetric`` and ``walk`` change between
+    runs. range (R+1,): neurons of the ranges; matrix_row (G,): column of a group's first site in
     ``feedback.matrix`` (here n_readout, D), or -1;
     target (M + AHEAD,): site, or ~site where the sign constraint keeps the weight negative."""
 
@@ -127,6 +129,7 @@ class AnchoredConstants(NamedTuple):
     static: StaticBlocks
     target: I4
     range: I8
+    walk: Walk
     dt_ms: float
     seed: int
 

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from neurocompile.backends.reference.kernels import kappa as learnt
+from neurocompile.backends.reference.kernels.rewiring import walked
 from neurocompile.backends.reference.kernels.tables import (
     F8,
     I4,
@@ -22,6 +23,7 @@ from neurocompile.backends.reference.kernels.tables import (
     Readouts,
     Rules,
     Sites,
+    Walk,
 )
 
 ARRIVE, APPLY, READ = 0, 1, 2  # modes of visit
@@ -83,7 +85,18 @@ def optimize(
 
 
 @njit(cache=True, nogil=True)
-def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, begin: int, end: int, stamp: int, mode: int) -> None:
+def visit(
+    target: I4,
+    sites: Sites,
+    rules: Rules,
+    signs: F8,
+    walk: Walk,
+    state: EpropState,
+    begin: int,
+    end: int,
+    stamp: int,
+    mode: int,
+) -> None:
     """Bring the synapses begin .. end-1 to learning step ``stamp``: read their targets' histories up to index stamp-2, within the cutoff.
 
     mode ARRIVE: a spike arrives, weights change and the spike starts a new interval. APPLY: weights change, and nothing else (flush).
@@ -100,6 +113,8 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
     optimized, firsts, seconds = state.optimized, state.first_moment, state.second_moment
     mask = history.shape[1] - 1
     oldest = stamp - history.shape[1] // 2
+    since, tags, keys = walk.since, walk.tag, walk.key
+    rewired, l1, noise = False, 0.0, 0.0
     known_rule = -1
     kappa = kappa_reg = gain_reg = rate = beta_1 = beta_2 = small = rule_low = rule_high = 0.0
     adam = each_step = keep_sign = False
@@ -108,7 +123,8 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
     for synapse in range(begin, end):
         last = int(last_spike[synapse])
         t = int(position[synapse])
-        if last == NO_SPIKE or (mode == READ and t >= oldest):
+        begins = last == NO_SPIKE
+        if (begins and (since.size == 0 or mode == READ)) or (mode == READ and t >= oldest):
             if mode == ARRIVE:
                 last_spike[synapse] = stamp
                 position[synapse] = stamp - 1
@@ -123,6 +139,7 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
             rule_low, rule_high = rules.low[rule], rules.high[rule]
             each_step, keep_sign = rules.each_step[rule] != 0, rules.keep_sign[rule] != 0
             per = int(rules.kappa_per[rule])
+            rewired, l1, noise = walk.on[rule] != 0, walk.l1[rule], walk.noise[rule]
             known_rule = rule
         low, high = rule_low, rule_high
         if keep_sign:
@@ -130,6 +147,17 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
                 low = max(low, 0.0)
             else:
                 high = min(high, 0.0)
+        if begins:
+            if rewired and batch == 1:
+                weight = walked(working[synapse], signs[synapse] < 0.0, since[synapse], stamp, l1, noise, keys, tags[synapse])
+                weights[synapse] = working[synapse] = min(max(weight, low), high)
+                since[synapse] = ~stamp
+            if mode == ARRIVE:
+                last_spike[synapse] = stamp
+                position[synapse] = stamp - 1
+                if rewired:
+                    since[synapse] = ~since[synapse]
+            continue
         first = last - 1
         stop = min(stamp - 1, first + cutoff)
         alpha = site_alpha[site]
@@ -190,7 +218,7 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
         if mode == READ:
             continue
         if not each_step:
-            total, steps_done = collecteds[synapse] + gradients[synapse], optimized[synapse]
+            total, done = collecteds[synapse] + gradients[synapse], int(optimized[synapse])
             working[synapse], collecteds[synapse], optimized[synapse], firsts[synapse], seconds[synapse] = optimize(
                 adam,
                 rate,
@@ -198,19 +226,23 @@ def visit(target: I4, sites: Sites, rules: Rules, signs: F8, state: EpropState, 
                 beta_2,
                 small,
                 batch,
-                low,
-                high,
+                -np.inf if rewired else low,
+                np.inf if rewired else high,
                 stamp - 1,
                 gradients[synapse],
                 working[synapse],
                 collecteds[synapse],
-                int(optimized[synapse]),
+                done,
                 firsts[synapse],
                 seconds[synapse],
             )
             gradients[synapse] = 0.0
+            if rewired and optimized[synapse] != done:
+                weight = walked(working[synapse], signs[synapse] < 0.0, since[synapse], stamp, l1, noise, keys, tags[synapse])
+                working[synapse] = min(max(weight, low), high)
+                since[synapse] = stamp
             if per and not is_readout[site]:
-                stepped, at_bound = optimized[synapse] != steps_done, not low < working[synapse] < high
+                stepped, at_bound = optimized[synapse] != done, not low < working[synapse] < high
                 learnt.adapt(state, rules, synapse, site, rule, total / batch, stepped, at_bound)
         weights[synapse] = working[synapse]
         if mode == ARRIVE:

@@ -54,7 +54,7 @@ def _deliver_eprop(constants: Constants, state: EpropState, now: F8, pending: I4
             source = log[slot, item]
             first, last = pointer[group, source], pointer[group, source + 1]
             if learn and last > first:
-                eprop.visit(target, sites, constants.rules, constants.sign, state, first, last, stamp, eprop.ARRIVE)
+                eprop.visit(target, sites, constants.rules, constants.sign, constants.walk, state, first, last, stamp, eprop.ARRIVE)
             for synapse in range(first, last):
                 now[neuron[target[synapse]]] += weight[synapse]
             events += last - first
@@ -77,7 +77,8 @@ def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_st
         step, index, count = clock[STEP], clock[LEARNING_STEP], clock[N_PENDING]
         if learn and index % (history.shape[1] // 2) == 0:
             n_synapses = state.eprop.position.size
-            eprop.visit(constants.eprop.target, sites, rules, constants.sign, state.eprop, 0, n_synapses, index, eprop.READ)
+            table, walk = constants.eprop, constants.walk
+            eprop.visit(table.target, sites, rules, constants.sign, walk, state.eprop, 0, n_synapses, index, eprop.READ)
         now = ring[step % ring.shape[0]]
         clock[N_EVENTS] += deliver_static(constants.static, state.static_weight, ring, pending, count, step)
         clock[N_EVENTS] += _deliver_eprop(constants, state.eprop, now, pending, count, step, index, learn)

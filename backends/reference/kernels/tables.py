@@ -15,6 +15,7 @@ F8 = npt.NDArray[np.float64]
 I8 = npt.NDArray[np.int64]
 I4 = npt.NDArray[np.int32]
 U1 = npt.NDArray[np.uint8]
+U8 = npt.NDArray[np.uint64]
 
 # kinds of population
 SOURCE, SUBTRACT, TO_VALUE, READOUT = 0, 1, 2, 3
@@ -180,8 +181,22 @@ class StdpRules(NamedTuple):
     tau_d: F8
 
 
+class Walk(NamedTuple):
+    """Rewiring. on, l1, noise: of the e-prop rules (R,); key: of each rewired projection's noise, from row 1 on (P + 1, 2); tag (M_eprop,):
+    projection and canonical number of the synapse at each place (``kernels.rewiring``); since (M_eprop,): learning step up to which its
+    weight has walked, as ~step until its first spike (-1 at the start). tag and since change, and are empty if no rule rewires."""
+
+    on: U1
+    l1: F8
+    noise: F8
+    key: U8
+    tag: I8
+    since: I4
+
+
 class Constants(NamedTuple):
-    """Everything that does not change in a run."""
+    """Everything that does not change in a run; with rewiring, the arrays of ``eprop``, ``feedback``, ``sign`` and ``walk`` change
+    between runs."""
 
     neurons: Neurons
     rules: Rules
@@ -194,6 +209,7 @@ class Constants(NamedTuple):
     stdp: StdpSynapses
     stdp_rules: StdpRules
     sign: F8  # (M_eprop,) side of 0 on which a weight stays, +1 or -1
+    walk: Walk
     dt_ms: float
     seed: int
 

@@ -206,13 +206,16 @@ class KappaLearning:
 class Rewiring:
     """DEEP R (Bellec et al. 2018, arXiv:1711.05136): synapses that reach weight 0 are moved to other pairs; their number stays.
 
-    The rule needs ``sign_constraint``: a synapse keeps its sign, so that 0 is where it ends. A moved synapse keeps sign and delay, has
-    weight 0 and no trace, and joins a pair that is not connected yet (docs/eprop.md, "Rewiring").
+    When a weight changes, n learning steps after it last did, w <- w - sign l1 n + noise sqrt(n) xi follows the gradient step, xi being
+    standard normal, before w is clipped. The rule needs ``sign_constraint``: a synapse keeps its sign, so that 0 is where it ends. A moved
+    synapse keeps sign and delay, has weight 0 and no trace, and joins a pair that is not connected yet (docs/eprop.md, "Rewiring").
+    ``l1`` or ``noise`` must be above 0.
 
     Attributes
     ----------
     every_steps : int
-        Learning steps between two rewirings, >= 1.
+        Learning steps between two rewirings, >= 1; several times the interval between two spikes of a source, so that a new synapse has a
+        chance to grow.
     l1 : float
         Pull towards 0 in every learning step, membrane units, >= 0 (the paper's eta alpha).
     noise : float
@@ -227,6 +230,13 @@ class Rewiring:
         _range("rewiring", "every_steps", self.every_steps, 1, 2**31 - 1)
         _range("rewiring", "l1", self.l1, 0.0, np.inf, open_high=True)
         _range("rewiring", "noise", self.noise, 0.0, np.inf, open_high=True)
+        if self.l1 == 0.0 and self.noise == 0.0:
+            raise InputError.of(
+                "NC201",
+                "rewiring.l1 and rewiring.noise are both 0: a synapse that has no gradient would neither end nor come back from weight 0",
+                help="set l1 > 0, noise > 0 or both",
+                field=("l1",),
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -17,6 +17,7 @@ from neurocompile.ir._types import FloatArray
 from neurocompile.ir.errors import InputError, did_you_mean
 from neurocompile.ir.npz import AnyArray, load_npz
 from neurocompile.ir.realise import BYTES_PER_SYNAPSE, Connections, realise_all, require_memory
+from neurocompile.ir.rewired import moved_synapses, rewired_projections
 from neurocompile.machine import Machine, load_machine
 from neurocompile.mapping import map_network
 from neurocompile.mapping.types import Mapping as CoreMapping
@@ -65,9 +66,13 @@ def find_target(name: str) -> Target:
     return targets[name]
 
 
-def replace_weights(connections: Mapping[str, Connections], weights: Mapping[str, AnyArray], *, file: str) -> dict[str, Connections]:
-    """Return the connections with the weights of ``weight:NAME`` arrays; InputError NC202/NC203/NC207 if they do not match."""
+def replace_weights(
+    network: Network, connections: Mapping[str, Connections], weights: Mapping[str, AnyArray], *, file: str
+) -> dict[str, Connections]:
+    """Return the connections with the weights of ``weight:NAME`` arrays; InputError NC202/NC203/NC207 if they do not match. Synapses of
+    rewired projections lie where the file's ``pre:NAME`` and ``post:NAME`` say (errors: ``moved_synapses``)."""
     found = dict(connections)
+    rewired = {p.name for p in rewired_projections(network)}
     for key, values in weights.items():
         kind, _, name = key.partition(":")
         if kind != "weight":
@@ -81,6 +86,8 @@ def replace_weights(connections: Mapping[str, Connections], weights: Mapping[str
             raise InputError.of("NC202", f"'{key}' has shape {values.shape}, the projection has {expected[0]} synapses", file=file)
         if not np.issubdtype(values.dtype, np.number) or not np.isfinite(values.astype(np.float64)).all():
             raise InputError.of("NC203", f"'{key}' holds values that are not finite numbers", file=file)
+        if name in rewired:
+            found[name] = moved_synapses(network, name, found[name], weights, file=file)
         for end in ("pre", "post"):
             given = weights.get(f"{end}:{name}")
             if given is not None and not np.array_equal(given, getattr(found[name], end)):
@@ -102,7 +109,7 @@ def load_connections(network: Network, weights: Path | None = None) -> dict[str,
     arrays = load_npz(weights)
     if not any(key.startswith("weight:") for key in arrays):
         raise InputError.of("NC107", "has no array 'weight:PROJECTION'", file=str(weights), help="use the weights.npz of a training run")
-    return replace_weights(connections, arrays, file=str(weights))
+    return replace_weights(network, connections, arrays, file=str(weights))
 
 
 def load_kappas(network: Network, weights: Path | None) -> dict[str, FloatArray]:

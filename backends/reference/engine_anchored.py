@@ -14,12 +14,13 @@ from neurocompile.backends.reference.engine import MIN_WINDOW
 from neurocompile.backends.reference.kernels import anchored_tables as at
 from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.backends.reference.layout_anchored import Progress, lay_out_anchored, symmetric_feedback
-from neurocompile.backends.reference.rewiring import Moves, rewired_projections
+from neurocompile.backends.reference.rewiring import Moves
 from neurocompile.ir import ALIF, LIF, EProp, LeakyReadout, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.neurons import decay
 from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import Connections
+from neurocompile.ir.rewired import rewired_projections
 
 LOST_DIGITS = {"float64": 1e4, "float32": 20.0}
 """How far the powers of 1/alpha, 1/kappa and 1/kappa_reg may grow before a new anchor: what rounding errors are multiplied by at worst."""

@@ -10,11 +10,12 @@ import numpy.typing as npt
 from neurocompile.backends.reference import layout as lay
 from neurocompile.backends.reference.engine import learns_kappa
 from neurocompile.backends.reference.kernels import tables as t
-from neurocompile.backends.reference.rewiring import Moves, optimizer_steps, rewired_projections
+from neurocompile.backends.reference.rewiring import Moves, optimizer_steps
 from neurocompile.ir import EProp, KappaPer, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import Connections, realise_all
+from neurocompile.ir.rewired import rewired_projections
 
 _KEPT = {"clock", "static_weight", "eprop_weight", "stdp_weight", "collected", "optimized", "first_moment", "second_moment", "site_kappa"}
 _KEPT_OF_KAPPA = (t.KAPPA, t.COLLECTED, t.INFLUENCE, t.SCALE)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.backends.reference.layout_stdp import lay_out_stdp
-from neurocompile.backends.reference.rewiring import make_walk, rewired_projections
+from neurocompile.backends.reference.rewiring import make_walk
 from neurocompile.ir import (
     ALIF,
     LIF,
@@ -34,6 +34,7 @@ from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.neurons import decay, expand
 from neurocompile.ir.realise import Connections, realise_feedback
+from neurocompile.ir.rewired import rewired_projections
 
 STATIC, EPROP, STDP_TABLE = 0, 1, 2
 _NO_CUTOFF = 2**40

@@ -19,10 +19,11 @@ from neurocompile.backends.reference import layout as lay
 from neurocompile.backends.reference.kernels import anchored_tables as at
 from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.backends.reference.kernels.anchored import AHEAD
-from neurocompile.backends.reference.rewiring import make_walk, rewired_projections, table_places
+from neurocompile.backends.reference.rewiring import make_walk, table_places
 from neurocompile.ir import ALIF, EProp, Explicit, FixedOutDegree, LeakyReadout, Network, PerInterval, Projection, Values
 from neurocompile.ir._types import FloatArray, IntArray
 from neurocompile.ir.realise import Connections, count_synapses, expected_synapses, realise_targets
+from neurocompile.ir.rewired import rewired_projections
 from neurocompile.ir.values import Constant
 
 Progress = Callable[[str, int, int], None]

@@ -9,7 +9,7 @@ import numpy as np
 
 from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.backends.reference.kernels.rewiring import SLOT_BITS, draw_pairs
-from neurocompile.ir import EProp, Explicit, Network, OneToOne, PerInterval, Projection, Rewiring
+from neurocompile.ir import EProp, Explicit, Network, OneToOne, PerInterval, Projection
 from neurocompile.ir._types import Int32Array, IntArray
 from neurocompile.ir.counter_rng import stream_key
 from neurocompile.ir.value_draws import Weights
@@ -22,17 +22,6 @@ class Moves:
     slots: IntArray
     pre: Int32Array
     post: Int32Array
-
-
-def rewiring_of(network: Network, projection: Projection) -> Rewiring | None:
-    """Return how a projection's rule rewires, None if it does not."""
-    rule = None if projection.learning is None else network.rule(projection.learning)
-    return rule.rewiring if isinstance(rule, EProp) else None
-
-
-def rewired_projections(network: Network) -> tuple[Projection, ...]:
-    """Return the projections whose synapses move, in the network's order."""
-    return tuple(p for p in network.synaptic_projections if rewiring_of(network, p) is not None)
 
 
 def allows_autapses(projection: Projection) -> bool:

@@ -20,12 +20,13 @@ from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.backends.reference.layout_anchored import Progress
 from neurocompile.backends.reference.probes import make_probes, split_probes
 from neurocompile.backends.reference.recording import Recording, RecordOptions
-from neurocompile.backends.reference.rewiring import Moves, draw, rewired_projections, rewiring_of
+from neurocompile.backends.reference.rewiring import Moves, draw
 from neurocompile.ir import AdaptiveFeedback, ChainFeedback, EProp, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.errors import InputError, did_you_mean
 from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import Connections, realise
+from neurocompile.ir.rewired import rewired_projections, rewiring_of
 from neurocompile.ir.signals import Signal, Spikes
 
 _log = logging.getLogger(__name__)

@@ -40,7 +40,10 @@ def result_arrays(run: Run, simulator: Simulator, connections: Mapping[str, Conn
         yield f"weight:{name}", simulator.weight(name)
         if name in learns_kappa(simulator.network):
             yield f"kappa:{name}", simulator.kappa(name)
-        ends = realise(simulator.network, projection) if connections is None else connections[name]
+        if name in simulator.rewired:
+            ends = simulator.connections(name)
+        else:
+            ends = realise(simulator.network, projection) if connections is None else connections[name]
         yield f"pre:{name}", ends.pre
         yield f"post:{name}", ends.post
         del ends
@@ -232,6 +235,8 @@ def simulate(
         "n_spikes": n_spikes,
         "n_synaptic_events": simulator.n_synaptic_events,
         "mean_reward": None if network.actor_critic is None else run.reward / max(run.step, 1),
+        "n_rewired": simulator.n_rewired,
+        "n_stuck": simulator.n_stuck,
         "algorithm": simulator.algorithm,
         "algorithm_reason": simulator.reason,
         "precision": precision,
@@ -261,6 +266,8 @@ def simulate(
         lines.append(f"{threads - simulator.threads} of {threads} threads had nothing to do: {split}")
     if network.actor_critic is not None:
         lines.append(f"mean reward {run.reward / max(run.step, 1):.6g} a step")
+    for name, moved in simulator.n_rewired.items():
+        lines.append(f"{name}: {moved} times a synapse moved, {simulator.n_stuck[name]} times no pair was free")
     if finished and save is not None:
         lines.append(f"wrote {save}")
     if not finished:

@@ -22,6 +22,7 @@ from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.ir.memory import available_memory
 from neurocompile.ir.neurons import LIF, decay
 from neurocompile.ir.realise import estimated_synapses
+from neurocompile.ir.rewired import rewiring_of
 from neurocompile.ir.values import Constant, Normal, Uniform
 
 GIB = 2.0**30
@@ -30,6 +31,11 @@ RESERVE = 64 * 2.0**20
 _CHUNK = 2_000_000
 _NEURON_BYTES = 165.0
 """Constants 84, state 49, current input and spikes under way 8, a temporary of 24 while the constants are made."""
+
+
+_REWIRED_BYTES, _MOVING_BYTES = 12.0, 130.0
+"""With rewiring: number and step of every plastic synapse; and while synapses move, the pairs that are taken (up to 48), ends and weights
+(24), sorting (32) and temporaries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +103,8 @@ def network_needs(network: Network, *, algorithm: str, precision: str, ranges: i
         synapses.append(
             0.0 if given else max((_while_drawn(p, counts[p.name], ranges) for p in kinds["static"] + kinds["eprop"]), default=0)
         )
+    if any(rewiring_of(network, p) for p in kinds["eprop"]):
+        synapses.append((_REWIRED_BYTES + _MOVING_BYTES + (0.0 if algorithm == "loop" else width)) * m["eprop"])
     learning = sum(m[kind] for kind in ("eprop", "stdp"))
     readout = sum(p.size for p in network.feedback_readouts)
     hidden = sum(network.population(post).size for post, _ in groups if not isinstance(network.population(post).model, LeakyReadout))
@@ -134,6 +142,7 @@ def n_columns(network: Network) -> tuple[int, int]:
         model, size = network.population(p.post).model, network.population(p.post).size
         intervals |= isinstance(rule.update, PerInterval)
         rewarded |= discount_of(network, p.post) >= 0.0
+        several |= rule.rewiring is not None
         adaptive |= isinstance(model, ALIF)
         double |= not isinstance(model, LeakyReadout) and rule.regularization is not None and rule.kappa != rule.kappa_reg
         if isinstance(model, LIF | LeakyReadout) and np.ndim(model.tau_mem) > 0:

@@ -13,6 +13,7 @@ from neurocompile.ir._types import FloatArray, IntArray
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import load_npz
 from neurocompile.ir.realise import Connections
+from neurocompile.ir.rewired import moved_synapses
 from neurocompile.tasks.baseline import linear_baseline
 from neurocompile.tasks.data import load_data
 from neurocompile.tasks.memory import check_memory
@@ -77,7 +78,8 @@ def evaluate(
     ----------
     network : Network
     weights : path or mapping projection -> weights, optional
-        For example ``weights.npz`` of a training; projections that it does not name keep the description's weights.
+        For example ``weights.npz`` of a training; projections that it does not name keep the description's weights. The file of a
+        rewired network also says where its synapses are; a mapping does not (give ``connections``).
     connections : mapping projection -> Connections, optional
         Synapses; default: realised from the description.
     data_path : str, optional
@@ -100,6 +102,8 @@ def evaluate(
     given = load_weights(weights) if isinstance(weights, str | Path) else weights
     check_memory(network, training=False, realised=connections is not None)
     simulator = Simulator(network, connections)
+    if isinstance(weights, str | Path):
+        _follow_moves(simulator, weights)
     if given:
         simulator.set_weights(given)
     presenter, tally = Presenter(network, data), Tally()
@@ -113,6 +117,15 @@ def evaluate(
         baseline_accuracy=linear_baseline(data, train, test) if baseline else None,
         n_test=len(test),
     )
+
+
+def _follow_moves(simulator: Simulator, file: str | Path) -> None:
+    """Put synapses that have moved where a file of a rewired network says that they are."""
+    if simulator.rewired:
+        arrays = load_npz(file)
+        present = {name: simulator.connections(name) for name in simulator.rewired}
+        network = simulator.network
+        simulator.set_connections({n: moved_synapses(network, n, c, arrays, file=str(file)) for n, c in present.items()})
 
 
 def show_all(presenter: Presenter, simulator: Simulator, samples: Any, indices: IntArray, tally: Tally, report: Any) -> None:

@@ -243,6 +243,7 @@ class _Training:
     def _finish_epoch(self, bar: Bar) -> None:
         found = Tally()
         self.evaluator.restore(self.at_rest)
+        self.evaluator.set_connections({name: self.simulator.connections(name) for name in self.simulator.rewired})
         self.evaluator.set_weights(self.simulator.weights())
         n = len(self.test_ids)
         show_all(self.presenter, self.evaluator, self.data.test, self.test_ids, found, lambda done: bar.update("evaluating", done, n))
@@ -267,7 +268,8 @@ class _Training:
         weights: dict[str, FloatArray] = self.simulator.weights()
         arrays: dict[str, Any] = {}
         for name, synapses in self.connections.items():
-            arrays[f"weight:{name}"], arrays[f"pre:{name}"], arrays[f"post:{name}"] = weights[name], synapses.pre, synapses.post
+            present = self.simulator.connections(name) if name in self.simulator.rewired else synapses
+            arrays[f"weight:{name}"], arrays[f"pre:{name}"], arrays[f"post:{name}"] = weights[name], present.pre, present.post
         arrays |= {f"kappa:{name}": values for name, values in self.simulator.kappas().items()}
         save_npz(self.folder / "weights.npz", arrays)
         write_atomically(self.folder / "learning_curve.csv", curve_csv(self.history))

@@ -65,7 +65,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "adaptive": ({"feedback": AdaptiveFeedback(weight=Constant(value=1.0)), "weight_decay": 1e-5}, "adaptive feedback"),
     "weight decay": ({"weight_decay": 1e-5}, "weight_decay"),
     "learnt kappa": ({"kappa_learning": KappaLearning(learning_rate=0.1)}, "learnt kappa"),
-    "rewiring": ({"rewiring": Rewiring(every_steps=100), "sign_constraint": True}, "rewiring"),
+    "rewiring": ({"rewiring": Rewiring(every_steps=100, l1=1e-6), "sign_constraint": True}, "rewiring"),
     "reward": ({}, "learning from reward"),
 }
 

@@ -36,7 +36,7 @@ projections:
   - {{name: read, pre: hidden, post: out, connect: all_to_all, weight: {{normal: [0, 0.1]}}, delay: 1 ms, learning: rule}}
 learning:
   rule:
-    rule: eprop
+    rule: {rule}
     kappa: 0.9
     kappa_reg: {kappa_reg}
     regularization: {{strength: 1.0, rate: 10 Hz}}
@@ -66,6 +66,7 @@ def text(
     update: str = "per_event",
     optimizer: str = "gradient_descent",
     reward: bool = False,
+    rule: str = "eprop",
 ) -> str:
     adaptation = ", adapt_tau: 100 ms, adapt_beta: 0.1" if model == "alif" else ""
     network = NET.format(
@@ -79,6 +80,7 @@ def text(
         feedback=feedback,
         update=update,
         optimizer=optimizer,
+        rule=rule,
     )
     if reward:
         network = network.replace("projections:\n", CRITIC).replace(
@@ -95,6 +97,7 @@ def small(folder: Path = Path(), **what: Any) -> Network:
     return network(folder, **what | {"n": 20, "connect": what.get("connect", "fixed_indegree: 100").replace("100", "5")})
 
 
+REWIRING = "eprop\n    sign_constraint: true\n    rewiring: {every: 10 ms, l1: 0.01}"
 INTERVAL_2020 = "{{interval_2020: {{interval: {}}}}}"
 TWO = min(2, max_threads())
 ENGINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -119,6 +122,8 @@ ENGINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "loop, reward": ({"reward": True}, {"algorithm": "loop"}),
     "loop, static": ({"first": STATIC}, {"algorithm": "loop"}),
     "loop, learnt kappa": ({"update": "per_event\n    kappa_learning: {learning_rate: 0.1, per: neuron}"}, {"algorithm": "loop"}),
+    "rewiring": ({"rule": REWIRING}, {}),
+    "loop, rewiring": ({"rule": REWIRING}, {"algorithm": "loop"}),
     "loop, stdp": ({"first": PAIRS}, {"algorithm": "loop"}),
 }
 
@@ -150,6 +155,22 @@ def test_the_estimate_beside_what_building_takes(case: str, sparse_feedback: Pat
     m, plastic = (sum(simulator.n_synapses[p.name] for p in net.synaptic_projections if p.learning or every) for every in (True, False))
     counted = [float(x.replace(",", "")) for x in needs[0].what.split() if x[0].isdigit()]
     assert counted == pytest.approx([plastic, m - plastic], rel=0.02)  # a probability has only an expected number
+
+
+@pytest.mark.parametrize("algorithm", ["loop", "anchored"])
+def test_the_estimate_beside_what_moving_takes(algorithm: str) -> None:
+    """A rewiring of half of 405,000 synapses at once stays within what was asked for."""
+    net = network(rule=REWIRING)
+    simulator = Simulator(net, algorithm=algorithm)
+    simulator.set_weights({name: np.where(np.arange(w.size) % 2, w, 0.0) for name, w in simulator.weights().items()})
+    before = sum(array.nbytes for array in simulator.live_state().values())
+    tracemalloc.start()
+    simulator._rewire(10, {10})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(simulator.n_rewired.values()) > 190_000
+    needs = memory.network_needs(net, algorithm=algorithm, precision="float64", ranges=1)
+    assert before + peak <= sum(x.n_bytes for x in needs)
 
 
 @pytest.mark.parametrize("case", [c for c, (what, how) in ENGINES.items() if "algorithm" not in how and "2020" not in c])

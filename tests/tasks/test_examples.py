@@ -8,6 +8,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +120,25 @@ def test_as_many_rewards_at_random_find_nothing(simulate: Simulate) -> None:
     assert rewarded < np.sort(others)[-5]
 
 
+def test_synapses_find_the_inputs_that_tell_something(simulate: Simulate, root: Path, tmp_path: Path) -> None:
+    """8 of 100 inputs do. With rewiring more than a third of the synapses end there, and the loss of the last 3 s is less than half of
+    that of as many synapses, of the same number and signs, that stay."""
+    signal = np.load(root / "examples" / "rewiring_signal.npz")["target"]
+
+    def loss(found: Arrays) -> float:
+        return float((0.5 * (found["output:out"] - signal) ** 2).sum(axis=1)[-3000:].mean())
+
+    moved = simulate("rewiring")
+    stays = simulate("rewiring", ("    rewiring:", "    # rewiring:"))
+    assert len(moved["pre:in->out"]) == len(stays["pre:in->out"]) == 24
+    assert np.mean(stays["pre:in->out"] < 8) < 0.15
+    assert np.mean(moved["pre:in->out"] < 8) > 0.35
+    assert len(set(zip(moved["pre:in->out"].tolist(), moved["post:in->out"].tolist(), strict=True))) == 24
+    assert loss(moved) < 0.5 * loss(stays)
+    script(root, "make_rewiring").make(tmp_path / "made")
+    assert (tmp_path / "made" / "rewiring_signal.npz").read_bytes() == (root / "examples" / "rewiring_signal.npz").read_bytes()
+
+
 def test_both_populations_reach_the_rate(simulate: Simulate) -> None:
     """2 s of 50 neurons at 10 Hz are 1,000 spikes: 10 % is three standard deviations of a Poisson count."""
     found = simulate("rate_regularization")
@@ -149,13 +169,17 @@ def test_update_intervals_learn_the_waves(simulate: Simulate, root: Path) -> Non
     assert np.all(np.diff(loss[::6]) < 0.0)
 
 
-def test_the_files_of_the_intervals_are_those_of_their_script(root: Path, tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("make_interval", root / "examples" / "make_interval.py")
+def script(root: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, root / "examples" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.make(tmp_path)
+    return module
+
+
+def test_the_files_of_the_intervals_are_those_of_their_script(root: Path, tmp_path: Path) -> None:
+    script(root, "make_interval").make(tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
     for made in tmp_path.iterdir():
         assert made.read_bytes() == (root / "examples" / made.name).read_bytes(), made.name

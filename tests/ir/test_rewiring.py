@@ -16,8 +16,9 @@ from neurocompile.ir.rewired import moved_synapses, rewired_projections
 GOOD = """\
 dt: 1 ms
 populations:
-  in: {model: spike_source, size: 4, positions: POSITIONS}
-  hidden: {model: lif, size: 3, params: {tau_mem: 20 ms, v_threshold: 1}, positions: POSITIONS}
+  in: {model: spike_source, size: 4}
+  hidden: {model: lif, size: 3, params: {tau_mem: 20 ms, v_threshold: 1}}
+  out: {model: leaky_readout, size: 1, params: {tau_mem: 20 ms}}
 projections:
   - {pre: in, post: hidden, connect: {fixed_indegree: 2}, learning: r}
 learning:
@@ -27,7 +28,8 @@ learning:
     weight_bounds: [-1, 1]
     optimizer: {gradient_descent: {learning_rate: 1.0e-5}}
     rewiring: {every: 10 ms, l1: 1.0e-3, noise: 0.01}
-""".replace(", positions: POSITIONS", "")
+task: {readout: out}
+"""
 
 
 def written(folder: Path, text: str) -> Path:
@@ -45,20 +47,20 @@ def test_a_description_says_steps_and_membrane_units(tmp_path: Path) -> None:
 
 
 BAD = {
-    "no sign": ("sign_constraint: true", "sign_constraint: false", "NC210", 13, "sign_constraint: true"),
-    "bounds without 0": ("[-1, 1]", "[0.1, 1]", "NC210", 13, "weight_bounds that hold 0"),
-    "adam": ("gradient_descent", "adam", "NC210", 13, "gradient descent only"),
-    "each step": ("1.0e-5}", "1.0e-5, each_step: true}", "NC210", 13, "gradient descent only"),
+    "no sign": ("sign_constraint: true", "sign_constraint: false", "NC210", 14, "sign_constraint: true"),
+    "bounds without 0": ("[-1, 1]", "[0.1, 1]", "NC210", 14, "weight_bounds that hold 0"),
+    "adam": ("gradient_descent", "adam", "NC210", 14, "gradient descent only"),
+    "each step": ("1.0e-5}", "1.0e-5, each_step: true}", "NC210", 14, "gradient descent only"),
     "intervals of 2020": (
         "    sign_constraint: true",
         "    update: {interval_2020: {interval: 10 ms}}\n    sign_constraint: true",
         "NC210",
-        14,
+        15,
         "interval_2020",
     ),
-    "neither": ("l1: 1.0e-3, noise: 0.01", "l1: 0", "NC201", 13, "both 0"),
-    "negative pull": ("l1: 1.0e-3", "l1: -1.0e-3", "NC201", 13, "l1"),
-    "negative noise": ("noise: 0.01", "noise: -0.01", "NC201", 13, "noise"),
+    "neither": ("l1: 1.0e-3, noise: 0.01", "l1: 0", "NC201", 14, "both 0"),
+    "negative pull": ("l1: 1.0e-3", "l1: -1.0e-3", "NC201", 14, "l1"),
+    "negative noise": ("noise: 0.01", "noise: -0.01", "NC201", 14, "noise"),
 }
 
 
@@ -71,9 +73,9 @@ def test_errors_have_a_place(tmp_path: Path, what: str) -> None:
         read_network(path)
     found = next(d for d in caught.value.diagnostics if d.code == code)
     assert words in f"{found.message} {found.help}"
-    assert found.file == str(path)
-    assert found.line == line
-    assert found.column is not None
+    assert found.span is not None
+    assert (found.span.file, found.span.line) == (str(path), line)
+    assert found.span.column is not None
 
 
 def test_distance_dependent_connectivity_is_refused(tmp_path: Path) -> None:
@@ -85,7 +87,7 @@ def test_distance_dependent_connectivity_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, text)
     with pytest.raises(InputError) as caught:
         read_network(path)
-    assert [(d.code, d.line) for d in caught.value.diagnostics] == [("NC210", 6)]
+    assert [(d.code, d.span and d.span.line) for d in caught.value.diagnostics] == [("NC210", 7)]
     assert "would fade" in caught.value.diagnostics[0].message
 
 

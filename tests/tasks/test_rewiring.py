@@ -75,10 +75,8 @@ def test_training_resumes_bit_by_bit_and_its_weights_know_their_pairs(moving: Ne
 
 def test_weights_of_another_network_are_refused(moving: Network, tmp_path: Path) -> None:
     arrays = {f"weight:{name}": c.weight for name, c in realise_all(moving).items()}
-    ends = {
-        "pre:in->hidden": np.full(arrays["weight:in->hidden"].size, 64),
-        "post:in->hidden": np.zeros(arrays["weight:in->hidden"].size, int),
-    }
+    m = arrays["weight:in->hidden"].size
+    ends = {"pre:in->hidden": np.full(m, 64), "post:in->hidden": np.zeros(m, int)}
     save_npz(tmp_path / "w.npz", arrays | ends)
     for use in (lambda: load_connections(moving, tmp_path / "w.npz"), lambda: evaluate(moving, tmp_path / "w.npz", baseline=False)):
         with pytest.raises(InputError, match=r"NC204.*is 64, population 'in' has 64"):

@@ -18,12 +18,14 @@ from neurocompile.backends.reference.kernels.rewiring import draw_pairs
 from neurocompile.ir import (
     ALIF,
     LIF,
+    ActorCritic,
     AllToAll,
     Constant,
     EProp,
     Explicit,
     FixedProbability,
     GradientDescent,
+    KappaLearning,
     LeakyReadout,
     Network,
     Normal,
@@ -239,6 +241,40 @@ def test_loop_and_anchored_agree_over_several_rewirings(variant: str, adaptive: 
             assert_same(connections, right[name], 1e-9 * np.abs(connections.weight - start[name]).max(), name)
     assert loop.n_rewired == anchored.n_rewired
     assert sum(loop.n_rewired.values()) > 300
+
+
+def test_loop_and_anchored_agree_while_learning_from_reward() -> None:
+    """The filtered gradient moves with its synapse, and begins at 0."""
+    critic = Population(name="critic", size=1, model=LeakyReadout(tau_mem=0.02))
+    network = make(replace(RULE, optimizer=GradientDescent(learning_rate=1e-5)), sizes=BIG)
+    half, weight = FixedProbability(probability=0.5), Normal(mean=0.0, std=0.1)
+    heard = Projection(pre="hidden", post="critic", connect=half, weight=weight, learning="eprop")
+    network = replace(
+        network,
+        populations=(*network.populations, critic),
+        projections=(*network.projections, heard),
+        task=Task(readout="out", loss=ActorCritic(critic="critic", discount=0.9)),
+    )
+    loop, anchored = (Simulator(network, algorithm=a, history_steps=32) for a in ("loop", "anchored"))
+    start = loop.weights()
+    for left, right in zip(program(loop, 20), program(anchored, 20), strict=True):
+        for name, connections in left.items():
+            assert_same(connections, right[name], 1e-9 * np.abs(connections.weight - start[name]).max(), name)
+    assert all(loop.n_rewired.values())
+    assert loop.n_rewired == anchored.n_rewired
+
+
+def test_kappas_that_are_learnt_begin_anew_with_the_synapse() -> None:
+    network = make(replace(RULE, kappa_learning=KappaLearning(learning_rate=0.1)), sizes=BIG)
+    simulator = Simulator(network)
+    simulator.run(150, spikes=as_spikes(fired(5, 300, 0.2, 20)), signals=errors_to(5, 150))
+    before, kappa = simulator.connections("in->hidden"), simulator.kappa("in->hidden")
+    assert (kappa != 0.97).sum() > 20
+    simulator._rewire(150, {50})
+    after = simulator.connections("in->hidden")
+    moved = (before.pre != after.pre) | (before.post != after.post)
+    assert (kappa[moved] != 0.97).any()
+    np.testing.assert_array_equal(simulator.kappa("in->hidden"), np.where(moved, 0.97, kappa))
 
 
 @pytest.mark.parametrize("threads", [1, 2])

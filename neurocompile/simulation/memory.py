@@ -34,8 +34,8 @@ _NEURON_BYTES = 165.0
 
 
 _REWIRED_BYTES, _MOVING_BYTES = 12.0, 130.0
-"""With rewiring: number and step of every plastic synapse; and while synapses move, the pairs that are taken (up to 48), ends and weights
-(24), sorting (32) and temporaries."""
+"""With rewiring: number and clock of every plastic synapse; and while synapses move, first the pairs that are taken (a hash table of up to 72)
+and a projection's synapses (50), then orders, rows and a copy of the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ def network_needs(network: Network, *, algorithm: str, precision: str, ranges: i
             0.0 if given else max((_while_drawn(p, counts[p.name], ranges) for p in kinds["static"] + kinds["eprop"]), default=0)
         )
     if any(rewiring_of(network, p) for p in kinds["eprop"]):
-        synapses.append((_REWIRED_BYTES + _MOVING_BYTES + (0.0 if algorithm == "loop" else width)) * m["eprop"])
+        synapses.append((_REWIRED_BYTES + _MOVING_BYTES) * m["eprop"])
     learning = sum(m[kind] for kind in ("eprop", "stdp"))
     readout = sum(p.size for p in network.feedback_readouts)
     hidden = sum(network.population(post).size for post, _ in groups if not isinstance(network.population(post).model, LeakyReadout))

@@ -122,8 +122,6 @@ ENGINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "loop, reward": ({"reward": True}, {"algorithm": "loop"}),
     "loop, static": ({"first": STATIC}, {"algorithm": "loop"}),
     "loop, learnt kappa": ({"update": "per_event\n    kappa_learning: {learning_rate: 0.1, per: neuron}"}, {"algorithm": "loop"}),
-    "rewiring": ({"rule": REWIRING}, {}),
-    "loop, rewiring": ({"rule": REWIRING}, {"algorithm": "loop"}),
     "loop, stdp": ({"first": PAIRS}, {"algorithm": "loop"}),
 }
 
@@ -159,18 +157,20 @@ def test_the_estimate_beside_what_building_takes(case: str, sparse_feedback: Pat
 
 @pytest.mark.parametrize("algorithm", ["loop", "anchored"])
 def test_the_estimate_beside_what_moving_takes(algorithm: str) -> None:
-    """A rewiring of half of 405,000 synapses at once stays within what was asked for."""
+    """A rewiring of half of 405,000 synapses at once, which takes more than building does; bounds as above."""
     net = network(rule=REWIRING)
+    Simulator(small(rule=REWIRING), algorithm=algorithm)._rewire(10, {10})  # loads the kernels
+    tracemalloc.start()
     simulator = Simulator(net, algorithm=algorithm)
     simulator.set_weights({name: np.where(np.arange(w.size) % 2, w, 0.0) for name, w in simulator.weights().items()})
-    before = sum(array.nbytes for array in simulator.live_state().values())
-    tracemalloc.start()
     simulator._rewire(10, {10})
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert sum(simulator.n_rewired.values()) > 190_000
-    needs = memory.network_needs(net, algorithm=algorithm, precision="float64", ranges=1)
-    assert before + peak <= sum(x.n_bytes for x in needs)
+    estimate = sum(x.n_bytes for x in memory.network_needs(net, algorithm=algorithm, precision="float64", ranges=1))
+    assert peak <= estimate <= 2.0 * peak
+    state = simulator.live_state()
+    assert algorithm == "loop" or memory.n_columns(net) == (state["synapse"].shape[1], state["row"].shape[1])
 
 
 @pytest.mark.parametrize("case", [c for c, (what, how) in ENGINES.items() if "algorithm" not in how and "2020" not in c])

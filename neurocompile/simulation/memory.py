@@ -34,8 +34,8 @@ _NEURON_BYTES = 165.0
 
 
 _REWIRED_BYTES, _MOVING_BYTES = 12.0, 130.0
-"""With rewiring: number and clock of every plastic synapse; and while synapses move, first the pairs that are taken (a hash table of up to 72)
-and a projection's synapses (50), then orders, rows and a copy of the table."""
+"""With rewiring: number and clock of every plastic synapse; and while synapses move, first the pairs that are taken (hash table: up to
+72) and a projection's synapses (50), then orders, rows and a copy of the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

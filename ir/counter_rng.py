@@ -51,7 +51,7 @@ def stream_key(seed: int, purpose: str, *names: str) -> UInt64Array:
     seed : int
         0 .. 2^63-1.
     purpose : str
-        ``connectivity``, ``weight``, ``delay``, ``feedback``, ``rewiring``, ``rewiring noise``.
+        ``connectivity``, ``weight``, ``delay``, ``feedback``, ``synapse_feedback``, ``rewiring``, ``rewiring noise``.
     names : str
         What the stream belongs to, such as the projection's name.
     """

@@ -54,7 +54,8 @@ class AdaptiveFeedback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainFeedback:
-    """Learning signals go back layer by layer, L_j = sum over outgoing synapses j -> k of B_jk psi_k L_k (docs/eprop.md, "Chain").
+    """Learning signals go back layer by layer, L_j = sum over outgoing synapses j -> k of B_jk h_k L_k, h_k the
+    surrogate gradient of k filtered by its membrane (docs/eprop.md, "Feedback through the chain").
 
     A population whose neurons reach the readout hears the errors themselves; one further away hears the populations that are one
     projection nearer to the readout.

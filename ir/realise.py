@@ -308,6 +308,24 @@ def realise_feedback(network: Network, rule: EProp, hidden_name: str) -> FloatAr
     return result
 
 
+def realise_synapse_feedback(
+    network: Network, rule: EProp, weights: RandomFeedback | AdaptiveFeedback, projection: Projection, n_synapses: int
+) -> FloatArray:
+    """Return one feedback weight for every synapse of a projection, float64 (n_synapses,), in canonical order: those of random feedback
+    through the chain, or with which adaptive feedback begins.
+
+    They are drawn from the stream (seed, rule, projection): row 0, draw = the synapse's number in canonical order.
+
+    Raises
+    ------
+    InputError
+        NC202: wrong number of values.
+    """
+    key = stream_key(network.seed, "synapse_feedback", rule.name, projection.name)
+    what = f"feedback of rule '{rule.name}' along '{projection.name}'"
+    return draw_values(weights.weight, key, 0, np.array([n_synapses], np.int64), 0, n_synapses, what)
+
+
 def _needed(network: Network, projections: Sequence[Projection], beside: float, dtype: WeightType, realised: bool) -> float:
     """Return the bytes at the peak: while the largest projection is drawn, or when all are used."""
     counts = [estimated_synapses(network, p) for p in projections]
@@ -523,6 +541,7 @@ __all__ = [
     "realise",
     "realise_all",
     "realise_feedback",
+    "realise_synapse_feedback",
     "realise_targets",
     "require_memory",
 ]

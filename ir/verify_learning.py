@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 def readout_distance(network: Network) -> dict[str, int]:
-    """Return how many projections lie between a population and the task's readout at least, by name: 0 the readout, 1 those that reach
-    it, ...; populations without a way to it are absent."""
+    """Return how many projections lie between a population and the task's readout (or the critic) at least, by name: 0 the readout, 1 those
+    that reach it, ...; populations without a way to it are absent."""
     if network.task is None:
         return {}
-    found, frontier = {network.task.readout: 0}, [network.task.readout]
+    frontier = [network.task.readout, *([network.task.loss.critic] if isinstance(network.task.loss, ActorCritic) else [])]
+    found = dict.fromkeys(frontier, 0)
     while frontier:
         near = set(frontier)
         frontier = []
@@ -50,6 +51,14 @@ def verify_learning(network: Network, populations: Mapping[str, Population]) -> 
         if isinstance(rule, EProp):
             yield from _verify_feedback(network, populations, rule)
             yield from _verify_rewiring(network, rule)
+            if rule.kappa_learning is not None and task is not None and isinstance(task.loss, ActorCritic):
+                yield Diagnostic(
+                    code="NC210",
+                    message=f"rule '{rule.name}': kappa_learning does not go with actor_critic: how the filtered gradient depends on "
+                    "kappa is not computed",
+                    help="use a fixed kappa",
+                    field=("rules", rule.name, "kappa_learning"),
+                )
 
 
 def _verify_critic(network: Network, populations: Mapping[str, Population], loss: ActorCritic, readout: str) -> Iterator[Diagnostic]:
@@ -95,6 +104,7 @@ def _verify_feedback(network: Network, populations: Mapping[str, Population], ru
     }
     chain = isinstance(rule.feedback, ChainFeedback)
     weights = rule.feedback.weights if isinstance(rule.feedback, ChainFeedback) else rule.feedback
+    distance = readout_distance(network)
     for name in sorted(hidden):
         carriers = chain_projections(network, name)
         if chain and not carriers:
@@ -105,9 +115,19 @@ def _verify_feedback(network: Network, populations: Mapping[str, Population], ru
                 help="connect it, or use feedback: {random: SPEC}, which reaches every population",
                 field=place,
             )
+        for projection in carriers if chain else ():
+            if projection.post != task.readout and not _learns(network, projection.post):
+                yield Diagnostic(
+                    code="NC210",
+                    message=f"rule '{rule.name}': feedback through the chain reaches '{name}' through '{projection.post}', whose neurons "
+                    "have no learning signal, since no projection to it learns by e-prop",
+                    help=f"let a projection to '{projection.post}' learn by e-prop (learning_rate: 0 leaves its weights alone), or use "
+                    "feedback: {random: SPEC}",
+                    field=place,
+                )
         if not isinstance(weights, AdaptiveFeedback):
             continue
-        for projection in carriers if chain else [p for p in carriers if p.post == task.readout]:
+        for projection in carriers if chain else [p for p in carriers if distance[p.post] == 0]:
             by = next((r for r in network.rules if r.name == projection.learning), None)
             if not isinstance(by, EProp) or by.weight_decay == 0.0:
                 why = "is static" if by is None else f"learns by '{by.name}', which has no weight_decay"
@@ -118,6 +138,12 @@ def _verify_feedback(network: Network, populations: Mapping[str, Population], ru
                     help="give its e-prop rule a weight_decay > 0, for example 1e-5, or use random or symmetric feedback",
                     field=place,
                 )
+
+
+def _learns(network: Network, population: str) -> bool:
+    """Return whether some projection to a population learns by e-prop."""
+    rules = {rule.name for rule in network.rules if isinstance(rule, EProp)}
+    return any(p.post == population and p.learning in rules for p in network.synaptic_projections)
 
 
 def _verify_rewiring(network: Network, rule: EProp) -> Iterator[Diagnostic]:
@@ -131,3 +157,19 @@ def _verify_rewiring(network: Network, rule: EProp) -> Iterator[Diagnostic]:
                 help="use another connect rule, or leave out rewiring",
                 field=("projections", index, "connect"),
             )
+        if projection.learning == rule.name and any(projection in carriers for carriers in _path_projections(network)):
+            yield Diagnostic(
+                code="NC210",
+                message=f"projection '{projection.name}': its synapses carry adaptive feedback or feedback through the chain, and cannot "
+                "be rewired",
+                help="use feedback: symmetric or {random: SPEC}, or leave out rewiring",
+                field=("rules", rule.name, "rewiring"),
+            )
+
+
+def _path_projections(network: Network) -> Iterator[tuple[Projection, ...]]:
+    """Yield the projections whose synapses carry learning signals one by one."""
+    for projection in network.synaptic_projections:
+        rule = next((r for r in network.rules if r.name == projection.learning), None)
+        if isinstance(rule, EProp) and isinstance(rule.feedback, AdaptiveFeedback | ChainFeedback):
+            yield chain_projections(network, projection.post)

@@ -27,7 +27,7 @@ LOST_DIGITS = {"float64": 1e4, "float32": 20.0}
 NEGLIGIBLE = {"float64": 1e-14, "float32": 1e-8}
 """Traces below this part of their size after the last spike are finished."""
 MAX_WINDOW = 4096
-_KEPT = {"clock", "static_weight", "synapse", "done"}
+_KEPT = {"clock", "static_weight", "synapse", "done", "decayed"}
 
 
 def decays(network: Network) -> list[float]:
@@ -141,6 +141,8 @@ class AnchoredEngine:
             last=np.full(layout.n_axons, t.NO_SPIKE, np.int32),
             alive=np.zeros(layout.n_axons, np.uint8),
             done=np.ones(layout.n_axons, np.int32),
+            decayed=np.zeros(layout.n_axons if bool((constants.rules.shrink != 1.0).any()) else 0, np.int32),
+            relay=np.zeros((2, s if bool(constants.paths.relays.any()) else 0)),
             log=np.zeros((layout.n_log_slots, n), np.int32),
             log_count=np.zeros(layout.n_log_slots, np.int64),
         )
@@ -234,6 +236,7 @@ class AnchoredEngine:
         for array in (state.synapse, c.target[:m], walk.tag, walk.since):
             array[...] = array[order]
         bundles.pointer[1:] = np.cumsum(np.bincount(row, minlength=len(bundles.pointer) - 1))
+        lay.follow_moves(c.paths, order)
         self._follow()
 
     def _follow(self) -> None:
@@ -325,7 +328,7 @@ class AnchoredEngine:
             c = self._layout.constants
             found |= {"tag": c.walk.tag, "since": c.walk.since, "target": c.target, "pointer": c.bundles.pointer}
             found |= {f"symmetric_{name}": array for name, array in c.symmetric._asdict().items()}
-            found["rewirings"] = self.rewirings
+            found |= {"rewirings": self.rewirings, "path_index": c.paths.weight_index}
         return found
 
     def reset_dynamics(self) -> None:
@@ -348,5 +351,5 @@ class AnchoredEngine:
         c, state = self._layout.constants, self._state.learning
         m = len(state.synapse)
         tables = (state.synapse, c.target, c.bundles.pointer, c.bundles.row, c.walk.tag, c.walk.since)
-        parts = (*tables, state.zbar, state.last, state.alive, state.done)
+        parts = (*tables, state.zbar, state.last, state.alive, state.done, state.decayed)
         return float(sum(x.nbytes for x in parts)) / m if m else 0.0

@@ -17,9 +17,20 @@ from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import Connections, realise_all
 from neurocompile.ir.rewired import rewired_projections
 
-_KEPT = {"clock", "static_weight", "eprop_weight", "stdp_weight", "collected", "optimized", "first_moment", "second_moment", "site_kappa"}
+_KEPT = {
+    "clock",
+    "static_weight",
+    "eprop_weight",
+    "stdp_weight",
+    "collected",
+    "optimized",
+    "decayed",
+    "first_moment",
+    "second_moment",
+    "site_kappa",
+}
 _KEPT_OF_KAPPA = (t.KAPPA, t.COLLECTED, t.INFLUENCE, t.SCALE)
-_OF_NEURONS = {"site_kappa", "history", "rate", "third", "eprop_log", "eprop_log_count"}
+_OF_NEURONS = {"site_kappa", "history", "rate", "third", "slope", "eprop_log", "eprop_log_count"}
 
 
 class LoopEngine:
@@ -112,6 +123,7 @@ class LoopEngine:
         c.eprop.target[:] = target[order]
         c.eprop.pointer[...] = lay.delay_pointers(source[order], delay[order], c.eprop.delay, self.network.n_neurons)
         self._place[:] = position
+        lay.follow_moves(c.paths, before)
         at = position[moved]
         for array in fields:
             array[at] = 0
@@ -187,7 +199,14 @@ class LoopEngine:
         c = self._layout.constants
         feedback = {name: array for name, array in c.feedback._asdict().items() if name.startswith("symmetric_")}
         wiring = {"tag": c.walk.tag, "since": c.walk.since, "place": self._place, "sign": c.sign}
-        return {**wiring, "rewirings": self.rewirings, "pointer": c.eprop.pointer, "target": c.eprop.target, **feedback}
+        return {
+            **wiring,
+            "rewirings": self.rewirings,
+            "pointer": c.eprop.pointer,
+            "target": c.eprop.target,
+            "path_index": c.paths.weight_index,
+            **feedback,
+        }
 
     def reset_dynamics(self) -> None:
         fresh = _flat(_initial_state(self.network, self._layout, self._state.eprop.history.shape[1]))
@@ -250,6 +269,7 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
         gradient=np.zeros(m),
         collected=np.zeros(m),
         optimized=np.ones(m, np.int32),
+        decayed=np.zeros(m if bool((layout.constants.rules.shrink != 1.0).any()) else 0, np.int32),
         first_moment=np.zeros(m),
         second_moment=np.zeros(m),
         filtered=np.zeros(0 if network.actor_critic is None else m),
@@ -257,6 +277,7 @@ def _initial_state(network: Network, layout: lay.Layout, history: int) -> t.Stat
         site_kappa=site_kappa,
         history=np.zeros((n_sites, history, 4 if len(site_kappa) else 3)),
         third=np.zeros(history),
+        slope=np.zeros((2, n_sites if bool(layout.constants.paths.relays.any()) else 0)),
         rate=np.zeros(n_sites),
         eprop_log=np.zeros((eprop_slots, n), np.int32),
         eprop_log_count=np.zeros(eprop_slots, np.int64),

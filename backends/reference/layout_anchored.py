@@ -312,6 +312,15 @@ def lay_out_anchored(
     if index_of:
         blocks = [(b, p, row[n, p]) for p in range(n_parts) for n, (_, b) in enumerate(bundles)]
         placement.follow(walk, [(b, p, pointers[first : first + b.n_sources + 1]) for b, p, first in blocks])
+
+    def carrier(projection: Projection) -> lay.Carrier:
+        pieces = [chunk for _, chunk in _part(network, connections, projection, 0, network.population(projection.post).size)]
+        pre, post = (np.concatenate([np.zeros(0, np.int32), *(getattr(c, end) for c in pieces)]) for end in ("pre", "post"))
+        plastic = not placement.static[projection.name]
+        index = placement.index(projection.name, len(pre))
+        weight = synapse[index, at.W].astype(np.float64) if plastic else static_weight[index]
+        return lay.Carrier(pre, post, lay.EPROP if plastic else lay.STATIC, index, weight)
+
     constants = at.AnchoredConstants(
         neurons=lay.neurons(network),
         rules=lay.rules(network, rules),
@@ -319,6 +328,7 @@ def lay_out_anchored(
         feedback=feedback_table,
         matrix_row=matrix_row,
         symmetric=symmetric,
+        paths=lay.paths(network, site_of, feedback, carrier),
         readouts=lay.readouts(network),
         reward=lay.reward(network),
         columns=columns,

@@ -21,7 +21,7 @@ from neurocompile.backends.reference.layout_anchored import Progress
 from neurocompile.backends.reference.probes import make_probes, split_probes
 from neurocompile.backends.reference.recording import Recording, RecordOptions
 from neurocompile.backends.reference.rewiring import Moves, draw
-from neurocompile.ir import AdaptiveFeedback, ChainFeedback, EProp, Network
+from neurocompile.ir import EProp, Network
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
 from neurocompile.ir.errors import InputError, did_you_mean
 from neurocompile.ir.npz import AnyArray
@@ -101,7 +101,6 @@ class Simulator:
         window_steps: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        refuse_unfinished(network)
         self.network = network
         self.precision, self.ranges = precision, threads if ranges is None else ranges
         choice = choose(network, algorithm, precision, threads)
@@ -565,18 +564,3 @@ def choose(network: Network, algorithm: str, precision: str, threads: int) -> Ch
     if reason is not None:
         raise InputError.of("NC251", f"the anchored algorithm cannot run this network: {reason}", help="--algorithm loop or auto")
     return Choice(algorithm="anchored", reason="asked for" if algorithm == "anchored" else "all rules are linear between spikes")
-
-
-def refuse_unfinished(network: Network) -> None:
-    """Raise InputError NC210 for what the description can say and the engine does not compute yet."""
-    missing: list[str] = []
-    for rule in network.rules:
-        if isinstance(rule, EProp):
-            missing += ["feedback: chain"] * isinstance(rule.feedback, ChainFeedback)
-            missing += ["feedback: adaptive"] * isinstance(rule.feedback, AdaptiveFeedback)
-            missing += ["weight_decay"] * (rule.weight_decay != 0.0)
-            missing += ["kappa_learning together with loss: actor_critic"] * (
-                rule.kappa_learning is not None and network.actor_critic is not None
-            )
-    if missing:
-        raise InputError.of("NC210", f"the engine does not compute {', '.join(missing)} yet", help="leave it out")

@@ -17,18 +17,34 @@ from neurocompile.backends.reference import RecordOptions
 from neurocompile.backends.reference.kernels.tables import N_KAPPA, N_SITE_KAPPA
 from neurocompile.backends.reference.layout import discount_of
 from neurocompile.backends.reference.simulator import LAST_STEP
-from neurocompile.ir import ALIF, EProp, Explicit, FixedOutDegree, KappaPer, LeakyReadout, Network, PerInterval, Projection, Values
+from neurocompile.ir import (
+    ALIF,
+    AdaptiveFeedback,
+    ChainFeedback,
+    EProp,
+    Explicit,
+    FixedOutDegree,
+    KappaPer,
+    LeakyReadout,
+    Network,
+    PerInterval,
+    Projection,
+    Values,
+)
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.ir.memory import available_memory
 from neurocompile.ir.neurons import LIF, decay
 from neurocompile.ir.realise import estimated_synapses
 from neurocompile.ir.rewired import rewiring_of
 from neurocompile.ir.values import Constant, Normal, Uniform
+from neurocompile.ir.verify_learning import chain_projections
 
 GIB = 2.0**30
 RESERVE = 64 * 2.0**20
 """Left for the interpreter while recordings grow."""
 _CHUNK = 2_000_000
+_PATH_BYTES = 90.0
+"""22 that stay, and the lists from which they are sorted: ends, table, place, weight, offset (34), joined, and the order (8)."""
 _NEURON_BYTES = 165.0
 """Constants 84, state 49, current input and spikes under way 8, a temporary of 24 while the constants are made."""
 
@@ -111,8 +127,18 @@ def network_needs(network: Network, *, algorithm: str, precision: str, ranges: i
     return [
         Need(what=f"{learning:,.0f} plastic and {m['static']:,.0f} static synapses", n_bytes=sum(synapses)),
         Need(what=f"{n:,} neurons", n_bytes=neurons),
-        Need(what="feedback weights", n_bytes=32.0 * readout * hidden),
+        Need(what="feedback weights", n_bytes=32.0 * readout * hidden + _PATH_BYTES * _paths(network, counts)),
     ]
+
+
+def _paths(network: Network, counts: Mapping[str, float]) -> float:
+    """Return how many synapses carry learning signals back on their own, once for each rule."""
+    found = 0.0
+    for population, name in {(p.post, p.learning) for p in network.synaptic_projections if p.learning is not None}:
+        rule = network.rule(name)
+        if isinstance(rule, EProp) and isinstance(rule.feedback, AdaptiveFeedback | ChainFeedback):
+            found += sum(counts[p.name] for p in chain_projections(network, population))
+    return found
 
 
 def delay_range(projection: Projection) -> tuple[int, int]:

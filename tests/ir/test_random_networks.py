@@ -351,8 +351,8 @@ class Kinds:
             text["rewiring"] = {"every": steps[0], "l1": pull[0]}
             value["rewiring"] = Rewiring(every_steps=steps[1], l1=pull[1])
 
-    def loss(self, critic: str) -> Pair:
-        if self.draw(st.booleans()):
+    def loss(self, critic: str | None) -> Pair:
+        if critic is None or self.draw(st.booleans()):
             return self.enum(Loss)
         text, value = self.some({"discount": lambda: self.same(FRACTIONS), "reward_delay": self.steps})
         value = {"reward_delay_steps" if k == "reward_delay" else k: v for k, v in value.items()}
@@ -377,7 +377,7 @@ class Kinds:
         )
         return text, value
 
-    def task(self, readout: str, source: str, critic: str) -> Pair:
+    def task(self, readout: str, source: str, critic: str | None) -> Pair:
         sample = self.steps(10**4)
         window = self.draw(st.integers(1, sample[1]))
         data = [
@@ -436,7 +436,7 @@ def descriptions(draw: Draw[Any]) -> tuple[dict[str, Any], Network]:
     document["populations"] = {n: p[0] for n, p in populations.items()}
     document["projections"] = [p[0] for p in listed]
     document["learning"] = {n: r[0] for n, r in rules.items()}
-    task = kinds.task(readout, source, critic) if with_task else (None, None)
+    task = kinds.task(readout, source, None if rules["e"][1].kappa_learning else critic) if with_task else (None, None)
     if with_task:
         document["task"] = task[0]
     sizes = {n: p[1].size for n, p in populations.items()}

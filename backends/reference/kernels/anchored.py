@@ -60,7 +60,7 @@ from neurocompile.backends.reference.kernels.anchored_tables import (
 from neurocompile.backends.reference.kernels.eprop import surrogate
 from neurocompile.backends.reference.kernels.intrinsics import prefetch
 from neurocompile.backends.reference.kernels.rewiring import steps_optimizer, walked
-from neurocompile.backends.reference.kernels.tables import F8, I4, I8, U1, NeuronState
+from neurocompile.backends.reference.kernels.tables import F8, I4, I8, U1, NeuronState, Paths
 
 _BLOCK = 2048
 AHEAD = 16
@@ -93,6 +93,7 @@ def _row_readout(
     z: float,
     rise: float,
     rate: float,
+    shrink: float,
     low: float,
     high: float,
     keep: bool,
@@ -105,7 +106,7 @@ def _row_readout(
         e, gradient = rows[j, E], float(synapse[s, GRADIENT])
         if late:
             gradient += z_before * before[j, E]
-        w = _clipped(synapse[s, W] - rate * (gradient + z * e), k, keep, low, high)
+        w = _clipped(synapse[s, W] * shrink - rate * (gradient + z * e), k, keep, low, high)
         synapse[s, GRADIENT] = rows[j, JUMP] - z_new * e
         synapse[s, W] = w
         rows[j, INPUT] += synapse[s, W]
@@ -121,6 +122,7 @@ def _row_plain(
     z: float,
     rise: float,
     rate: float,
+    shrink: float,
     low: float,
     high: float,
     keep: bool,
@@ -134,7 +136,7 @@ def _row_plain(
         k = target[s]
         j = k ^ (k >> 31)
         c, e, ebar = rows[j, C], rows[j, E], synapse[s, EBAR]
-        w = _clipped(synapse[s, W] - rate * (synapse[s, GRADIENT] + ebar * c + z * e), k, keep, low, high)
+        w = _clipped(synapse[s, W] * shrink - rate * (synapse[s, GRADIENT] + ebar * c + z * e), k, keep, low, high)
         ebar += rows[j, JUMP]
         synapse[s, EBAR] = ebar
         synapse[s, GRADIENT] = -(ebar * c + z_new * e)
@@ -155,6 +157,7 @@ def _row_plain_late(
     z: float,
     rise: float,
     rate: float,
+    shrink: float,
     low: float,
     high: float,
     keep: bool,
@@ -167,7 +170,7 @@ def _row_plain_late(
         c, e, ebar = rows[j, C], rows[j, E], float(synapse[s, EBAR])
         gradient = synapse[s, GRADIENT] + ebar * before[j, C] + z_before * before[j, E]
         ebar = ebar * decay + z_before * before[j, JUMP]
-        w = _clipped(synapse[s, W] - rate * (gradient + ebar * c + z * e), k, keep, low, high)
+        w = _clipped(synapse[s, W] * shrink - rate * (gradient + ebar * c + z * e), k, keep, low, high)
         ebar += rows[j, JUMP]
         synapse[s, EBAR] = ebar
         synapse[s, GRADIENT] = -(ebar * c + z_new * e)
@@ -185,6 +188,7 @@ def _row_double(
     z: float,
     rise: float,
     rate: float,
+    shrink: float,
     low: float,
     high: float,
     keep: bool,
@@ -198,7 +202,7 @@ def _row_double(
         k = target[s]
         j = k ^ (k >> 31)
         c, e, d, ebar, reg = rows[j, C], rows[j, E], rows[j, id_], synapse[s, EBAR], synapse[s, ir]
-        w = _clipped(synapse[s, W] - rate * (synapse[s, GRADIENT] + ebar * c + reg * d + z * e), k, keep, low, high)
+        w = _clipped(synapse[s, W] * shrink - rate * (synapse[s, GRADIENT] + ebar * c + reg * d + z * e), k, keep, low, high)
         ebar += rows[j, JUMP]
         reg += rows[j, iy]
         synapse[s, EBAR] = ebar
@@ -217,12 +221,13 @@ def _row_general(
     end: int,
     z: float,
     rise: float,
+    shrink: float,
     arrive: bool,
     apply: bool,
     now: int,
 ) -> None:
     """Spike (``arrive``) or flush on synapses of any kind. ``apply``: the update interval has ended, the optimizer steps (with rewiring,
-    that is each synapse's own affair)."""
+    that is each synapse's own affair). shrink: what is left of the weights since their last event."""
     rules, columns, target, rows, synapse = constants.rules, constants.columns, constants.target, state.row, state.synapse
     rule, kind = constants.groups.rule[group], constants.groups.kind[group]
     shared = constants.groups.shared[group] != 0
@@ -273,11 +278,13 @@ def _row_general(
             gradient += synapse[s, ic]
             synapse[s, ic] = 0.0 if apply else gradient
         if apply:
-            weight = synapse[s, W] - rate * (gradient / batch)
+            weight = synapse[s, W] * shrink - rate * (gradient / batch)
             if rewired:
                 weight = walked(weight, k < 0, since[s], now, l1, noise, keys, tags[s])
                 since[s] = now if since[s] >= 0 else ~now
             synapse[s, W] = _clipped(weight, k, keep, low, high)
+        elif shrink != 1.0:
+            synapse[s, W] = _clipped(synapse[s, W] * shrink, k, keep, low, high)
         if rewired and arrive and since[s] < 0:
             since[s] = ~since[s]
         synapse[s, GRADIENT] = -offset
@@ -297,6 +304,7 @@ def deliver(constants: AnchoredConstants, state: AnchoredState, clock: I8, ring:
     bundles, groups, rules, columns, rows = constants.bundles, constants.groups, constants.rules, constants.columns, state.row
     pointer, target, synapse = bundles.pointer, constants.target, state.synapse
     log, zbars, lasts, dones, alive, before = state.log, state.zbar, state.last, state.done, state.alive, state.before
+    decayed = state.decayed
     slots, events, n = state.log_count.size, 0, now - clock[ANCHOR]
     neuron = constants.sites.neuron
     bundle = 0
@@ -309,6 +317,7 @@ def deliver(constants: AnchoredConstants, state: AnchoredState, clock: I8, ring:
             rule, alpha, kind = groups.rule[group], groups.alpha[group], groups.kind[group]
             batch = rules.batch[rule]
             rate, low, high, keep = rules.learning_rate[rule], rules.low[rule], rules.high[rule], rules.keep_sign[rule] != 0
+            left, shrink = rules.shrink[rule], 1.0
             shared = groups.shared[group] != 0
             general = kind == ALIF or batch > 1 or not shared or groups.discount[group] >= 0.0
             rise = alpha ** (-(n + 1)) if shared else 0.0
@@ -332,11 +341,13 @@ def deliver(constants: AnchoredConstants, state: AnchoredState, clock: I8, ring:
                 z_before = zbars[axon]
                 late = alive[axon] == LATE
                 z = z_before * z_decay if late else z_before
+                if left != 1.0:
+                    shrink = left ** (now - decayed[axon])
                 if general:
                     apply = _applies(lasts[axon], dones[axon], batch, now - 1)
-                    _row_general(constants, state, group, begin, end, z, rise, True, apply, now)
+                    _row_general(constants, state, group, begin, end, z, rise, shrink, True, apply, now)
                 elif kind == READOUT:
-                    _row_readout(begin, end, target, synapse, rows, before, late, z_before, z, rise, rate, low, high, keep)
+                    _row_readout(begin, end, target, synapse, rows, before, late, z_before, z, rise, rate, shrink, low, high, keep)
                 elif columns.ebar_reg >= 0:
                     _row_double(
                         begin,
@@ -347,6 +358,7 @@ def deliver(constants: AnchoredConstants, state: AnchoredState, clock: I8, ring:
                         z,
                         rise,
                         rate,
+                        shrink,
                         low,
                         high,
                         keep,
@@ -355,9 +367,9 @@ def deliver(constants: AnchoredConstants, state: AnchoredState, clock: I8, ring:
                         columns.jump_reg,
                     )
                 elif late:
-                    _row_plain_late(begin, end, target, synapse, rows, before, z_before, e_decay, z, rise, rate, low, high, keep)
+                    _row_plain_late(begin, end, target, synapse, rows, before, z_before, e_decay, z, rise, rate, shrink, low, high, keep)
                 else:
-                    _row_plain(begin, end, target, synapse, rows, z, rise, rate, low, high, keep)
+                    _row_plain(begin, end, target, synapse, rows, z, rise, rate, shrink, low, high, keep)
             bundle += 1
         shift = neuron[first] - first if last > first else 0
         for index in range(first, last):
@@ -392,6 +404,8 @@ def mark_arrivals(constants: AnchoredConstants, state: AnchoredState, clock: I8,
                     state.done[axon] = max(state.done[axon], 1 + (now - 1) // batch)
                 state.last[axon] = now
                 state.alive[axon] = CURRENT
+                if state.decayed.size:
+                    state.decayed[axon] = now
 
 
 @njit(cache=True, nogil=True)
@@ -400,17 +414,20 @@ def flush(constants: AnchoredConstants, state: AnchoredState, now: int) -> None:
     bundles, groups = constants.bundles, constants.groups
     for bundle in range(bundles.group.size):
         group = bundles.group[bundle]
-        batch = constants.rules.batch[groups.rule[group]]
+        batch, left, shrink = constants.rules.batch[groups.rule[group]], constants.rules.shrink[groups.rule[group]], 1.0
         for source in range(bundles.n_sources[bundle]):
             axon = bundles.axon[bundle] + source
-            if state.last[axon] < 0 and not constants.walk.on[groups.rule[group]]:
+            if state.last[axon] < 0 and left == 1.0 and not constants.walk.on[groups.rule[group]]:
                 continue
+            if left != 1.0:
+                shrink = left ** (now - state.decayed[axon])
+                state.decayed[axon] = now
             apply = _applies(state.last[axon], state.done[axon], batch, now - 1)
             for part in range(bundles.row.shape[1]):
                 at = bundles.row[bundle, part] + source
                 begin, end = bundles.pointer[at], bundles.pointer[at + 1]
-                _row_general(constants, state, group, begin, end, state.zbar[axon], 0.0, False, apply, now)
-            if apply:
+                _row_general(constants, state, group, begin, end, state.zbar[axon], 0.0, shrink, False, apply, now)
+            if apply and state.last[axon] >= 0:
                 state.done[axon] = max(state.done[axon], 1 + (now - 1) // batch)
 
 
@@ -600,9 +617,11 @@ def _signals(
     first: int,
     last: int,
     heard: bool,
+    now: int,
+    relay: F8,
     signal: F8,
 ) -> None:
-    """Write the learning signals of the sites first .. last-1 of a group."""
+    """Write the learning signals of the sites first .. last-1 of a group, as far as they come from the readout."""
     signal[first:last] = 0.0
     if not heard:
         return
@@ -624,6 +643,56 @@ def _signals(
             for item in range(pointer[j], pointer[j + 1]):
                 weight = static_weight[index[item]] if tables[item] == 0 else float(synapse[index[item], W])
                 signal[j] += weight * error[feedback.neuron[readouts[item]]]
+    if constants.paths.n_levels and constants.paths.level[group] == 0:
+        _follow(constants.paths, first, last, static_weight, synapse, error, now, relay, signal)
+
+
+@njit(cache=True, nogil=True)
+def _follow(paths: Paths, first: int, last: int, static_weight: F8, synapse: Synapses, error: F8, now: int, relay: F8, signal: F8) -> None:
+    """Add what comes along paths to the learning signals of the sites first .. last-1."""
+    pointer, targets, tables, index = paths.pointer, paths.target, paths.table, paths.weight_index
+    offsets, kinds, powers = paths.offset, paths.decay, paths.decays**now
+    for j in range(first, last):
+        total = 0.0
+        for item in range(pointer[j], pointer[j + 1]):
+            table, k = tables[item], targets[item]
+            if table == 0:
+                weight = static_weight[index[item]]
+            elif table == 1:
+                weight = float(synapse[index[item], W])
+            else:
+                weight = 0.0
+            if offsets.size:
+                weight += offsets[item] * powers[kinds[item]]
+            total += weight * (relay[1, k] if k >= 0 else error[~k])
+        signal[j] += total
+
+
+@njit(cache=True, nogil=True)
+def chain(constants: AnchoredConstants, state: AnchoredState, static_weight: F8, error: F8, now: int, part: int, level: int) -> None:
+    """Complete the learning signals of one level of one range, all lower levels of all ranges being complete, and what they pass on."""
+    paths, groups, signal, relay = constants.paths, constants.groups, state.signal[now & 1], state.relay
+    for group in range(groups.kind.size):
+        first, last = groups.site[group, part], groups.site[group, part + 1]
+        if groups.kind[group] == READOUT or max(paths.level[group], 0) != level:
+            continue
+        if level == 0:
+            _signals(constants, static_weight, state.synapse, error, group, first, last, True, now, relay, signal)
+        else:
+            signal[first:last] = 0.0
+            _follow(paths, first, last, static_weight, state.synapse, error, now, relay, signal)
+        if paths.relays[group]:
+            for j in range(first, last):
+                relay[1, j] = relay[0, j] * signal[j]
+
+
+@njit(cache=True, nogil=True)
+def _remember_slopes(constants: AnchoredConstants, distances: F8, group: int, first: int, last: int, slope: F8) -> None:
+    """Keep psi, filtered by the membrane, of this index until its learning signals are complete, one step later."""
+    rules, neuron, alpha, rule = constants.rules, constants.sites.neuron, constants.sites.alpha, constants.groups.rule[group]
+    kind, height, per_width = rules.surrogate[rule], rules.height[rule], rules.per_width[rule]
+    for j in range(first, last):
+        slope[j] = alpha[j] * slope[j] + surrogate(kind, height, per_width, distances[neuron[j]])
 
 
 @njit(cache=True, nogil=True)
@@ -847,10 +916,12 @@ def absorb(
     part: int,
     heard: bool,
     third: float,
+    known: bool,
 ) -> bool:
     """Let index now-1 enter the gradients of one range's targets and index now their traces; return whether a new anchor is asked for.
 
     ``heard``: some error is not 0, and the step before was a learning one. ``third``: factor of index now-1 (learning from reward).
+    ``known``: the learning signals are complete (``chain``).
     """
     groups, rules, columns = constants.groups, constants.rules, constants.columns
     n, signal, asks = now - clock[ANCHOR], state.signal[now & 1], False
@@ -878,7 +949,10 @@ def absorb(
                 columns.rise,
             )
             continue
-        _signals(constants, static_weight, state.synapse, neurons.error, group, first, last, heard, signal)
+        if not known:
+            _signals(constants, static_weight, state.synapse, neurons.error, group, first, last, heard, now, state.relay, signal)
+        if state.relay.size and constants.paths.relays[group]:
+            _remember_slopes(constants, neurons.distance, group, first, last, state.relay[0])
         if kind == LIF and groups.shared[group] and columns.d < 0 and groups.discount[group] < 0.0:
             _absorb_plain(
                 first,

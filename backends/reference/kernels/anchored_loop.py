@@ -147,9 +147,14 @@ def run(
         wait(arrivals, thread, n_threads)
         if learn:
             heard = _hears(constants, neurons.error, clock[LEARNED_LAST] != 0)
+            known = heard and constants.paths.n_levels > 1
+            for level in range(constants.paths.n_levels if known else 0):
+                for part in range(thread, n_parts, n_threads):
+                    anchored.chain(constants, learning, state.static_weight, neurons.error, now, part, level)
+                wait(arrivals, thread, n_threads)
             for part in range(thread, n_parts, n_threads):
                 third = state.reward.reward_last[THIRD] if rewarded else 0.0
-                by_part[part, 2] = anchored.absorb(constants, learning, neurons, state.static_weight, clock, now, part, heard, third)
+                by_part[part, 2] = anchored.absorb(constants, learning, neurons, state.static_weight, clock, now, part, heard, third, known)
             wait(arrivals, thread, n_threads)
         if thread == 0:
             if learn:

@@ -19,6 +19,7 @@ from neurocompile.backends.reference.kernels.tables import (
     Feedback,
     Neurons,
     NeuronState,
+    Paths,
     Readouts,
     Reward,
     RewardState,
@@ -121,6 +122,7 @@ class AnchoredConstants(NamedTuple):
     feedback: Feedback
     matrix_row: I8
     symmetric: SymmetricFeedback
+    paths: Paths
     readouts: Readouts
     reward: Reward
     columns: Columns
@@ -153,6 +155,8 @@ class AnchoredState(NamedTuple):
     last: I4  # (X,) learning step in which the last spike arrived, NO_SPIKE: none yet
     alive: U1  # (X,) 0: its synapses' traces are below the precision; CURRENT, LATE
     done: I4  # (X,) the optimizer's step counter, from 1
+    decayed: I4  # (X,) learning step up to which the weights have decayed; empty without weight decay
+    relay: F8  # (2, S) psi filtered by the membrane, and that times L, until L is passed on; (2, 0) where none is
     log: I4  # (slots, N) spikes of the last steps
     log_count: I8
 

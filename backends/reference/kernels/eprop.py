@@ -20,6 +20,7 @@ from neurocompile.backends.reference.kernels.tables import (
     Feedback,
     Inputs,
     NeuronState,
+    Paths,
     Readouts,
     Rules,
     Sites,
@@ -111,12 +112,14 @@ def visit(
     discounts, filtereds, thirds = sites.discount, state.filtered, state.third
     weights, working, collecteds = state.eprop_weight, state.working_weight, state.collected
     optimized, firsts, seconds = state.optimized, state.first_moment, state.second_moment
+    decayed, decays = state.decayed, state.decayed.size > 0 and mode != READ
     mask = history.shape[1] - 1
     oldest = stamp - history.shape[1] // 2
     since, tags, keys = walk.since, walk.tag, walk.key
     rewired, l1, noise = False, 0.0, 0.0
     known_rule = -1
     kappa = kappa_reg = gain_reg = rate = beta_1 = beta_2 = small = rule_low = rule_high = 0.0
+    shrink = 1.0
     adam = each_step = keep_sign = False
     batch = cutoff = 1
     per = 0
@@ -124,7 +127,7 @@ def visit(
         last = int(last_spike[synapse])
         t = int(position[synapse])
         begins = last == NO_SPIKE
-        if (begins and (since.size == 0 or mode == READ)) or (mode == READ and t >= oldest):
+        if (begins and ((since.size == 0 and not decays) or mode == READ)) or (mode == READ and t >= oldest):
             if mode == ARRIVE:
                 last_spike[synapse] = stamp
                 position[synapse] = stamp - 1
@@ -140,6 +143,7 @@ def visit(
             each_step, keep_sign = rules.each_step[rule] != 0, rules.keep_sign[rule] != 0
             per = int(rules.kappa_per[rule])
             rewired, l1, noise = walk.on[rule] != 0, walk.l1[rule], walk.noise[rule]
+            shrink = rules.shrink[rule]
             known_rule = rule
         low, high = rule_low, rule_high
         if keep_sign:
@@ -147,7 +151,12 @@ def visit(
                 low = max(low, 0.0)
             else:
                 high = min(high, 0.0)
-        if begins:
+        if begins:  # nothing to be read; the weight has decayed and walked all the same
+            if decays:
+                if shrink != 1.0:
+                    working[synapse] = min(max(working[synapse] * shrink ** (stamp - decayed[synapse]), low), high)
+                    weights[synapse] = working[synapse]
+                decayed[synapse] = stamp
             if rewired and batch == 1:
                 weight = walked(working[synapse], signs[synapse] < 0.0, since[synapse], stamp, l1, noise, keys, tags[synapse])
                 weights[synapse] = working[synapse] = min(max(weight, low), high)
@@ -191,6 +200,7 @@ def visit(
                     else:
                         part = history[site, slot, 1] * ebar + history[site, slot, 2] * ebar_reg
                 if each_step:
+                    working[synapse] *= shrink
                     working[synapse], collecteds[synapse], optimized[synapse], firsts[synapse], seconds[synapse] = optimize(
                         adam,
                         rate,
@@ -208,6 +218,8 @@ def visit(
                         firsts[synapse],
                         seconds[synapse],
                     )
+                    if shrink != 1.0:
+                        working[synapse] = min(max(working[synapse], low), high)
                 else:
                     gradient += part
             zbars[synapse], epsilons[synapse], ebars[synapse], ebars_reg[synapse] = zbar, epsilon, ebar, ebar_reg
@@ -217,6 +229,11 @@ def visit(
         position[synapse] = max(t, stamp - 1)
         if mode == READ:
             continue
+        if decays and shrink != 1.0:
+            steps = stamp - decayed[synapse]
+            if each_step:
+                steps -= max(0, stop - decayed[synapse] + 1)  # those were replayed
+            working[synapse] *= shrink**steps
         if not each_step:
             total, done = collecteds[synapse] + gradients[synapse], int(optimized[synapse])
             working[synapse], collecteds[synapse], optimized[synapse], firsts[synapse], seconds[synapse] = optimize(
@@ -244,6 +261,10 @@ def visit(
             if per and not is_readout[site]:
                 stepped, at_bound = optimized[synapse] != done, not low < working[synapse] < high
                 learnt.adapt(state, rules, synapse, site, rule, total / batch, stepped, at_bound)
+        if decays:
+            decayed[synapse] = stamp
+            if shrink != 1.0:
+                working[synapse] = min(max(working[synapse], low), high)
         weights[synapse] = working[synapse]
         if mode == ARRIVE:
             skipped = stamp - last - cutoff
@@ -292,11 +313,25 @@ def remember(sites: Sites, rules: Rules, dt_ms: float, neurons: NeuronState, sta
             entry[0] = surrogate(rules.surrogate[rule], rules.height[rule], rules.per_width[rule], neurons.distance[n])
             entry[1] = 0.0
             entry[2] = rules.strength[rule] * (rate - rules.rate[rule])
+    slope = state.slope
+    for site in range(slope.shape[1]):
+        slope[index & 1, site] = sites.alpha[site] * slope[(index - 1) & 1, site] + state.history[site, slot, 0]
 
 
 @njit(cache=True, nogil=True)
-def broadcast(feedback: Feedback, error: F8, history: F8, static_weight: F8, eprop_weight: F8, stdp_weight: F8, index: int) -> None:
-    """Add B_jk err_k of this step to the learning signals of entry ``index``; symmetric B reads the weights as they are now."""
+def broadcast(
+    feedback: Feedback,
+    paths: Paths,
+    error: F8,
+    history: F8,
+    slope: F8,
+    static_weight: F8,
+    eprop_weight: F8,
+    stdp_weight: F8,
+    index: int,
+) -> None:
+    """Add B_jk err_k of this step, index + 1, to the learning signals of entry ``index``; B that follows weights reads them as they are
+    now."""
     readout, silent = feedback.neuron, True
     for k in range(readout.size):
         if error[readout[k]] != 0.0:
@@ -318,3 +353,43 @@ def broadcast(feedback: Feedback, error: F8, history: F8, static_weight: F8, epr
         else:
             weight = stdp_weight[position]
         history[feedback.symmetric_site[item], slot, 1] += weight * error[readout[feedback.symmetric_readout[item]]]
+    for level in range(paths.n_levels):
+        for group in range(paths.level.size):
+            if paths.level[group] == level:
+                first, last = paths.first[group], paths.first[group + 1]
+                signal = history[:, slot, 1]
+                _follow(paths, first, last, error, signal, slope[index & 1], static_weight, eprop_weight, stdp_weight, index + 1)
+
+
+@njit(cache=True, nogil=True)
+def _follow(
+    paths: Paths,
+    first: int,
+    last: int,
+    error: F8,
+    signal: F8,
+    slope: F8,
+    static_weight: F8,
+    eprop_weight: F8,
+    stdp_weight: F8,
+    now: int,
+) -> None:
+    """Add what comes along paths to the learning signals of the sites first .. last-1. slope (S,): filtered psi of the same index."""
+    pointer, targets, tables, index = paths.pointer, paths.target, paths.table, paths.weight_index
+    offsets, kinds, powers = paths.offset, paths.decay, paths.decays**now
+    for site in range(first, last):
+        total = 0.0
+        for item in range(pointer[site], pointer[site + 1]):
+            table, k = tables[item], targets[item]
+            if table == 0:
+                weight = static_weight[index[item]]
+            elif table == 1:
+                weight = eprop_weight[index[item]]
+            elif table == 2:
+                weight = stdp_weight[index[item]]
+            else:
+                weight = 0.0
+            if offsets.size:
+                weight += offsets[item] * powers[kinds[item]]
+            total += weight * (slope[k] * signal[k] if k >= 0 else error[~k])
+        signal[site] += total

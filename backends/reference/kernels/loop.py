@@ -111,7 +111,11 @@ def run(constants: Constants, state: State, inputs: Inputs, probes: Probes, n_st
             eprop.remember(sites, rules, constants.dt_ms, neurons, state.eprop, index)
             if clock[LEARNED_LAST]:  # otherwise entry index-1 does not belong to the step before
                 weights = state.eprop.eprop_weight
-                eprop.broadcast(constants.feedback, neurons.error, history, state.static_weight, weights, state.stdp.stdp_weight, index - 1)
+                stdp_weight, paths = state.stdp.stdp_weight, constants.paths
+                slope = state.eprop.slope
+                eprop.broadcast(
+                    constants.feedback, paths, neurons.error, history, slope, state.static_weight, weights, stdp_weight, index - 1
+                )
         record(sites, rules, constants.readouts, neurons, history[:, (index - 2) & (history.shape[1] - 1), 1], probes, row)
         clock[STEP] += 1
         clock[LEARNING_STEP] += learn

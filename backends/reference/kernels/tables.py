@@ -37,6 +37,8 @@ VALUE, SLOPE, SITE_SCALE = 0, 1, 2
 N_SITE_KAPPA = 3
 # slots of RewardState.reward_last
 ESTIMATE, REWARD, KNOWN, THIRD = 0, 1, 2, 3
+# table of a path whose B contains no weight
+NOWHERE = 3
 
 
 class Neurons(NamedTuple):
@@ -85,6 +87,7 @@ class Rules(NamedTuple):
     kappa_rate: F8
     kappa_low: F8
     kappa_high: F8
+    shrink: F8  # 1 - weight_decay: what a learning step leaves of a weight
 
 
 class Sites(NamedTuple):
@@ -114,6 +117,30 @@ class Feedback(NamedTuple):
     symmetric_readout: I4
     symmetric_table: U1
     symmetric_index: I8
+
+
+class Paths(NamedTuple):
+    """Synapses j -> k along which learning signals go back with weights of their own, or through hidden neurons (docs/eprop.md, "Feedback
+    through the chain"), by the site of j.
+
+    pointer (S+1,); target: site of k, or ~neuron of a readout; table (0 static, 1 e-prop, 2 STDP, NOWHERE) and weight_index: where the
+    weight is that B contains; offset, decay: B contains offset * decays[decay]^(learning step) besides (both empty if no B does).
+    Groups are the sites of a (population, rule). first (G+1,): their sites; level (G,): when their signals are complete, those of a higher
+    level after those of all lower ones, -1: no path leads to them; relays (G,): whether paths start there, so that their neurons'
+    slopes are asked for.
+    """
+
+    pointer: I8
+    target: I4
+    table: U1
+    weight_index: I8
+    offset: F8
+    decay: U1
+    decays: F8
+    first: I8
+    level: I8
+    relays: U1
+    n_levels: int
 
 
 class Readouts(NamedTuple):
@@ -202,6 +229,7 @@ class Constants(NamedTuple):
     rules: Rules
     sites: Sites
     feedback: Feedback
+    paths: Paths
     readouts: Readouts
     reward: Reward
     static: Synapses
@@ -243,6 +271,7 @@ class EpropState(NamedTuple):
     gradient: F8  # summed since the last spike
     collected: F8  # handed to the optimizer, not yet used
     optimized: I4  # NEST's optimization step counter
+    decayed: I4  # learning step up to which the weight has decayed; empty without weight decay
     first_moment: F8
     second_moment: F8
     filtered: F8  # gradient filtered with the discount, empty without reward
@@ -250,6 +279,7 @@ class EpropState(NamedTuple):
     site_kappa: F8  # (S, 3); (0, 3) where no neuron owns its kappa
     history: F8  # (S, H, 3): psi, L (readout: error), reg; (S, H, 4) with kappa where neurons own it
     third: F8  # (H,) temporal-difference errors by history index
+    slope: F8  # (2, S) psi filtered by the membrane, of the last two entries, by parity; (2, 0) where no signal passes through neurons
     rate: F8  # (S,) filtered firing rate, spikes per ms
     eprop_log: I4  # (slots, N) spikes of the last steps
     eprop_log_count: I8

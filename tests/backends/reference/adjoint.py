@@ -19,6 +19,7 @@ from neurocompile.backends.reference import Simulator
 from neurocompile.ir import (
     ALIF,
     LIF,
+    ChainFeedback,
     EProp,
     Explicit,
     ExplicitFeedback,
@@ -26,10 +27,12 @@ from neurocompile.ir import (
     LeakyReadout,
     Loss,
     Network,
+    Normal,
     PerEvent,
     PerInterval,
     Population,
     Projection,
+    RandomFeedback,
     Regularization,
     Reset,
     SpikeSource,
@@ -38,6 +41,7 @@ from neurocompile.ir import (
     SymmetricFeedback,
     Task,
 )
+from neurocompile.ir.feedback import Feedback
 from neurocompile.ir.signals import Signal, Spikes
 
 Array = npt.NDArray[np.float64]
@@ -53,7 +57,8 @@ class Problem:
     """A network (dt = 1 ms), its input and its loss. Weights are (pre, post): "in" (n_in, n), "rec" (n, n), "out" (n, k).
 
     ``layers`` are the sizes of the hidden populations, whose neurons are numbered through. ``tau`` in ms, ``t_ref`` in steps.
-    ``feedback`` (k, n) replaces the readout weights on the way back. ``rate`` (spikes/ms) is the target of the rate regularisation,
+    ``feedback`` (k, n) replaces the readout weights on the way back, ``way_back`` is what
+    e-prop has instead of it. ``rate`` (spikes/ms) is the target of the rate regularisation,
     E_reg = ``strength``/2 sum (f - rate)^2. ``delays`` in steps, of the shape of the weights.
     """
 
@@ -77,6 +82,7 @@ class Problem:
     beta: float = 0.0
     tau_adapt: float = 100.0
     feedback: Array | None = None
+    way_back: Feedback = SymmetricFeedback()
     strength: float = 0.0
     rate: float = 0.01
     kappa_reg: float = 0.9
@@ -295,7 +301,7 @@ def make_network(p: Problem, rule: EProp) -> Network:
 def make_rule(p: Problem, *, kappa: float | None, learning_rate: float | None) -> EProp:
     """Return a rule under which all weights stand still until the flush at the end (``learning_rate`` None: eta 1e6, so that a weight's
     own rounding is far below its change), or that changes them at every event. kappa None: the decay of the first readout."""
-    feedback: SymmetricFeedback | ExplicitFeedback = SymmetricFeedback()
+    feedback = p.way_back
     if p.feedback is not None:
         assert len(p.layers) == 1, "a list of feedback weights belongs to one population"
         k, j = np.nonzero(np.ones_like(p.feedback))
@@ -440,12 +446,32 @@ def _random_feedback(seed: int, *, signs: bool) -> Problem:
     return replace(p, feedback=np.abs(drawn) * np.sign(p.weights["out"].T) if signs else drawn)
 
 
+def _deep(layers: tuple[int, ...], way_back: Feedback) -> Callable[[int], Problem]:
+    """Return stacks of which only the last layer reaches the readout."""
+
+    def problem(seed: int) -> Problem:
+        p = _of(layers=layers)(seed)
+        last = np.arange(sum(layers)) >= sum(layers[:-1])
+        masks = {**p.masks, "out": p.masks["out"] & last[:, None]}
+        return replace(p, masks=masks, weights={**p.weights, "out": np.where(masks["out"], p.weights["out"], 0.0)}, way_back=way_back)
+
+    return problem
+
+
+_DRAWN = RandomFeedback(weight=Normal(mean=0.0, std=0.1))
+
 BIASES = {
     "recurrent, weights 0.1/sqrt(n)": Bias(problem=_of(recurrent=0.1)),
     "recurrent, weights 0.2/sqrt(n)": Bias(problem=_of(recurrent=0.2)),
     "recurrent, weights 0.4/sqrt(n)": Bias(problem=_of(recurrent=0.4)),
     "recurrent alif, weights 0.2/sqrt(n)": Bias(problem=_of(recurrent=0.2, beta=0.05)),
     "two layers, both reach the readout": Bias(problem=_of(layers=(30, 20))),
+    "last of two layers reaches the readout, chain": Bias(problem=_deep((30, 20), ChainFeedback())),
+    "last of two layers reaches the readout, random chain": Bias(problem=_deep((30, 20), ChainFeedback(weights=_DRAWN))),
+    "last of two layers reaches the readout, random": Bias(problem=_deep((30, 20), _DRAWN)),
+    "last of three layers reaches the readout, chain": Bias(problem=_deep((30, 20, 15), ChainFeedback())),
+    "last of three layers reaches the readout, random chain": Bias(problem=_deep((30, 20, 15), ChainFeedback(weights=_DRAWN))),
+    "last of three layers reaches the readout, random": Bias(problem=_deep((30, 20, 15), _DRAWN)),
     "random feedback": Bias(problem=lambda seed: _random_feedback(seed, signs=False)),
     "random feedback with the readout's signs": Bias(problem=lambda seed: _random_feedback(seed, signs=True)),
     "hard reset, t_ref 0": Bias(problem=_of(hard=True)),

@@ -116,7 +116,7 @@ def _verify_feedback(network: Network, populations: Mapping[str, Population], ru
                 field=place,
             )
         for projection in carriers if chain else ():
-            if projection.post != task.readout and not _learns(network, projection.post):
+            if distance[projection.post] != 0 and not _learns(network, projection.post):
                 yield Diagnostic(
                     code="NC210",
                     message=f"rule '{rule.name}': feedback through the chain reaches '{name}' through '{projection.post}', whose neurons "

@@ -64,6 +64,8 @@ def recorded_rates(network: Network, file: Path) -> FloatArray:
 def with_hints(problem: MappingProblem, network: Network, machine: Machine, rates: FloatArray | None = None) -> MappingProblem:
     """Return a problem with the description's wishes and with rates: those given, else the description's, else none.
 
+    Neurons that the target has added have no wishes and the mean rate.
+
     Raises
     ------
     InputError
@@ -71,7 +73,8 @@ def with_hints(problem: MappingProblem, network: Network, machine: Machine, rate
     """
     t = machine.topology
     alive = set(t.chips.tolist())
-    chip = np.full(network.n_neurons, -1, np.int32)
+    added = problem.n_neurons - network.n_neurons  # by the target, numbered after the network's
+    chip = np.full(problem.n_neurons, -1, np.int32)
     for x, y, span in chip_of_neurons(network):
         number = y * t.width + x
         if not (x < t.width and y < t.height) or number not in alive:
@@ -83,14 +86,22 @@ def with_hints(problem: MappingProblem, network: Network, machine: Machine, rate
             )
         chip[span] = number
     chip[problem.external] = -1
+    free = np.full(added, -1, np.int32)
     apart = tuple(
-        SetResource(name="populations kept apart", limit=1, label=np.where(problem.external, -1, label).astype(np.int32), confidence="wish")
+        SetResource(
+            name="populations kept apart",
+            limit=1,
+            label=np.where(problem.external, -1, np.append(label, free)).astype(np.int32),
+            confidence="wish",
+        )
         for label in apart_labels(network)
     )
+    rate = expected_rates(network) if rates is None else rates
+    together = together_labels(network)
     return replace(
         problem,
-        rate=expected_rates(network) if rates is None else rates,
-        together=together_labels(network),
+        rate=None if rate is None else np.append(rate, np.full(added, rate.mean())),
+        together=None if together is None else np.append(together, free).astype(np.int32),
         chip=chip if (chip >= 0).any() else None,
         set_resources=(*problem.set_resources, *apart),
     )

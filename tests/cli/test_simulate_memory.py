@@ -98,6 +98,7 @@ def small(folder: Path = Path(), **what: Any) -> Network:
 
 
 REWIRING = "eprop\n    sign_constraint: true\n    rewiring: {every: 10 ms, l1: 0.01}"
+DECAY = "eprop\n    weight_decay: 1.0e-6"
 INTERVAL_2020 = "{{interval_2020: {{interval: {}}}}}"
 TWO = min(2, max_threads())
 ENGINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -118,7 +119,11 @@ ENGINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "interval_2020, long": ({"connect": "fixed_indegree: 1", "update": INTERVAL_2020.format(3000)}, {}),
     "reward": ({"reward": True}, {}),
     "reward, adaptive, two filters": ({"reward": True, "model": "alif", "kappa_reg": 0.8}, {"threads": TWO}),
+    "chain": ({"feedback": "{chain: {weights: {random: 1.0}}}"}, {"threads": TWO}),
+    "adaptive feedback": ({"feedback": "{adaptive: 1.0}", "rule": DECAY}, {}),
     "loop": ({}, {"algorithm": "loop"}),
+    "loop, chain": ({"feedback": "chain"}, {"algorithm": "loop"}),
+    "loop, adaptive feedback": ({"feedback": "{adaptive: 1.0}", "rule": DECAY}, {"algorithm": "loop"}),
     "loop, reward": ({"reward": True}, {"algorithm": "loop"}),
     "loop, static": ({"first": STATIC}, {"algorithm": "loop"}),
     "loop, learnt kappa": ({"update": "per_event\n    kappa_learning: {learning_rate: 0.1, per: neuron}"}, {"algorithm": "loop"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 
 from neurocompile.backends.base import BuildOptions, load_targets
 from neurocompile.hints import recorded_rates, with_hints
-from neurocompile.ir import Network
+from neurocompile.ir import MappingHints, Network, Neurons
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.hints import apart_labels, expected_rates, together_labels
+from neurocompile.ir.read import read_network
 from neurocompile.ir.realise import realise_all
 from neurocompile.ir.yaml_reader import read_yaml
 from neurocompile.machine import load_machine
+from neurocompile.mapping import check_problem
 
 HEAD = """
 dt: 2 ms
@@ -84,7 +87,22 @@ def test_the_problem_gets_them(tmp_path: Path) -> None:
     assert (found.together >= 0).tolist() == [False] * 6 + [True] * 6 + [False] * 3
     assert found.set_resources[-1].limit == 1
     measured = np.arange(15.0)
-    assert with_hints(problem, net, machine, measured).rates is measured
+    np.testing.assert_array_equal(with_hints(problem, net, machine, measured).rates, measured)
+
+
+def test_neurons_that_a_target_adds_have_no_wishes() -> None:
+    """SpiNNaker maps helpers of its own behind the network's neurons."""
+    net = read_network("examples/digits.yaml")
+    net = replace(net, mapping=MappingHints(rates=(("hidden", 5.0),), together=((Neurons(population="hidden", size=2),),)))
+    machine, target = load_machine("spin5"), load_targets()["spinnaker"]
+    problem = target.lower(net, realise_all(net), machine, BuildOptions(allow_approximation=True)).problem
+    assert problem is not None
+    assert problem.n_neurons > net.n_neurons
+    found = with_hints(problem, net, machine)
+    check_problem(found)
+    assert found.together is not None
+    assert (found.together >= 0).sum() == 2
+    np.testing.assert_allclose(found.rates[net.n_neurons :], found.rates[: net.n_neurons].mean())
 
 
 def test_a_chip_that_is_not_there(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from neurocompile.ir import npz
@@ -270,10 +270,11 @@ ALL_UNITS = [(d, u) for d, units in UNITS.items() for u in units]
 def test_every_prefix_round_trips(value: float, unit: tuple[Dimension, str], spaces: str) -> None:
     """SI -> text in the unit -> SI: two roundings to float64, so at most 2 units in the last place apart."""
     dimension, name = unit
+    assume(value == 0.0 or abs(value) > 1e-290)  # below, the number in the unit may be subnormal and lose digits
     spaces = spaces or " " * name.startswith("1")  # '0.31/mV' would be 0.31 and '/mV'
     back = parse_quantity(f"{spaces}{value / 10.0 ** UNITS[dimension][name]!r}{spaces}{name}{spaces}", dimension)
     assert back.unit == name
-    assert math.isclose(back.value, value, rel_tol=2**-51, abs_tol=1e-320)
+    assert math.isclose(back.value, value, rel_tol=2**-51)
 
 
 @given(text=st.text(max_size=20) | st.text("0123456789.eE+-mMskHzVuµμ/ _\n", max_size=20), dimension=st.sampled_from(list(Dimension)))

@@ -28,7 +28,6 @@ from neurocompile.ir import (
     ExplicitFeedback,
     FixedProbability,
     GradientDescent,
-    KappaLearning,
     LeakyReadout,
     Network,
     Normal,
@@ -551,12 +550,6 @@ def test_what_the_loop_takes_and_why() -> None:
         assert simulator.algorithm == algorithm
         if algorithm == "loop":
             assert f"fastest decay of a trace, {loss.discount:g} a step" in simulator.reason
-
-
-def test_a_learnt_kappa_does_not_go_with_reward_yet() -> None:
-    network = large(replace(RULE, kappa_learning=KappaLearning(learning_rate=0.1)), *LAYERS)
-    with pytest.raises(InputError, match=r"NC210.*kappa_learning together with loss: actor_critic"):
-        Simulator(network)
 
 
 def test_recorded_errors() -> None:

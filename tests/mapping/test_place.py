@@ -145,7 +145,7 @@ def test_annealing_recovers_a_shuffled_chain(machine: Factory, oracle: Any) -> N
     parts = partition(network)
     hops = [_traffic_times_distance(network, parts, place(network, parts, made, seed=s), made, oracle) for s in range(5)]
     assert min(hops) >= 30, "below the optimum: the count is wrong"
-    assert max(hops) <= 34  # measured 30-32: the price of loads may bend the chain once
+    assert max(hops) <= 34  # the price of loads may bend the chain
 
 
 @settings(max_examples=40, deadline=None)
@@ -164,8 +164,8 @@ def test_annealing_keeps_chip_limits(problem: Factory, machine: Factory, oracle:
     assert np.count_nonzero(on_chip) > 1
 
 
-def test_the_placement_is_the_best_of_all_on_a_tiny_machine(machine: Factory, oracle: Any) -> None:
-    """Five parts on 2 x 3 chips: annealing finds the least energy of all 720 placements (hops + price x squared loads, counted here)."""
+def test_hops_are_near_the_fewest_on_a_tiny_machine(machine: Factory, oracle: Any) -> None:
+    """Five random graphs of five parts on 2 x 3 chips beside all 720 placements: hops among the best quarter, the fewest in two at least."""
     rng = np.random.default_rng(4)
     n_best = 0
     for _ in range(5):

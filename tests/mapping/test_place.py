@@ -165,7 +165,7 @@ def test_annealing_keeps_chip_limits(problem: Factory, machine: Factory, oracle:
 
 
 def test_hops_are_near_the_fewest_on_a_tiny_machine(machine: Factory, oracle: Any) -> None:
-    """Five random graphs of five parts on 2 x 3 chips beside all 720 placements: hops among the best quarter, the fewest in two at least."""
+    """Five random graphs of five parts on 2 x 3 chips beside all 720 placements: hops in the best quarter, the fewest in two at least."""
     rng = np.random.default_rng(4)
     n_best = 0
     for _ in range(5):

@@ -19,6 +19,8 @@ from neurocompile.backends.reference import layout as lay
 from neurocompile.backends.reference.kernels import anchored_tables as at
 from neurocompile.backends.reference.kernels import tables as t
 from neurocompile.backends.reference.kernels.anchored import AHEAD
+from neurocompile.backends.reference.layout_paths import Carrier
+from neurocompile.backends.reference.layout_paths import paths as make_paths
 from neurocompile.backends.reference.rewiring import make_walk, table_places
 from neurocompile.ir import ALIF, EProp, Explicit, FixedOutDegree, LeakyReadout, Network, PerInterval, Projection, Values
 from neurocompile.ir._types import FloatArray, IntArray
@@ -313,13 +315,13 @@ def lay_out_anchored(
         blocks = [(b, p, row[n, p]) for p in range(n_parts) for n, (_, b) in enumerate(bundles)]
         placement.follow(walk, [(b, p, pointers[first : first + b.n_sources + 1]) for b, p, first in blocks])
 
-    def carrier(projection: Projection) -> lay.Carrier:
+    def carrier(projection: Projection) -> Carrier:
         pieces = [chunk for _, chunk in _part(network, connections, projection, 0, network.population(projection.post).size)]
         pre, post = (np.concatenate([np.zeros(0, np.int32), *(getattr(c, end) for c in pieces)]) for end in ("pre", "post"))
         plastic = not placement.static[projection.name]
         index = placement.index(projection.name, len(pre))
         weight = synapse[index, at.W].astype(np.float64) if plastic else static_weight[index]
-        return lay.Carrier(pre, post, lay.EPROP if plastic else lay.STATIC, index, weight)
+        return Carrier(pre, post, lay.EPROP if plastic else lay.STATIC, index, weight)
 
     constants = at.AnchoredConstants(
         neurons=lay.neurons(network),
@@ -328,7 +330,7 @@ def lay_out_anchored(
         feedback=feedback_table,
         matrix_row=matrix_row,
         symmetric=symmetric,
-        paths=lay.paths(network, site_of, feedback, carrier),
+        paths=make_paths(network, site_of, feedback, carrier),
         readouts=lay.readouts(network),
         reward=lay.reward(network),
         columns=columns,

@@ -13,6 +13,15 @@ UInt32Array = npt.NDArray[np.uint32]
 
 
 @numba.njit(cache=True, nogil=True)
+def _catches(key: int, mask: int, keys: UInt32Array, masks: UInt32Array, first: int) -> bool:
+    """Return whether some packet matches both the cube (key, mask) and one of the entries from ``first`` on."""
+    for o in range(first, len(keys)):  # noqa: SIM110 -- compiled: numba has no any()
+        if (key ^ keys[o]) & (mask & masks[o]) == 0:
+            return True
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
 def merge_pairs(
     members: Int64Array,
     key: UInt32Array,
@@ -43,17 +52,7 @@ def merge_pairs(
             other = members[j]
             new_mask = m & mask[other] & ~(k ^ key[other])
             new_key = k & new_mask
-            hit = False
-            for o in range(off_from, len(off_key)):
-                if (new_key ^ off_key[o]) & (new_mask & off_mask[o]) == 0:
-                    hit = True
-                    break
-            if not hit:
-                for o in range(len(blocked_key)):
-                    if (new_key ^ blocked_key[o]) & (new_mask & blocked_mask[o]) == 0:
-                        hit = True
-                        break
-            if not hit:
+            if not (_catches(new_key, new_mask, off_key, off_mask, off_from) or _catches(new_key, new_mask, blocked_key, blocked_mask, 0)):
                 k, m = new_key, new_mask
                 alive[j] = False
         out_key[n_out], out_mask[n_out] = k, m
@@ -124,12 +123,7 @@ def first_free_place(
         for j in range(i + 1, len(keys)):
             mask = masks[i] & masks[j] & ~(keys[i] ^ keys[j])
             key = keys[i] & mask
-            hit = False
-            for o in range(len(blocked_key)):
-                if (key ^ blocked_key[o]) & (mask & blocked_mask[o]) == 0:
-                    hit = True
-                    break
-            if hit:
+            if _catches(key, mask, blocked_key, blocked_mask, 0):
                 continue
             last = place
             for o in range(line_start[n_places] - 1, line_start[place + 1] - 1, -1):
@@ -214,11 +208,8 @@ def improve_round(
             hit = False
             if n_cubes[h] < he - hb:
                 for i in range(hb, hb + n_cubes[h]):
-                    for x in range(b, e):
-                        if (cube_key[i] ^ key[x]) & (cube_mask[i] & mask[x]) == 0:
-                            hit = True
-                            break
-                    if hit:
+                    if _catches(cube_key[i], cube_mask[i], key[b:e], mask[b:e], 0):
+                        hit = True
                         break
             if hit:
                 c = merge_pairs(

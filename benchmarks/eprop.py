@@ -73,6 +73,7 @@ class Plan:
     entrants: dict[Point, list[Entrant]] = field(default_factory=dict)
     sweeps: dict[Point, list[str]] = field(default_factory=dict)
     profiles: list[Point] = field(default_factory=list)
+    event_rates: tuple[float, ...] = ()
 
     def add(self, sweep: str, point: Point, entrants: Iterable[Entrant]) -> None:
         """Add a point of a sweep."""
@@ -101,6 +102,8 @@ class Preset:
     nest_sweeps: bool
     dense_time: tuple[int, int, int]
     profiles: tuple[tuple[int, int], ...]
+    event_rates: tuple[float, ...]
+    slow_up_to: int = 1_000_000
 
 
 PRESETS = {
@@ -115,6 +118,7 @@ PRESETS = {
         nest_sweeps=False,
         dense_time=(50, 30, 2),
         profiles=((1000, 100),),
+        event_rates=(0.5, 5.0, 20.0),
     ),
     "readme": Preset(
         sizes=((1000, 100), (10_000, 100), (10_000, 1000), (100_000, 100)),
@@ -127,6 +131,8 @@ PRESETS = {
         nest_sweeps=True,
         dense_time=(100, 100, 3),
         profiles=((1000, 100), (10_000, 100), (10_000, 1000), (100_000, 100)),
+        event_rates=(0.5, 1.0, 2.0, 5.0, 10.0, 20.0),
+        slow_up_to=10_000,
     ),
     "full": Preset(
         sizes=((1000, 100), (3000, 100), (10_000, 100), (10_000, 1000), (30_000, 100), (100_000, 100)),
@@ -139,6 +145,7 @@ PRESETS = {
         nest_sweeps=True,
         dense_time=(300, 200, 5),
         profiles=((1000, 100), (10_000, 100), (10_000, 1000), (100_000, 100)),
+        event_rates=(0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0),
     ),
 }
 
@@ -157,7 +164,8 @@ def plan(preset: Preset, sizes: tuple[tuple[int, int], ...], threads: int, names
 
     result = Plan()
     for size, indegree in sizes:
-        result.add("size", at(size, indegree), entrants(*EVERYBODY))
+        everybody = EVERYBODY if size <= preset.slow_up_to else ("anchored", "anchored_float32")
+        result.add("size", at(size, indegree), entrants(*everybody))
     nest = ("nest",) if preset.nest_sweeps else ()
     size = preset.sweep_size
     for rate in preset.rates:
@@ -175,6 +183,7 @@ def plan(preset: Preset, sizes: tuple[tuple[int, int], ...], threads: int, names
     crowd = replace(at(1000, 999, rate=20.0), warm_up=warm_up, steps=steps, repetitions=repetitions)
     result.add("all to all", crowd, entrants("anchored", "loop", "dense"))
     result.profiles = [at(*p) for p in preset.profiles]
+    result.event_rates = preset.event_rates
     return result
 
 
@@ -379,6 +388,17 @@ def profiles(points: list[Point], megabytes: int) -> Iterator[dict[str, Any]]:
             yield {"point": asdict(remaining.pop(0)), "failed": reason}
 
 
+def cost_by_rate(rates: Iterable[float]) -> dict[str, Any]:
+    """Return what delivery costs an event at each firing rate, or how it failed."""
+    script = Path(__file__).with_name("eprop_profile.py")
+    words = [sys.executable, str(script), "--rates", ",".join(f"{rate:g}" for rate in rates)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        return {"failed": f"the profile by rate ended with status {done.returncode}"}
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def machine() -> dict[str, Any]:
     """Describe the machine, without its name."""
     model = platform.processor() or platform.machine()
@@ -493,6 +513,8 @@ def run(todo: Plan, wanted: set[str] | None, profile_megabytes: int | None, resu
         for found in profiles([p for p in todo.profiles if not results.has_profile(p)], profile_megabytes):
             mine.append(found)
             save()
+        if "points" not in results.document.get("events_by_rate", {}):
+            results.document["events_by_rate"] = cost_by_rate(todo.event_rates)
     save()
 
 

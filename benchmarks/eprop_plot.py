@@ -101,7 +101,7 @@ def _by_rate(axes: Axes, result: Mapping[str, Any]) -> None:
     items = _of(result, "rate")
     for name in ("anchored", "loop", "nest"):
         _curve(axes, _series(items, name, "rate", "ns_per_event"), name)
-    net = _series(items, "anchored", "rate", "ns_per_event_without_neurons")
+    net = [(p["rate"], p["ns_per_event"]) for p in result.get("events_by_rate", {}).get("points", [])]
     _curve(axes, net, "anchored", note=", without per-neuron cost", style="--")
     axes.set(xscale="log", yscale="log", xlabel="firing rate, Hz", ylabel="ns per plastic event", title="By firing rate")
 

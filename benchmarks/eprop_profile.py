@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import ast
 import ctypes
+import functools
 import inspect
 import json
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from statistics import median
@@ -20,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from eprop_setup import READOUTS, Point, input_spikes, network, signal, with_input_weight
+from eprop_setup import DT, READOUTS, Point, input_spikes, network, signal, with_input_weight
 from numba import carray, int64, njit, types  # type: ignore[attr-defined]
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -82,9 +84,11 @@ def _pointer_rule(_typing: Any, address: Any) -> Any:
 _pointer: Any = intrinsic(_pointer_rule)
 
 
-def timed_loop(times: npt.NDArray[np.int64]) -> tuple[ModuleType, set[str]]:
-    """Return the module of the stepping loop with clocks in it, which adds nanoseconds to ``times`` (one number a phase), and the phases'
-    functions that it has."""
+@functools.cache
+def timed_loop() -> tuple[npt.NDArray[np.int64], ModuleType, set[str]]:
+    """Return an array of nanoseconds (one number a phase), the module of the stepping loop with clocks in it, which adds to them, and the
+    phases' functions that it has. One for all: it takes long to compile."""
+    times = np.zeros(len(NAMES), np.int64)
     gettime = ctypes.CDLL(None).clock_gettime
     gettime.argtypes, gettime.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_int
     moment = np.zeros(2, np.int64)
@@ -105,44 +109,46 @@ def timed_loop(times: npt.NDArray[np.int64]) -> tuple[ModuleType, set[str]]:
     module = ModuleType("timed_loop")
     module.__dict__.update(_clock=clock, _add=add, _keep=moment)  # the compiled code knows the buffer's address alone
     exec(compile(ast.fix_missing_locations(stopwatch.visit(tree)), "<timed loop>", "exec"), module.__dict__)  # noqa: S102
-    return module, stopwatch.found
+    return times, module, stopwatch.found
 
 
 def phases(point: Point, window_steps: int | None = None) -> dict[str, Any]:
-    """Return what each phase costs in its cheapest repetition: nanoseconds an event, and a neuron and step."""
-    times = np.zeros(len(NAMES), np.int64)
-    module, found = timed_loop(times)
+    """Return what each phase costs in its cheapest repetition: nanoseconds a neuron and step, and an event where there are any."""
+    times, module, found = timed_loop()
     plain = anchored_loop.run
     anchored_loop.run = module.run
     try:
         simulator = Simulator(network(point), algorithm="anchored", window_steps=window_steps)
         spikes = input_spikes(point)
         simulator.run(point.warm_up, spikes={"in": spikes}, signals={"out": signal(0, point.warm_up)})
-        cheapest, per_event, shares, events = np.full(len(NAMES), np.inf), np.inf, [], 0
+        cheapest, per_event, shares, events, fired = np.full(len(NAMES), np.inf), np.inf, [], [], 0
         for _ in range(point.repetitions):
             times[:] = 0
             first = simulator.step
             recording = simulator.run(point.steps, spikes={"in": spikes}, signals={"out": signal(first, point.steps)})
-            events = recording.n_synaptic_events
-            if not events:
-                raise RuntimeError("nothing spikes")
-            cheapest = np.minimum(cheapest, times / events)
-            per_event = min(per_event, 1e9 * recording.wall_s / events)
+            events.append(recording.n_synaptic_events)
+            fired += recording.n_spikes["hidden"]
+            unit = events[-1] or point.steps
+            cheapest = np.minimum(cheapest, times / unit)
+            per_event = min(per_event, 1e9 * recording.wall_s / unit)
             shares.append(float(times.sum()) / 1e9 / recording.wall_s)
     finally:
         anchored_loop.run = plain
     state = simulator.state()
     synapse, row = state["synapse"], state["row"]
+    per_step = median(events) / point.steps if all(events) else 1.0
     return {
         "point": asdict(point),
         "functions": sorted(found),
-        "ns_per_event": per_event,
+        "hidden_rate_hz": fired / (point.size * point.steps * DT * point.repetitions),
+        "events_per_step": median(events) / point.steps,
+        **({"ns_per_event": per_event} if all(events) else {}),
         "share_timed": median(shares),
         "phases": {
             name: {
                 "share": float(cost / cheapest.sum()),
-                "ns_per_event": float(cost),
-                "ns_per_neuron_step": float(cost * events / point.steps / point.size),
+                **({"ns_per_event": float(cost)} if all(events) else {}),
+                "ns_per_neuron_step": float(cost * per_step / point.size),
             }
             for name, cost in zip(NAMES, cheapest, strict=True)
             if cost
@@ -241,6 +247,33 @@ def report(point: Point, megabytes: int) -> dict[str, Any]:
     return profile | {"triad": triad, "access_pattern": pattern, "distance": distance(profile, triad, pattern)}
 
 
+def by_rate(rates: Sequence[float], size: int = 1000, indegree: int = 800) -> dict[str, Any]:
+    """Return what delivery costs an event when all neurons and sources fire at each rate, Hz, apart from what it costs in a silent network.
+
+    A large in-degree, so that there are hundreds of events a step even at .5 Hz; fewer steps at high rates, before learning moves them.
+    All other phases are costs of neurons and steps, bounded at any rate: ``others_ns_per_neuron_step``.
+    """
+    quiet = Point(size=size, indegree=indegree, input_rate=0.0, input_weight=1e-3, warm_up=200, steps=1000, repetitions=5)
+    silent = phases(quiet)["phases"]["deliver"]["ns_per_neuron_step"]
+    points = []
+    for rate in rates:
+        steps = round(min(1000, max(100, 2000 / rate)))
+        point = Point(size=size, indegree=indegree, rate=rate, input_rate=rate, warm_up=100, steps=steps, repetitions=5)
+        found = phases(with_input_weight(point))
+        cost = {name: phase["ns_per_neuron_step"] for name, phase in found["phases"].items()}
+        points.append(
+            {
+                "rate": rate,
+                "hidden_rate_hz": found["hidden_rate_hz"],
+                "events_per_step": found["events_per_step"],
+                "ns_per_event": (cost["deliver"] - silent) * size / found["events_per_step"],
+                "others_ns_per_neuron_step": sum(cost.values()) - cost["deliver"],
+            }
+        )
+    costs = [p["ns_per_event"] for p in points]
+    return {"silent_deliver_ns_per_neuron_step": silent, "points": points, "largest_over_smallest": max(costs) / min(costs)}
+
+
 def main() -> None:
     """Profile some points."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -250,7 +283,11 @@ def main() -> None:
     parser.add_argument(
         "--megabytes", type=int, default=192, help="of the arrays that bandwidth is measured with: several times the caches"
     )
+    parser.add_argument("--rates", help="such as 0.5,5,20: print what delivery costs an event at these firing rates, Hz, instead")
     given = parser.parse_args()
+    if given.rates:
+        print(json.dumps(by_rate([float(x) for x in given.rates.split(",")])), flush=True)
+        return
     points = [Point(**p) for p in json.loads(given.points)] if given.points else [Point(size=given.size, indegree=given.indegree)]
     for point in points:
         print(json.dumps(report(point, given.megabytes), indent=None if given.points else 1), flush=True)

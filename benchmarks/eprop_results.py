@@ -32,6 +32,7 @@ def failures(result: Mapping[str, Any]) -> list[str]:
         found += [f"{where}: {item['failed']}"] if "failed" in item else []
         found += [f"{where}, {label}: {r['failed']}" for label, r in item["contestants"].items() if "failed" in r]
     found += [f"profile of {p['point']['size']} neurons: {p['failed']}" for p in result.get("profile", []) if "failed" in p]
+    found += [text] if (text := result.get("events_by_rate", {}).get("failed")) else []
     return found + [result[name] for name in ("bandwidth_failed", "plot_failed") if name in result]
 
 
@@ -87,6 +88,8 @@ class Results:
         self.document["seconds_before"] = earlier.get("seconds_before", 0.0) + earlier.get("seconds", 0.0)
         if profile:
             self.document["profile"] = profile
+        if "points" in earlier.get("events_by_rate", {}):
+            self.document["events_by_rate"] = earlier["events_by_rate"]
 
     def has(self, point: Point, labels: list[str]) -> bool:
         """Whether a point is there with these contestants."""

@@ -62,18 +62,26 @@ def test_eprop_side_by_side(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_profile_times_what_runs(script: Callable[[str], ModuleType]) -> None:
-    """Phases add up to the run (clocks excepted), and the timed loop is gone afterwards."""
+    """Phases add up to the run (clocks excepted), the timed loop is gone afterwards, and events are told apart from silence."""
     from neurocompile.backends.reference.kernels import anchored_loop
 
     before = anchored_loop.run
     setup = script("eprop_setup")
     point = setup.Point(size=300, indegree=50, input_weight=0.031, warm_up=50, steps=100, repetitions=3)
-    found = script("eprop_profile").phases(point)
+    profile = script("eprop_profile")
+    found = profile.phases(point)
     assert anchored_loop.run is before
     assert {"deliver", "update neurons", "absorb"} <= set(found["phases"])
     assert 0.5 < found["share_timed"] <= 1.0
     assert sum(p["share"] for p in found["phases"].values()) == pytest.approx(1.0)
     assert found["bytes"]["synapse"] == 24
+    assert found["events_per_step"] > 50.0
+    by_rate = profile.by_rate([10.0, 20.0], size=200, indegree=100)
+    slow, fast = by_rate["points"]
+    assert 100.0 < slow["events_per_step"] < fast["events_per_step"]
+    assert by_rate["silent_deliver_ns_per_neuron_step"] > 0.0
+    assert slow["ns_per_event"] > 0.0
+    assert by_rate["largest_over_smallest"] >= 1.0
 
 
 @pytest.mark.slow

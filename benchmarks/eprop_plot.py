@@ -62,7 +62,7 @@ def draw(result: Mapping[str, Any], file: Path) -> None:
         _by_degree(by_degree, result)
         for panel in (by_size, by_rate, by_degree):
             if panel.get_legend_handles_labels()[0]:
-                panel.legend()
+                panel.legend(**({"loc": "upper left", "ncols": 2} if panel is by_size else {}))
                 panel.grid(alpha=0.25, which="major")
                 _ticks(panel)
             else:
@@ -94,6 +94,7 @@ def _by_size(axes: Axes, result: Mapping[str, Any]) -> None:
         _curve(axes, _series(sizes, name, "size", "wall_per_simulated_s"), name)
     axes.set(xscale="log", yscale="log", xlabel="neurons", ylabel="wall s per simulated s", title="By size")
     axes.axhline(1.0, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
+    axes.set_ylim(top=30.0 * axes.get_ylim()[1])  # the legend stands above
 
 
 def _by_rate(axes: Axes, result: Mapping[str, Any]) -> None:

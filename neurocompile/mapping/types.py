@@ -12,16 +12,40 @@ Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionQuality:
+    """What a partition is worth, for the report.
+
+    algorithm : the one that won; cores : parts, external ones not counted; lower_bound : cores that no partition can do without, and
+    bound_by : the limit that sets it; km1 : (source neuron, other part with a target of it) pairs; weighted_km1 : the same, weighted with
+    the spikes of the source per step: packets between parts per step; sequential_... : of sequential fill in the order of the description,
+    None where that finds no partition; notes : what could not be tried, and why.
+    """
+
+    algorithm: str
+    cores: int
+    lower_bound: int
+    bound_by: str
+    km1: int
+    weighted_km1: float
+    sequential_cores: int | None
+    sequential_km1: int | None
+    sequential_weighted_km1: float | None
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Partition:
     """Neuron -> part. A part is what one core holds (plus its helper cores where ``core_width`` > 1).
 
     ``part``: int32 (n_neurons,), 0 .. n_parts-1; external neurons form parts of their own (``external``: bool (n_parts,)).
+    ``quality``: None where the partition was read from a file.
     """
 
     part: Int32Array
     n_parts: int
     external: npt.NDArray[np.bool_]
+    quality: PartitionQuality | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

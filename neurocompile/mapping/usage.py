@@ -25,7 +25,7 @@ def measure_usage(
     inside = np.flatnonzero(~partition.external)
     in_start, in_sources = transpose(problem.n_neurons, problem.indptr, problem.indices)
     order = np.argsort(partition.part, kind="stable").astype(np.int32)
-    axons_in = count_source_axons(order, in_start, in_sources, partition.part, partition.n_parts).astype(np.float64)
+    axons_in = count_source_axons(problem.n_neurons, order, in_start, in_sources, partition.part, partition.n_parts).astype(np.float64)
     out_start, _ = target_parts(problem.indptr, problem.indices, partition.part, partition.n_parts)
     axons_out = np.bincount(partition.part, np.diff(out_start).astype(np.float64), partition.n_parts)
 

@@ -1,5 +1,5 @@
-"""Neurons to parts: what one core holds. Every partitioner has the signature ``partition(problem) -> Partition``."""
+"""Neurons to parts: what one core holds. One file an algorithm; :func:`partition` chooses, repairs, refines and compares (docs/mapping.md)."""
 
-from neurocompile.mapping.partition.sequential import partition
+from neurocompile.mapping.partition.run import ALGORITHMS, partition
 
-__all__ = ["partition"]
+__all__ = ["ALGORITHMS", "partition"]

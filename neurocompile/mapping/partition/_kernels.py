@@ -10,16 +10,16 @@ from neurocompile.mapping.types import Int64Array
 
 
 @numba.njit(cache=True)
-def transpose(n_neurons: int, indptr: Int64Array, indices: Int32Array) -> tuple[Int64Array, Int32Array]:
+def transpose(n_targets: int, indptr: Int64Array, indices: Int32Array) -> tuple[Int64Array, Int32Array]:
     """CSR by source -> CSR by target."""
-    start = np.zeros(n_neurons + 1, np.int64)
+    start = np.zeros(n_targets + 1, np.int64)
     for target in indices:
         start[target + 1] += 1
-    for i in range(n_neurons):
+    for i in range(n_targets):
         start[i + 1] += start[i]
     fill = start[:-1].copy()
     sources = np.empty(len(indices), np.int32)
-    for source in range(n_neurons):
+    for source in range(len(indptr) - 1):
         for e in range(indptr[source], indptr[source + 1]):
             target = indices[e]
             sources[fill[target]] = source
@@ -28,70 +28,93 @@ def transpose(n_neurons: int, indptr: Int64Array, indices: Int32Array) -> tuple[
 
 
 @numba.njit(cache=True)
+def contract(indptr: Int64Array, indices: Int32Array, unit_of: Int32Array, n_units: int) -> tuple[Int64Array, Int32Array]:
+    """CSR by source of the distinct units of its targets, sorted."""
+    n = len(indptr) - 1
+    start = np.zeros(n + 1, np.int64)
+    units = np.empty(len(indices), np.int32)
+    stamp = np.full(n_units, -1, np.int32)
+    at = 0
+    for source in range(n):
+        for e in range(indptr[source], indptr[source + 1]):
+            unit = unit_of[indices[e]]
+            if stamp[unit] != source:
+                stamp[unit] = source
+                units[at] = unit
+                at += 1
+        units[start[source] : at].sort()
+        start[source + 1] = at
+    return start, units[:at].copy()
+
+
+@numba.njit(cache=True)
 def fill(
     order: Int32Array,
     first_part: int,
-    block: Int32Array,
+    unit_class: Int32Array,
     in_start: Int64Array,
     in_sources: Int32Array,
-    per_neuron: FloatArray,
+    cost: FloatArray,
     axon_in: FloatArray,
     limits: FloatArray,
+    label_start: Int64Array,
     labels: Int32Array,
-    label_limits: Int64Array,
+    label_set: Int32Array,
+    set_limits: Int64Array,
     source_stamp: Int32Array,
     label_stamp: Int32Array,
     part: Int32Array,
 ) -> tuple[int, int]:
-    """Put the neurons of ``order`` one by one into the current part; open the next part when any limit would be passed.
+    """Put the units of ``order`` one by one into the current part; open the next part when any limit would be passed.
 
-    ``block``: neurons of different blocks never share a part. Returns (number of the part after the last, -1), or (part, neuron) for a
-    neuron that does not fit into an empty part. Writes ``part``; the stamps must not hold numbers >= ``first_part``.
+    Units of different classes never share a part. Returns (number of the part after the last, -1), or (part, unit) for a unit that does
+    not fit into an empty part. Writes ``part``; the stamps must not hold numbers >= ``first_part``.
     """
-    n_resources, n_sets = len(limits), len(label_limits)
-    used = np.zeros(n_resources)
-    n_labels = np.zeros(n_sets, np.int64)
+    used = np.zeros(len(limits))
+    n_labels = np.zeros(len(set_limits), np.int64)
+    new_labels = np.zeros(len(set_limits), np.int64)
     current = first_part
     empty = True
     for position in range(len(order)):
-        neuron = order[position]
-        if not empty and block[neuron] != block[order[position - 1]]:
+        unit = order[position]
+        if not empty and unit_class[unit] != unit_class[order[position - 1]]:
             current += 1
             used[:] = 0.0
             n_labels[:] = 0
             empty = True
         while True:
             new_sources = 0
-            for e in range(in_start[neuron], in_start[neuron + 1]):
+            for e in range(in_start[unit], in_start[unit + 1]):
                 if source_stamp[in_sources[e]] != current:
                     new_sources += 1
             fits = True
-            for r in range(n_resources):
-                if used[r] + per_neuron[r, neuron] + axon_in[r] * new_sources > limits[r]:
+            for r in range(len(limits)):
+                if used[r] + cost[unit, r] + axon_in[r] * new_sources > limits[r]:
                     fits = False
-            for s in range(n_sets):
-                label = labels[s, neuron]
-                if label >= 0 and label_stamp[s, label] != current and n_labels[s] + 1 > label_limits[s]:
+            new_labels[:] = 0
+            for e in range(label_start[unit], label_start[unit + 1]):
+                if label_stamp[labels[e]] != current:
+                    new_labels[label_set[labels[e]]] += 1
+            for s in range(len(set_limits)):
+                if n_labels[s] + new_labels[s] > set_limits[s]:
                     fits = False
             if fits:
                 break
             if empty:
-                return current, neuron
+                return current, unit
             current += 1
             used[:] = 0.0
             n_labels[:] = 0
             empty = True
-        part[neuron] = current
+        part[unit] = current
         empty = False
-        for e in range(in_start[neuron], in_start[neuron + 1]):
+        for e in range(in_start[unit], in_start[unit + 1]):
             source_stamp[in_sources[e]] = current
-        for r in range(n_resources):
-            used[r] += per_neuron[r, neuron] + axon_in[r] * new_sources
-        for s in range(n_sets):
-            label = labels[s, neuron]
-            if label >= 0 and label_stamp[s, label] != current:
-                label_stamp[s, label] = current
-                n_labels[s] += 1
+        for r in range(len(limits)):
+            used[r] += cost[unit, r] + axon_in[r] * new_sources
+        for e in range(label_start[unit], label_start[unit + 1]):
+            label_stamp[labels[e]] = current
+        n_labels += new_labels
     return current + (0 if empty else 1), -1
 
 
@@ -111,9 +134,11 @@ def count_target_parts(indptr: Int64Array, indices: Int32Array, part: Int32Array
 
 
 @numba.njit(cache=True)
-def count_source_axons(order: Int32Array, in_start: Int64Array, in_sources: Int32Array, part: Int32Array, n_parts: int) -> Int64Array:
-    """Distinct sources of each part; ``order`` lists the neurons part by part."""
-    stamp = np.full(len(in_start) - 1, -1, np.int32)
+def count_source_axons(
+    n_sources: int, order: Int32Array, in_start: Int64Array, in_sources: Int32Array, part: Int32Array, n_parts: int
+) -> Int64Array:
+    """Distinct sources of each part; ``order`` lists the targets part by part."""
+    stamp = np.full(n_sources, -1, np.int32)
     counts = np.zeros(n_parts, np.int64)
     for neuron in order:
         p = part[neuron]
@@ -147,4 +172,68 @@ def target_parts(indptr: Int64Array, indices: Int32Array, part: Int32Array, n_pa
     return start, found
 
 
-__all__ = ["count_source_axons", "count_target_parts", "fill", "target_parts", "transpose"]
+@numba.njit(cache=True)
+def symmetrise(
+    vertices: Int32Array,
+    n_inside: int,
+    vertex_of: Int32Array,
+    out_start: Int64Array,
+    out_units: Int32Array,
+    in_start: Int64Array,
+    in_sources: Int32Array,
+    unit_of: Int32Array,
+    member_start: Int64Array,
+    members: Int32Array,
+    weight: Int64Array,
+) -> tuple[Int64Array, Int32Array, Int32Array]:
+    """CSR of the undirected graph: (start, neighbours, weights). ``vertices``: units, of which the first ``n_inside`` may be targets;
+    ``vertex_of``: back, -1 for units that are none. Weights of both directions and of all neurons of a unit add up (at most 2^31 - 1)."""
+    n = len(vertices)
+    start = np.zeros(n + 1, np.int64)
+    stamp = np.full(n, -1, np.int64)
+    neighbours = np.empty(0, np.int32)
+    weights = np.empty(0, np.int32)
+    at_of = np.zeros(n, np.int64)
+    for fill_in in (False, True):
+        if fill_in:
+            neighbours = np.empty(start[n], np.int32)
+            weights = np.empty(start[n], np.int32)
+            stamp[:] = -1
+        at = 0
+        for v in range(n):
+            u = vertices[v]
+            for m in range(member_start[u], member_start[u + 1]):
+                s = members[m]
+                for e in range(out_start[s], out_start[s + 1]):
+                    other = vertex_of[out_units[e]]
+                    if other < 0 or other == v or other >= n_inside:
+                        continue
+                    if stamp[other] != v:
+                        stamp[other] = v
+                        if fill_in:
+                            at_of[other] = at
+                            neighbours[at] = other
+                            weights[at] = 0
+                        at += 1
+                    if fill_in:
+                        weights[at_of[other]] = min(weights[at_of[other]] + weight[s], 2**31 - 1)
+            if v < n_inside:
+                for e in range(in_start[u], in_start[u + 1]):
+                    s = in_sources[e]
+                    other = vertex_of[unit_of[s]]
+                    if other < 0 or other == v:
+                        continue
+                    if stamp[other] != v:
+                        stamp[other] = v
+                        if fill_in:
+                            at_of[other] = at
+                            neighbours[at] = other
+                            weights[at] = 0
+                        at += 1
+                    if fill_in:
+                        weights[at_of[other]] = min(weights[at_of[other]] + weight[s], 2**31 - 1)
+            start[v + 1] = at
+    return start, neighbours, weights
+
+
+__all__ = ["contract", "count_source_axons", "count_target_parts", "fill", "symmetrise", "target_parts", "transpose"]

@@ -26,7 +26,7 @@ def part_costs(problem: MappingProblem, partition: Partition) -> FloatArray:
         return cost
     in_start, in_sources = transpose(problem.n_neurons, problem.indptr, problem.indices)
     order = np.argsort(partition.part, kind="stable").astype(np.int32)
-    sources = count_source_axons(order, in_start, in_sources, partition.part, partition.n_parts)
+    sources = count_source_axons(problem.n_neurons, order, in_start, in_sources, partition.part, partition.n_parts)
     out_start, _ = target_parts(problem.indptr, problem.indices, partition.part, partition.n_parts)
     out = np.bincount(partition.part, np.diff(out_start).astype(np.float64), partition.n_parts)
     for r, resource in enumerate(problem.chip_resources):

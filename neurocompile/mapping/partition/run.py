@@ -1,0 +1,215 @@
+"""``partition``: choose an algorithm, make its answer keep every limit and improve it, compare, number the parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurocompile.ir.errors import DoesNotFitError
+from neurocompile.mapping.partition import graph, hypergraph, sequential, streaming
+from neurocompile.mapping.partition.improve import improve
+from neurocompile.mapping.partition.loads import parts_of_classes, shares
+from neurocompile.mapping.partition.metrics import Bounds, bounds_of, measure
+from neurocompile.mapping.partition.units import Units, prepare
+from neurocompile.mapping.problem import Int32Array, MappingProblem
+from neurocompile.mapping.types import Partition, PartitionQuality
+
+ALGORITHMS = ("auto", "sequential", "refined", "streaming", "graph", "hypergraph")
+_HYPERGRAPH_PINS = 12_000_000  # auto: synapses up to which the hypergraph partitioner is tried (about 2 CPU-s a million)
+_GRAPH_PINS = 250_000_000  # auto: synapses up to which the graph partitioner is tried (about 30 bytes each)
+_MOST_TRIES = 4  # numbers of parts tried with one algorithm
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    name: str
+    part: Int32Array  # (n_units,)
+    n_parts: int
+    km1: int
+    weighted_km1: float
+
+
+def partition(
+    problem: MappingProblem,
+    *,
+    algorithm: str = "auto",
+    seed: int = 1,
+    n_parts: int | None = None,
+    slack: float = 0.05,
+    progress: Callable[[str], None] | None = None,
+) -> Partition:
+    """Return a partition that honours every limit of a core exactly.
+
+    Neurons of populations with another ``core_width``, or of other chips, do not share a part, neurons that belong together do; external
+    neurons form one part for each population. A part also stays within every chip limit, so that it can be placed.
+
+    Parameters
+    ----------
+    algorithm
+        ``sequential`` (index order, nothing else), ``refined`` (sequential, then improved), ``streaming``, ``graph``, ``hypergraph``, or
+        ``auto``: those that suit the network, the best wins.
+    seed
+        Of everything random. Same problem and seed: same parts.
+    n_parts
+        No more parts than this (external ones not counted); None: as few as the limits allow, or up to ``slack`` more.
+    slack
+        Parts beyond the lower bound, as a share of it, that may be spent to lower the traffic.
+    progress
+        Called with the name of each algorithm as it begins.
+
+    Of several partitions the best has the fewest parts beyond (1 + slack) x lower bound, then the lowest rate-weighted km1; ``auto`` takes
+    none that has a higher one than sequential fill.
+
+    Raises
+    ------
+    DoesNotFitError
+        NC401: a neuron exceeds a limit alone; NC402: no partition into ``n_parts`` was found.
+    ValueError
+        There is no such algorithm.
+    """
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"no partitioner '{algorithm}'; there are {', '.join(ALGORITHMS)}")
+    say = progress or (lambda _stage: None)
+    units = prepare(problem)
+    bounds = bounds_of(units)
+    notes: list[str] = []
+    refusal: DoesNotFitError | None = None
+    start: _Candidate | None = None
+    try:
+        start = _candidate(units, "sequential", sequential.assign(units))
+    except DoesNotFitError as error:
+        if algorithm == "sequential":
+            raise
+        refusal = error
+    allowed = max(bounds.cores, math.floor(bounds.cores * (1.0 + slack) * (1 + 1e-12)))
+    if n_parts is not None:
+        allowed = n_parts
+    candidates = [start] if start is not None else []
+    enough = start is not None and start.n_parts <= 1
+    if algorithm != "sequential" and not enough:
+        for name in _choose(units, algorithm):
+            say(f"partition: {name}")
+            try:
+                candidates += _run(units, bounds, name, start, allowed, n_parts, seed)
+            except ImportError as error:
+                notes.append(f"{name}: {error.name or error} is not installed")
+        if algorithm not in {"auto", "refined"} and not any(c.name == algorithm for c in candidates):
+            say("partition: refined")  # what was asked for found nothing
+            candidates += _run(units, bounds, "refined", start, allowed, n_parts, seed)
+        elif algorithm not in {"auto"}:
+            candidates = [c for c in candidates if c.name == algorithm]
+    if not candidates:
+        assert refusal is not None
+        raise refusal
+    best = _best(candidates, start, allowed, compare=algorithm == "auto")
+    if n_parts is not None and best.n_parts > n_parts:
+        error = DoesNotFitError.of(
+            "NC402",
+            f"no partition into {n_parts} cores was found: the best has {best.n_parts}, and {bounds.cores} is the least that "
+            f"'{bounds.name}' allows",
+            help="ask for more cores, or for more room on each (--slack)",
+        )
+        assert isinstance(error, DoesNotFitError)
+        raise error
+    return _finish(units, best, start, bounds, tuple(notes))
+
+
+def _choose(units: Units, algorithm: str) -> tuple[str, ...]:
+    """Algorithms to run for a request."""
+    if algorithm != "auto":
+        return (algorithm,)
+    pins = len(units.net.out_units)
+    chosen = ["refined"]
+    if pins <= _HYPERGRAPH_PINS:
+        chosen.append("hypergraph")
+    if pins <= _GRAPH_PINS:
+        chosen.append("graph")
+    else:
+        chosen.append("streaming")
+    return tuple(chosen)
+
+
+def _run(
+    units: Units, bounds: Bounds, name: str, start: _Candidate | None, allowed: int, most: int | None, seed: int
+) -> list[_Candidate]:
+    """Candidates of one algorithm: with as many parts as allowed, then with as many as repair had to open, while that helps."""
+    if name == "refined" and start is not None:
+        share = shares(units, parts_of_classes(bounds, start.n_parts))
+        made = improve(units, start.part, share=share, wanted=allowed, seed=seed)
+        return [] if made is None else [_candidate(units, name, made)]
+    if name == "refined":
+        nowhere = np.full(units.n_units, -1, np.int32)
+        made = improve(units, nowhere, share=shares(units, bounds.by_class), wanted=allowed, most=most, seed=seed)
+        return [] if made is None else [_candidate(units, name, made)]
+    found: list[_Candidate] = []
+    target = max(allowed, bounds.cores)
+    for _ in range(_MOST_TRIES):
+        parts = np.minimum(parts_of_classes(bounds, target), np.bincount(units.net.unit_class[units.order], minlength=units.n_classes))
+        assign = {"graph": graph.assign, "hypergraph": hypergraph.assign, "streaming": streaming.assign}[name]
+        share = shares(units, parts)
+        made = improve(units, assign(units, parts, seed=seed), share=share, wanted=allowed, seed=seed)
+        if made is None:
+            break
+        found.append(_candidate(units, name, made))
+        opened = found[-1].n_parts
+        if opened <= 1.02 * target or (len(found) > 1 and opened >= 0.98 * found[-2].n_parts):
+            break
+        target = opened
+    return found
+
+
+def _candidate(units: Units, name: str, part: Int32Array) -> _Candidate:
+    n_parts = int(part.max(initial=-1)) + 1
+    use = measure(units.problem, *_whole(units, part))
+    return _Candidate(name, part, n_parts, use.km1, use.weighted_km1)
+
+
+def _best(candidates: list[_Candidate], start: _Candidate | None, allowed: int, *, compare: bool) -> _Candidate:
+    if compare and start is not None:
+        candidates = [c for c in candidates if c.weighted_km1 <= start.weighted_km1]
+    return min(candidates, key=lambda c: (max(c.n_parts, allowed), c.weighted_km1, c.n_parts))
+
+
+def _whole(units: Units, part: Int32Array) -> tuple[Int32Array, int]:
+    """Part of each neuron, external populations as parts of their own, numbered by their first neuron; number of parts."""
+    problem = units.problem
+    whole = part[units.net.unit_of]
+    n_parts = int(part.max(initial=-1)) + 1
+    for population in np.unique(problem.population[problem.external]):
+        whole[problem.external & (problem.population == population)] = n_parts
+        n_parts += 1
+    _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int32)
+    rank[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
+    return rank[inverse].astype(np.int32), len(first)
+
+
+def _finish(units: Units, best: _Candidate, start: _Candidate | None, bounds: Bounds, notes: tuple[str, ...]) -> Partition:
+    part, n_parts = _whole(units, best.part)
+    external = np.zeros(n_parts, bool)
+    external[part[units.problem.external]] = True
+    for array in (part, external):
+        array.setflags(write=False)
+    return Partition(
+        part=part,
+        n_parts=n_parts,
+        external=external,
+        quality=PartitionQuality(
+            algorithm=best.name,
+            cores=best.n_parts,
+            lower_bound=bounds.cores,
+            bound_by=bounds.name,
+            km1=best.km1,
+            weighted_km1=best.weighted_km1,
+            sequential_cores=start.n_parts if start is not None else None,
+            sequential_km1=start.km1 if start is not None else None,
+            sequential_weighted_km1=start.weighted_km1 if start is not None else None,
+            notes=notes,
+        ),
+    )
+
+
+__all__ = ["ALGORITHMS", "partition"]

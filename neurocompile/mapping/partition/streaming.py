@@ -1,0 +1,47 @@
+"""Streaming: units come one by one (breadth first) and go where most of their traffic is, all limits kept; then again (restreaming).
+
+Linear time and no memory beyond the counts: for networks beyond the multilevel partitioners. A part's attraction falls with its load, as in
+linear deterministic greedy (Stanton and Kliot, KDD 2012); a second and third pass see where everybody is (Nishimura and Ugander, KDD 2013).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neurocompile.mapping.partition._state import breadth_first, insert, new_scratch, new_state, restream
+from neurocompile.mapping.partition.loads import shares
+from neurocompile.mapping.partition.units import Units
+from neurocompile.mapping.problem import Int32Array
+from neurocompile.mapping.types import Int64Array
+
+_PASSES = 5
+
+
+def assign(units: Units, parts: Int64Array, *, seed: int = 1) -> Int32Array:
+    """Return the part of each unit, -1 for external ones and for those that found no room; ``parts``: how many each class gets."""
+    net = units.net
+    share = shares(units, parts)
+    n_parts = int(parts.sum())
+    with_out = bool((net.axon_out > 0).any())
+    order = breadth_first(net, units.order[seed % max(len(units.order), 1) :])
+    # One unit of each class opens each of its parts, spread over the order, so that parts grow everywhere.
+    part = np.full(units.n_units, -1, np.int32)
+    first = 0
+    for c, k in enumerate(parts.tolist()):
+        members = order[net.unit_class[order] == c]
+        part[members[np.arange(k) * len(members) // k]] = np.arange(first, first + k, dtype=np.int32)
+        first += k
+    state, scratch = new_state(net, part, n_parts, -1), new_scratch(net, n_parts)
+    load = np.bincount(part[part >= 0], share[part >= 0], n_parts)
+    todo = order[part[order] < 0]
+    while len(todo):
+        stuck = insert(net, state, scratch, todo, share, load, 1.0, False, with_out)
+        if stuck < 0:
+            break
+        todo = todo[int(np.flatnonzero(todo == stuck)[0]) + 1 :]
+    for _ in range(_PASSES - 1):
+        restream(net, state, scratch, order, share, load, 1.0, with_out)
+    return state.part
+
+
+__all__ = ["assign"]

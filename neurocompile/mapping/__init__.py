@@ -8,7 +8,7 @@ import numpy as np
 
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.machine import Machine
-from neurocompile.mapping.partition import partition
+from neurocompile.mapping.partition import partition as partition_neurons
 from neurocompile.mapping.place import place
 from neurocompile.mapping.problem import MappingProblem
 from neurocompile.mapping.route import route
@@ -19,13 +19,24 @@ from neurocompile.mapping.usage import measure_usage
 from neurocompile.mapping.verify import verify_mapping, verify_partition, verify_placement
 
 
-def map_network(problem: MappingProblem, machine: Machine, *, seed: int = 1, progress: Callable[[str], None] | None = None) -> Mapping:
+def map_network(
+    problem: MappingProblem,
+    machine: Machine,
+    *,
+    seed: int = 1,
+    partition: str = "auto",
+    n_parts: int | None = None,
+    slack: float = 0.05,
+    progress: Callable[[str], None] | None = None,
+) -> Mapping:
     """Run all stages, with a verifier after each.
 
     Parameters
     ----------
     seed
-        Of the placer's annealing; the same problem, machine and seed give the same mapping.
+        Of everything random; the same problem, machine and seed give the same mapping.
+    partition, n_parts, slack
+        Algorithm, most parts, and parts that may be spent to lower the traffic: see :func:`neurocompile.mapping.partition.partition`.
     progress
         Called with the name of each stage as it begins.
 
@@ -39,7 +50,7 @@ def map_network(problem: MappingProblem, machine: Machine, *, seed: int = 1, pro
     say = progress or (lambda _stage: None)
     check_problem(problem)
     say("partition")
-    parts = partition(problem)
+    parts = partition_neurons(problem, algorithm=partition, seed=seed, n_parts=n_parts, slack=slack, progress=say)
     verify_partition(problem, parts)
     say("place")
     placement = place(problem, parts, machine, seed=seed)

@@ -17,15 +17,16 @@ class PartitionQuality:
     """What a partition is worth, for the report.
 
     algorithm : the one that won; cores : parts, external ones not counted; lower_bound : cores that no partition can do without, and
-    bound_by : the limit that sets it; km1 : (source neuron, other part with a target of it) pairs; weighted_km1 : the same, weighted with
-    the spikes of the source per step: packets between parts per step; sequential_... : of sequential fill in the order of the description,
-    None where that finds no partition; notes : what could not be tried, and why.
+    bound_by : the limit that sets it; bounds : the same, limit by limit; km1 : (source neuron, other part with a target of it) pairs;
+    weighted_km1 : the same, weighted with the spikes of the source per step: packets between parts per step; sequential_... : of
+    sequential fill in the order of the description, None where that finds no partition; notes : what could not be tried, and why.
     """
 
     algorithm: str
     cores: int
     lower_bound: int
     bound_by: str
+    bounds: dict[str, int]
     km1: int
     weighted_km1: float
     sequential_cores: int | None

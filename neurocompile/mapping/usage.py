@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from neurocompile.machine import Machine
 from neurocompile.mapping.partition._kernels import count_source_axons, target_parts, transpose
+from neurocompile.mapping.partition.metrics import lower_bounds
 from neurocompile.mapping.problem import FloatArray, MappingProblem, Resource
 from neurocompile.mapping.types import Partition, Placement, Routes, RoutingTables
 
@@ -18,10 +17,11 @@ def measure_usage(
     """Return one row for each resource.
 
     Keys: ``name``, ``scope`` (core | chip | machine), ``used`` (worst core or chip), ``available``, ``mean`` (over the cores that use any
-    of it, or the chips in use), ``unit``, ``confidence`` of the limit, ``worst`` (where), ``lower_bound``: ceil(least sum / limit) cores,
-    each source counted on one core. "cores of a chip" is about the chip that is fullest in relation to its own usable cores.
+    of it, or the chips in use), ``unit``, ``confidence`` of the limit, ``worst`` (where), ``lower_bound``: cores that the
+    limit alone enforces (``bounds_of``). "cores of a chip" is about the chip that is fullest in relation to its own usable cores.
     """
     rows: list[dict[str, object]] = []
+    bounds = partition.quality.bounds if partition.quality is not None else lower_bounds(problem).by_limit
     inside = np.flatnonzero(~partition.external)
     in_start, in_sources = transpose(problem.n_neurons, problem.indptr, problem.indices)
     order = np.argsort(partition.part, kind="stable").astype(np.int32)
@@ -40,15 +40,12 @@ def measure_usage(
 
     for resource in problem.resources:
         used = used_of(resource)[inside]
-        sending = np.diff(problem.indptr) > 0
-        own = float(resource.per_neuron[~problem.external].sum())
-        own += resource.per_axon_in * sending.sum() + resource.per_axon_out * (sending & ~problem.external).sum()
         rows.append(
             _row(resource.name, "core", used, resource.limit, resource.unit, resource.confidence)
             | {
                 "mean": float(used[used > 0].mean()) if (used > 0).any() else 0.0,
                 "worst": place_name(int(inside[np.argmax(used)])) if len(used) else "",
-                "lower_bound": math.ceil(own / resource.limit) if resource.limit > 0 else None,
+                "lower_bound": bounds[resource.name] if resource.limit > 0 else None,
             }
         )
     for labels in problem.set_resources:

@@ -41,6 +41,8 @@ def verify_partition(problem: MappingProblem, partition: Partition) -> None:
     bad = np.flatnonzero((part < 0) | (part >= n_parts))
     if len(bad):
         raise _fail("NC601", f"neuron {bad[0]} is in part {part[bad[0]]} of {n_parts}")
+    if not n_parts:
+        return
     bad = np.flatnonzero(partition.external[part] != problem.external)
     if len(bad):
         raise _fail("NC601", f"neuron {bad[0]} and its part {part[bad[0]]} differ in whether they are external")

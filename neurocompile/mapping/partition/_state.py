@@ -1,7 +1,7 @@
 """A partition that changes: exact pin counts, exact use of every limit, exact gain of every move. Compiled loops.
 
-Of each net (source) the parts that hold its targets are kept as a short list of (part, number of targets). A move of a unit u from part a to
-part b changes the weighted km1 by the nets that leave a with u, those that come to b with u, and u's own nets, whose home moves along.
+Of each net (source) the parts that hold its targets are kept as a short list of (part, number of targets). A move of a unit u from part a
+to part b changes the weighted km1 by the nets that leave a with u, those that come to b with u, and u's own nets, whose home moves along.
 """
 
 from __future__ import annotations
@@ -380,10 +380,10 @@ def _over(net: Net, st: State, p: int) -> bool:
     for r in range(len(net.limits)):
         if st.own[p, r] + net.axon_in[r] * st.n_in[p] + net.axon_out[r] * st.n_out[p] > net.limits[r]:
             return True
+    over = False
     for k in range(len(net.set_limits)):
-        if st.n_labels[p, k] > net.set_limits[k]:
-            return True
-    return False
+        over |= st.n_labels[p, k] > net.set_limits[k]
+    return over
 
 
 @numba.njit(cache=True, nogil=True)
@@ -405,10 +405,9 @@ def _try_swap(net: Net, st: State, sc: Scratch, u: int, v: int, gain_u: float, w
     a, b = st.part[u], st.part[v]
     for e in range(net.in_start[u], net.in_start[u + 1]):
         s = net.in_sources[e]
-        full = st.slot_start[s] + st.slot_len[s] == st.slot_start[s + 1]
-        if full and _slot(st.slot_start, st.slot_len, st.slot_part, s, b) < 0:
-            if st.slot_count[_slot(st.slot_start, st.slot_len, st.slot_part, s, a)] > 1:
-                return 0.0
+        full = st.slot_start[s] + st.slot_len[s] == st.slot_start[s + 1] and _slot(st.slot_start, st.slot_len, st.slot_part, s, b) < 0
+        if full and st.slot_count[_slot(st.slot_start, st.slot_len, st.slot_part, s, a)] > 1:
+            return 0.0
     _move(net, st, u, b)
     _, base, _ = _scan(net, st, sc, v)
     gain = gain_u + base + (sc.score[a] if sc.stamp[a] == sc.token[0] else 0.0)
@@ -435,7 +434,9 @@ def _homes_over(net: Net, st: State, u: int) -> bool:
 
 
 @numba.njit(cache=True, nogil=True)
-def sweep(net: Net, st: State, sc: Scratch, order: Int32Array, wish: Int32Array, wish_part: Int32Array, with_out: bool) -> tuple[float, int]:
+def sweep(
+    net: Net, st: State, sc: Scratch, order: Int32Array, wish: Int32Array, wish_part: Int32Array, with_out: bool
+) -> tuple[float, int]:
     """One round over ``order``: each unit takes the best move that gains and fits, or an exchange with a unit that wants to come back.
 
     ``wish``, ``wish_part``: memory of (unit, where it wants to go) between rounds, -1 at first. Returns (gain, moves).
@@ -534,9 +535,9 @@ def _relieves(net: Net, st: State, u: int, p: int) -> bool:
     for m in range(net.member_start[u], net.member_start[u + 1]):
         sent += st.slot_len[net.members[m]]
     for r in range(len(net.limits)):
-        if st.own[p, r] + net.axon_in[r] * st.n_in[p] + net.axon_out[r] * st.n_out[p] > net.limits[r]:
-            if net.cost[u, r] + net.axon_in[r] * freed + net.axon_out[r] * (sent + freed) > 0.0:
-                return True
+        over = st.own[p, r] + net.axon_in[r] * st.n_in[p] + net.axon_out[r] * st.n_out[p] > net.limits[r]
+        if over and net.cost[u, r] + net.axon_in[r] * freed + net.axon_out[r] * (sent + freed) > 0.0:
+            return True
     for e in range(net.label_start[u], net.label_start[u + 1]):
         k = net.label_set[net.labels[e]]
         if st.n_labels[p, k] > net.set_limits[k]:
@@ -610,9 +611,9 @@ def insert(
             sc.tried[best] = sc.token[0]
         if chosen < 0:
             for p in range(n_parts):
-                if st.part_class[p] == net.unit_class[u] and sc.tried[p] != sc.token[0] and (chosen < 0 or load[p] < load[chosen]):
-                    if _fits(net, st, sc, u, p, with_out):
-                        chosen = p
+                open_to = st.part_class[p] == net.unit_class[u] and sc.tried[p] != sc.token[0]
+                if open_to and (chosen < 0 or load[p] < load[chosen]) and _fits(net, st, sc, u, p, with_out):
+                    chosen = p
         if chosen < 0 and open_new:
             for p in range(n_parts):
                 if st.size[p] == 0:
@@ -620,7 +621,7 @@ def insert(
                         chosen = p
                     break
         if chosen < 0:
-            return u
+            return int(u)
         _move(net, st, u, chosen)
         load[chosen] += weight[u]
     return -1
@@ -671,7 +672,7 @@ def restream(
 
 @numba.njit(cache=True, nogil=True)
 def breadth_first(net: Net, units: Int32Array) -> Int32Array:
-    """The units on cores in the order in which a breadth-first search along synapses, both ways, meets them; from the first of ``units``."""
+    """The units on cores as a breadth-first search along synapses, both ways, meets them, from the first of ``units``."""
     n = len(net.unit_class)
     seen = np.zeros(n, np.bool_)
     inside = 0

@@ -1,7 +1,7 @@
 """Graph partitioning with KaMinPar: units are vertices, synapses edges, weighted with the rate of their source; both directions added up.
 
-KaMinPar (MIT; Gottesbueren et al., ESA 2021) is deep multilevel, made for many parts. Its Python module takes graphs as files only: the graph
-is written in the binary ParHIP format. One thread, so that the result does not depend on how many there are. Each class of neurons that
+KaMinPar (MIT; Gottesbueren et al., ESA 2021) is deep multilevel, made for many parts. Its Python module takes graphs as files only: it is
+written in the binary ParHIP format. One thread, so that the result does not depend on how many there are. Each class of neurons that
 cannot share a part is partitioned alone; sources outside are vertices of (almost) no weight that hold their targets together.
 """
 

@@ -96,7 +96,7 @@ def repair(units: Units, part: Int32Array, *, share: FloatArray, most: int | Non
         if not len(nowhere):
             return state.part
         nowhere = nowhere[np.argsort(-share[nowhere], kind="stable")]
-        load = np.bincount(state.part[state.part >= 0], share[state.part >= 0], room)
+        load = np.bincount(state.part[state.part >= 0], share[state.part >= 0], room).astype(np.float64)
         stuck = insert(net, state, scratch, nowhere, share, load, 0.0, True, _with_out(net))
         if stuck < 0:
             return state.part
@@ -115,7 +115,7 @@ def dissolve(units: Units, part: Int32Array, *, share: FloatArray, wanted: int) 
     if n_parts <= wanted:
         return part
     state, scratch = new_state(net, part, n_parts, _room(net)), new_scratch(net, n_parts)
-    load = np.bincount(state.part[units.order], share[units.order], n_parts)
+    load = np.bincount(state.part[units.order], share[units.order], n_parts).astype(np.float64)
     left = n_parts
     for p in np.argsort(load, kind="stable").tolist():
         if left <= wanted or failed > 16:
@@ -131,7 +131,7 @@ def dissolve(units: Units, part: Int32Array, *, share: FloatArray, wanted: int) 
             left -= 1
         else:
             state = new_state(net, kept, n_parts, _room(net))
-            load = np.bincount(state.part[units.order], share[units.order], n_parts)
+            load = np.bincount(state.part[units.order], share[units.order], n_parts).astype(np.float64)
             failed += 1
     return compress(state.part)
 
@@ -147,7 +147,10 @@ def refine(units: Units, part: Int32Array, rng: np.random.Generator) -> Int32Arr
     for _ in range(_MOST_ROUNDS):
         # Made anew each round: sums of floats do not drift, and lists that are full get room.
         state = new_state(net, part, n_parts, _room(net))
-        gain, _ = sweep(net, state, scratch, rng.permutation(units.order), wish, wish_part, _with_out(net))
+        # Part after part, both in random order: neighbours share sources, whose lists are then in the cache.
+        order = rng.permutation(units.order)
+        order = order[np.argsort(rng.permutation(n_parts)[part[order]], kind="stable")]
+        gain, _ = sweep(net, state, scratch, order, wish, wish_part, _with_out(net))
         part = state.part
         if gain <= 1e-4 * weighted_km1(net, state):
             break
@@ -179,7 +182,7 @@ def _pairs(net: Net, state: State, n_parts: int) -> list[tuple[int, int]]:
     limits = np.where(net.limits > 0, net.limits, 1.0)
     fill = (state.own / limits).max(axis=1, initial=0.0)
     few = np.sort(np.argsort(fill, kind="stable")[:_MERGE_AT_MOST]).astype(np.int32)
-    if not len(few) or np.sort(fill)[: 2].sum() > 1.0:
+    if not len(few) or np.sort(fill)[:2].sum() > 1.0:
         return []
     rank = np.full(n_parts, -1, np.int32)
     rank[few] = np.arange(len(few), dtype=np.int32)

@@ -13,8 +13,8 @@ from neurocompile.mapping.types import Int64Array
 def shares(units: Units, parts: Int64Array) -> FloatArray:
     """Share of a part that each unit takes, float64 (n_units,), 0 for external ones.
 
-    The largest of cost / limit over the additive limits: parts of total share 1 keep them all. Where that needs more than ``parts`` (of each
-    class), because different units are bound by different limits, it is scaled down; what then passes a limit is repaired.
+    The largest of cost / limit over the additive limits: parts of total share 1 keep them all. Where that needs more than ``parts`` (of
+    each class), because different units are bound by different limits, it is scaled down; what then passes a limit is repaired.
     """
     net = units.net
     share = np.zeros(units.n_units)

@@ -49,7 +49,7 @@ def measure(problem: MappingProblem, part: Int32Array, n_parts: int) -> Use:
         weighted_km1=float(remote @ problem.rates),
         axons_in=axons_in,
         axons_out=axons_out,
-        used=np.array(used, np.float64).reshape(-1, n_parts),
+        used=np.array(used, np.float64).reshape(len(used), n_parts),
     )
 
 
@@ -116,7 +116,9 @@ def bounds_of(units: Units) -> Bounds:
     by_class = found.max(axis=0, initial=0)
     names = [r.name for r in units.resources] + list(units.set_names)
     by_limit = dict(zip(names, found.sum(axis=1).tolist(), strict=True))
-    return Bounds(by_limit=by_limit, by_class=by_class, cores=int(by_class.sum()), name=max(by_limit, key=lambda n: by_limit[n], default=""))
+    return Bounds(
+        by_limit=by_limit, by_class=by_class, cores=int(by_class.sum()), name=max(by_limit, key=lambda n: by_limit[n], default="")
+    )
 
 
 def _large(cost: FloatArray, limit: float) -> int:

@@ -106,14 +106,14 @@ def partition(
         raise refusal
     best = _best(candidates, start, allowed, compare=algorithm == "auto")
     if n_parts is not None and best.n_parts > n_parts:
-        error = DoesNotFitError.of(
+        refused = DoesNotFitError.of(
             "NC402",
             f"no partition into {n_parts} cores was found: the best has {best.n_parts}, and {bounds.cores} is the least that "
             f"'{bounds.name}' allows",
             help="ask for more cores, or for more room on each (--slack)",
         )
-        assert isinstance(error, DoesNotFitError)
-        raise error
+        assert isinstance(refused, DoesNotFitError)
+        raise refused
     return _finish(units, best, start, bounds, tuple(notes))
 
 
@@ -132,9 +132,7 @@ def _choose(units: Units, algorithm: str) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _run(
-    units: Units, bounds: Bounds, name: str, start: _Candidate | None, allowed: int, most: int | None, seed: int
-) -> list[_Candidate]:
+def _run(units: Units, bounds: Bounds, name: str, start: _Candidate | None, allowed: int, most: int | None, seed: int) -> list[_Candidate]:
     """Candidates of one algorithm: with as many parts as allowed, then with as many as repair had to open, while that helps."""
     if name == "refined" and start is not None:
         share = shares(units, parts_of_classes(bounds, start.n_parts))
@@ -202,6 +200,7 @@ def _finish(units: Units, best: _Candidate, start: _Candidate | None, bounds: Bo
             cores=best.n_parts,
             lower_bound=bounds.cores,
             bound_by=bounds.name,
+            bounds=bounds.by_limit,
             km1=best.km1,
             weighted_km1=best.weighted_km1,
             sequential_cores=start.n_parts if start is not None else None,

@@ -32,7 +32,7 @@ def assign(units: Units, parts: Int64Array, *, seed: int = 1) -> Int32Array:
         part[members[np.arange(k) * len(members) // k]] = np.arange(first, first + k, dtype=np.int32)
         first += k
     state, scratch = new_state(net, part, n_parts, -1), new_scratch(net, n_parts)
-    load = np.bincount(part[part >= 0], share[part >= 0], n_parts)
+    load = np.bincount(part[part >= 0], share[part >= 0], n_parts).astype(np.float64)
     todo = order[part[order] < 0]
     while len(todo):
         stuck = insert(net, state, scratch, todo, share, load, 1.0, False, with_out)

@@ -1,4 +1,4 @@
-"""What partitioners move: units, i.e. neurons or groups of neurons that stay together, with costs, labels and nets ready for compiled loops.
+"""What partitioners move: units, i.e. neurons or groups that stay together, with costs, labels and nets for compiled loops.
 
 Neurons that may never share a part because of a limit of one label a core (populations on SpiNNaker, ``core_width``) are of different
 *classes*. A part has one class, so partitioning classes is exact: which parts of a class a source reaches does not depend on the others.
@@ -84,7 +84,7 @@ def prepare(problem: MappingProblem) -> Units:
         cost[:, r] = resource.per_neuron if single else np.bincount(unit_of, resource.per_neuron, n_units)
     external = problem.external[first]
     unit_class, n_classes, inside_sets = _classes(problem, unit_of, first, external)
-    label_start, labels, label_set = _labels(problem, inside_sets, unit_of, n_units)
+    label_start, labels, label_set = _labels(inside_sets, unit_of, n_units)
     net = Net(
         out_start=out_start,
         out_units=out_units,
@@ -168,9 +168,7 @@ def _classes(
     return unit_class, int(unit_class.max(initial=-1)) + 1, others
 
 
-def _labels(
-    problem: MappingProblem, sets: list[tuple[str, int, Int32Array]], unit_of: Int32Array, n_units: int
-) -> tuple[Int64Array, Int32Array, Int32Array]:
+def _labels(sets: list[tuple[str, int, Int32Array]], unit_of: Int32Array, n_units: int) -> tuple[Int64Array, Int32Array, Int32Array]:
     """CSR by unit of its distinct labels over all sets, numbered through, and the set of each label."""
     unit: list[Int64Array] = [np.zeros(0, np.int64)]
     numbered: list[Int64Array] = [np.zeros(0, np.int64)]
@@ -210,9 +208,9 @@ def _refuse_impossible(units: Units) -> None:
     if bad.any():
         unit = int(np.argmax(bad))
         raise does_not_fit(units, unit, net.cost[unit] + net.axon_in * n_in[unit] + net.axon_out * n_out[unit])
-    for s in units.problem.set_resources:
-        none = (s.label >= 0) & ~units.problem.external
-        if s.limit < 1 and none.any():
+    for resource in units.problem.set_resources:
+        none = (resource.label >= 0) & ~units.problem.external
+        if resource.limit < 1 and none.any():
             raise does_not_fit(units, int(net.unit_of[np.argmax(none)]), np.zeros(len(net.limits)))
 
 

@@ -1,0 +1,296 @@
+"""Every partitioner on every kind of problem: limits, constraints, refusals; exact counts against brute force; bounds; determinism."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurocompile.ir.errors import DoesNotFitError
+from neurocompile.mapping.partition import ALGORITHMS, partition
+from neurocompile.mapping.partition._state import State, new_scratch, new_state, sweep, weighted_km1
+from neurocompile.mapping.partition.metrics import lower_bounds, measure
+from neurocompile.mapping.partition.units import prepare
+from neurocompile.mapping.problem import MappingProblem, Resource, SetResource
+from neurocompile.mapping.types import Partition
+from neurocompile.mapping.verify import verify_partition
+
+Factory = Callable[..., Any]
+
+
+def constrained(problem: Factory, seed: int, **limits: Any) -> MappingProblem:
+    """A random problem with rates, groups that stay together, pairs that stay apart, and neurons bound to chips."""
+    network: MappingProblem = problem(seed=seed, sizes=(8, 25, 12), density=0.12, **limits)
+    rng = np.random.default_rng([seed, 1])
+    n = network.n_neurons
+    together = np.where(rng.random(n) < 0.3, 1000 + network.population * 10 + rng.integers(0, 5, n), -1).astype(np.int32)
+    free = np.flatnonzero((together < 0) & ~network.external)
+    apart = np.full(n, -1, np.int32)
+    apart[free[:2]] = [0, 1]
+    chip = np.full(n, -1, np.int32)
+    chip[free[2:6]] = [0, 0, 1, 1]
+    return replace(
+        network,
+        rate=rng.gamma(1.0, 3.0, n),
+        together=together,
+        chip=chip,
+        set_resources=(*network.set_resources, SetResource(name="apart", limit=1, label=apart)),
+    )
+
+
+def check(problem: MappingProblem, found: Partition, oracle: Any) -> None:
+    """All limits and constraints hold, counted by the verifier and by the brute-force checker; the quality is what it says."""
+    verify_partition(problem, found)
+    part = found.part.tolist()
+    for name, used in oracle.usage(problem, part).items():
+        limit = next(r.limit for r in (*problem.resources, *problem.chip_resources, *problem.set_resources) if r.name == name)
+        assert max(used.values(), default=0.0) <= limit * (1 + 1e-9), name
+    inside = np.flatnonzero(~problem.external).tolist()
+    if problem.together is not None:
+        groups = {(int(problem.together[n]), part[n]) for n in inside if problem.together[n] >= 0}
+        assert len(groups) == len({label for label, _ in groups})
+    if problem.chip is not None:
+        on_chip = {(part[n], int(problem.chip[n])) for n in inside if problem.chip[n] >= 0}
+        assert len(on_chip) == len({p for p, _ in on_chip})
+    first = [part.index(p) for p in range(found.n_parts)]
+    assert first == sorted(first)
+    quality = found.quality
+    assert quality is not None
+    remote = [len(oracle.target_parts(problem, part, n) - {part[n]}) for n in range(problem.n_neurons)]
+    assert quality.km1 == sum(remote)
+    assert quality.weighted_km1 == pytest.approx(float(np.dot(remote, problem.rates)), rel=1e-12)  # sums in another order
+    assert quality.cores == int((~found.external).sum()) >= quality.lower_bound == max(quality.lower_bound, *quality.bounds.values(), 0)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    neurons=st.sampled_from([9, 14, 60]),
+    axons_in=st.sampled_from([38, 1000]),
+    axons_out=st.sampled_from([60, 1000]),
+    memory=st.sampled_from([1500, 1e6]),
+    profiles=st.sampled_from([None, 5, 6]),
+    widths=st.sampled_from([None, (1, 2, 1)]),
+)
+def test_all_limits_and_constraints_hold_or_it_is_refused(problem: Factory, oracle: Any, algorithm: str, seed: int, **limits: Any) -> None:
+    """A refusal names its code; ``auto`` refuses only where sequential fill does too."""
+    network = constrained(problem, seed, **limits)
+    try:
+        found = partition(network, algorithm=algorithm, seed=seed % 7)
+    except DoesNotFitError:
+        with pytest.raises(DoesNotFitError, match="NC401"):
+            partition(network, algorithm="sequential" if algorithm == "auto" else algorithm)
+        return
+    check(network, found, oracle)
+    quality = found.quality
+    assert quality is not None
+    if algorithm == "auto" and quality.sequential_weighted_km1 is not None:
+        assert quality.weighted_km1 <= quality.sequential_weighted_km1 * (1 + 1e-12)
+        assert quality.notes == ()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("sizes", [(0,), (1,), (5,), (3, 4)])
+def test_tiny_networks(problem: Factory, oracle: Any, algorithm: str, sizes: tuple[int, ...]) -> None:
+    """No neuron, one neuron, only external ones, no synapses."""
+    for external in (False, True):
+        for density in (0.0, 1.0):
+            network = problem(sizes=sizes, external=(external, False)[: len(sizes)], density=density, neurons=2)
+            found = partition(network, algorithm=algorithm)
+            verify_partition(network, found)
+            assert found.quality is not None
+            inside = int((~network.external).sum())
+            assert found.quality.cores == -(-inside // 2) == found.quality.lower_bound
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_is_impossible_is_refused(problem: Factory, algorithm: str) -> None:
+    with pytest.raises(DoesNotFitError, match=r"NC401.*alone needs .* bit of memory; a core has 5"):
+        partition(problem(memory=5), algorithm=algorithm)
+    network = problem(widths=(1, 2, 3))
+    pair = np.full(network.n_neurons, -1, np.int32)
+    pair[[20, 80]] = 7
+    with pytest.raises(
+        DoesNotFitError, match=r"NC401.*neuron 0 of population 'p1' and neuron 0 of population 'p2' must share a core.*width"
+    ):
+        partition(replace(network, together=pair), algorithm=algorithm)
+    network = problem(neurons=4)
+    group = np.where(network.population == 2, 0, -1).astype(np.int32)
+    with pytest.raises(DoesNotFitError, match=r"NC401.*and the 9 that must share its core need 10 neuron of neurons; a core has 4"):
+        partition(replace(network, together=group), algorithm=algorithm)
+    chips = np.full(network.n_neurons, -1, np.int32)
+    chips[[80, 81]] = [1, 2]
+    both = np.full(network.n_neurons, -1, np.int32)
+    both[[80, 81]] = 0
+    with pytest.raises(DoesNotFitError, match=r"NC401.*more than one chip, but must lie on one"):
+        partition(replace(network, together=both, chip=chips), algorithm=algorithm)
+
+
+@pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if a != "sequential"])
+def test_no_more_parts_than_asked_for(problem: Factory, algorithm: str) -> None:
+    network = problem(sizes=(64,), external=(False,), density=0.1, neurons=9)
+    for most in (8, 11):
+        found = partition(network, algorithm=algorithm, n_parts=most)
+        assert found.n_parts <= most
+    with pytest.raises(DoesNotFitError, match=r"NC402: no partition into 7 cores was found: the best has \d+, and 8 is the least"):
+        partition(network, algorithm=algorithm, n_parts=7)
+
+
+def test_an_unknown_algorithm_is_named() -> None:
+    with pytest.raises(ValueError, match=r"no partitioner 'fast'; there are auto, sequential"):
+        partition(None, algorithm="fast")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_same_seed_same_parts(problem: Factory, algorithm: str) -> None:
+    network = problem(sizes=(20, 400), density=0.03, neurons=20, axons_in=250)
+    first, second, other = (partition(network, algorithm=algorithm, seed=s).part.tolist() for s in (1, 1, 2))
+    assert first == second
+    if algorithm in {"graph", "hypergraph", "refined"}:
+        assert first != other
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "graph", "hypergraph"])
+def test_planted_communities_are_found(algorithm: str) -> None:
+    """16 communities of 20 with 90 % of the synapses inside, in random order: the planted parts are the optimum and are found."""
+    rng = np.random.default_rng(4)
+    n, size = 320, 20
+    community = rng.permutation(np.arange(n) // size)
+    near = [rng.choice(np.flatnonzero(community == community[s]), 9, replace=False) for s in range(n)]
+    rows = [np.unique(np.append(near[s], rng.integers(0, n))) for s in range(n)]
+    network = MappingProblem(
+        n_neurons=n,
+        population=np.zeros(n, np.int32),
+        population_names=("p",),
+        external=np.zeros(n, bool),
+        indptr=np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64),
+        indices=np.concatenate(rows).astype(np.int32),
+        resources=(Resource(name="neurons", unit="neuron", limit=20.0, per_neuron=np.ones(n)),),
+        core_width=np.ones(1, np.int32),
+    )
+    found = partition(network, algorithm=algorithm)
+    assert found.n_parts == 16
+    assert len(set(zip(found.part.tolist(), community.tolist(), strict=True))) == 16
+
+
+@pytest.mark.parametrize(("module", "other"), [("kaminpar", "graph"), ("mtkahypar", "hypergraph")])
+def test_a_missing_library_is_said_and_done_without(
+    problem: Factory, oracle: Any, monkeypatch: pytest.MonkeyPatch, module: str, other: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    network = problem(sizes=(60,), external=(False,), neurons=9)
+    for algorithm in ("auto", other):
+        found = partition(network, algorithm=algorithm)
+        check(network, found, oracle)
+        assert found.quality is not None
+        assert found.quality.notes == (f"{other}: {module} is not installed",)
+        assert found.quality.algorithm != other
+
+
+def states_equal(a: State, b: State) -> bool:
+    """Whether two states say the same; nets' lists are compared as sets."""
+    same = all(np.allclose(x, y) for name, x, y in zip(State._fields, a, b, strict=True) if not name.startswith("slot"))
+    for s in range(len(a.slot_len)):
+        one, other = (
+            {(int(x.slot_part[i]), int(x.slot_count[i])) for i in range(int(x.slot_start[s]), int(x.slot_start[s]) + int(x.slot_len[s]))}
+            for x in (a, b)
+        )
+        same &= one == other
+    return same
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n_parts=st.integers(2, 9), room=st.sampled_from([-1, 1]), tight=st.booleans())
+def test_gains_are_exact_and_moves_keep_the_books(problem: Factory, seed: int, n_parts: int, room: int, tight: bool) -> None:
+    """The gain of a round equals the difference of the km1 of two partitions; counts kept up equal counts made anew; no limit is passed."""
+    network = constrained(problem, seed)
+    limits = {"neurons": 60 / n_parts + 3, "axons_out": 200} if tight else {"neurons": 1e6, "axons_out": 1e9}
+    network = replace(network, resources=tuple(replace(r, limit=limits.get(r.name, 1e9)) for r in network.resources))
+    units = prepare(network)
+    net = units.net
+    rng = np.random.default_rng(seed)
+    part = np.full(units.n_units, -1, np.int32)
+    part[units.order] = rng.integers(0, n_parts, len(units.order))
+    state = new_state(net, part, n_parts, room)
+    before = measure(network, whole(units.net.unit_of, part, n_parts), n_parts + 1).weighted_km1
+    assert weighted_km1(net, state) == pytest.approx(before, rel=1e-12)
+    wish = np.full(64, -1, np.int32)
+    over = [over_any(network, state.part, net.unit_of, n_parts)]
+    scratch = new_scratch(net, n_parts)
+    total = 0.0
+    for _ in range(3):
+        gain, _ = sweep(net, state, scratch, rng.permutation(units.order), wish, wish.copy(), True)
+        total += gain
+        over.append(over_any(network, state.part, net.unit_of, n_parts))
+    after = measure(network, whole(units.net.unit_of, state.part, n_parts), n_parts + 1).weighted_km1
+    assert before - after == pytest.approx(total, abs=1e-9 * before)
+    assert states_equal(state, new_state(net, state.part, n_parts, room)) or room == 1
+    for name in over[0]:
+        assert all(not later[name] - over[0][name] for later in over[1:]), name  # a part within a limit stays within
+
+
+def whole(unit_of: Any, part: Any, outside: int) -> Any:
+    """Part of each neuron, external ones in part ``outside``."""
+    found = part[unit_of]
+    found[found < 0] = outside
+    return found
+
+
+def over_any(network: MappingProblem, part: Any, unit_of: Any, n_parts: int) -> dict[str, set[int]]:
+    """Parts over each additive limit."""
+    use = measure(network, whole(unit_of, part, n_parts), n_parts + 1)
+    return {r.name: set(np.flatnonzero(use.used[i, :n_parts] > r.limit).tolist()) for i, r in enumerate(network.resources)}
+
+
+def set_partitions(n: int) -> Iterator[list[int]]:
+    """All partitions of n things, as restricted growth strings."""
+
+    def grow(prefix: list[int], top: int) -> Iterator[list[int]]:
+        if len(prefix) == n:
+            yield prefix
+            return
+        for p in range(top + 2):
+            yield from grow([*prefix, p], max(top, p))
+
+    yield from grow([], -1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    neurons=st.sampled_from([2, 3, 100]),
+    axons_in=st.sampled_from([4, 6, 100]),
+    axons_out=st.sampled_from([5, 100]),
+    memory=st.sampled_from([60, 90, 1e6]),
+    profiles=st.sampled_from([None, 2]),
+    widths=st.sampled_from([None, (1, 1, 2)]),
+)
+def test_no_partition_beats_the_bound(problem: Factory, oracle: Any, seed: int, **limits: Any) -> None:
+    """All partitions of six neurons are tried; the bound is at most the fewest legal parts."""
+    network = problem(seed=seed, sizes=(2, 4, 2), density=0.4, **limits)
+    try:
+        bounds = lower_bounds(network)
+    except DoesNotFitError:
+        return
+    fewest = 7
+    for inside in set_partitions(6):
+        part = [6, 6, *inside]
+        n_parts = max(inside) + 1
+        if n_parts >= fewest:
+            continue
+        widths = {(p, int(network.core_width[network.population[n]])) for n, p in enumerate(part) if n >= 2}
+        if len(widths) > n_parts:
+            continue
+        used = oracle.usage(network, part)
+        limited = {r.name: r.limit for r in (*network.resources, *network.set_resources)}
+        if all(max(used[name].values()) <= limit for name, limit in limited.items()):
+            fewest = n_parts
+    assert bounds.cores <= fewest
+    assert bounds.cores >= max(bounds.by_limit.values())

@@ -139,7 +139,7 @@ def test_no_more_parts_than_asked_for(problem: Factory, algorithm: str) -> None:
     for most in (8, 11):
         found = partition(network, algorithm=algorithm, n_parts=most)
         assert found.n_parts <= most
-    with pytest.raises(DoesNotFitError, match=r"NC402: no partition into 7 cores was found: the best has \d+, and 8 is the least"):
+    with pytest.raises(DoesNotFitError, match=r"NC402.*no partition into 7 cores was found: the best has \d+, and 8 is the least"):
         partition(network, algorithm=algorithm, n_parts=7)
 
 

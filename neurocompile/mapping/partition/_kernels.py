@@ -236,4 +236,27 @@ def symmetrise(
     return start, neighbours, weights
 
 
-__all__ = ["contract", "count_source_axons", "count_target_parts", "fill", "symmetrise", "target_parts", "transpose"]
+@numba.njit(cache=True)
+def with_home(out_start: Int64Array, out_units: Int32Array, unit_of: Int32Array, vertex_of: Int32Array) -> tuple[Int64Array, Int32Array]:
+    """CSR by source of its targets and its own unit, those with a vertex number; without targets that have one, a source is alone."""
+    n = len(unit_of)
+    start = np.zeros(n + 1, np.int64)
+    pins = np.empty(len(out_units) + n, np.int32)
+    at = 0
+    for s in range(n):
+        home = vertex_of[unit_of[s]]
+        for e in range(out_start[s], out_start[s + 1]):
+            v = vertex_of[out_units[e]]
+            if v == home:
+                home = -1
+            if v >= 0:
+                pins[at] = v
+                at += 1
+        if home >= 0:
+            pins[at] = home
+            at += 1
+        start[s + 1] = at
+    return start, pins[:at].copy()
+
+
+__all__ = ["contract", "count_source_axons", "count_target_parts", "fill", "symmetrise", "target_parts", "transpose", "with_home"]

@@ -1,17 +1,25 @@
 """Hypergraph partitioning with Mt-KaHyPar: one net a source neuron, {its unit and its targets}, weighted with its rate: exact km1.
 
 Mt-KaHyPar (MIT; Gottesbueren, Heuer, Maas, Sanders, Schlag). Each class of neurons that cannot share a part is partitioned alone, which is
-exact (see units.py). Preset DETERMINISTIC: the others give another answer each time (version 1.7, one thread and a fixed seed), and
-its km1 was no worse. It has no use for a seed: the vertices are numbered at random instead.
+exact (see units.py). Small problems take the preset DETERMINISTIC, large ones LARGE_K, which is several times faster, but gives another
+answer each time, even with one thread and a fixed seed, unless it has a fresh process (see _large_k.py). Neither has much use for a seed: the
+vertices are numbered at random instead.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from functools import cache
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from neurocompile.mapping.partition import _large_k
+from neurocompile.mapping.partition._kernels import with_home
 from neurocompile.mapping.partition.loads import shares
 from neurocompile.mapping.partition.units import Units
 from neurocompile.mapping.problem import Int32Array
@@ -19,6 +27,7 @@ from neurocompile.mapping.types import Int64Array
 
 _NET_SCALE = 64  # weight of a net whose source spikes at the mean rate
 _PART_SCALE = 1 << 16  # weight of a full part; 32-bit sums
+_LARGE_FROM = 100_000  # pins from which LARGE_K is taken
 
 
 @cache
@@ -36,7 +45,7 @@ def assign(units: Units, parts: Int64Array, *, seed: int = 1) -> Int32Array:
     ImportError
         Mt-KaHyPar has no wheel for this platform.
     """
-    import mtkahypar
+    import mtkahypar  # noqa: F401 - here, so that a missing library shows before any work
 
     net = units.net
     share = shares(units, parts)
@@ -53,37 +62,39 @@ def assign(units: Units, parts: Int64Array, *, seed: int = 1) -> Int32Array:
         else:
             vertex_of = np.full(units.n_units, -1, np.int32)
             vertex_of[inside] = np.arange(len(inside), dtype=np.int32)
-            nets, weights = _nets(units, vertex_of, weight)
+            start, pins = with_home(net.out_start, net.out_units, net.unit_of, vertex_of)
+            several = np.diff(start) > 1
+            pins = pins[np.repeat(several, np.diff(start))]
+            start = np.concatenate([[0], np.cumsum(np.diff(start)[several])])
             own = np.maximum(np.rint(share[inside] * _PART_SCALE), 1).astype(np.int64)
-            engine = _engine()
-            context = engine.context_from_preset(mtkahypar.PresetType.DETERMINISTIC)
-            context.logging = False
             eps = max(_PART_SCALE * k / max(int(own.sum()), 1) - 1.0, 0.001)
-            context.set_partitioning_parameters(k, eps, mtkahypar.Objective.KM1)
-            graph = engine.create_hypergraph(context, len(inside), len(nets), nets, own.tolist(), weights)
-            part[inside] = first + np.array(graph.partition(context).get_partition(), np.int32)
+            part[inside] = first + _partition(k, eps, start, pins, weight[several], own)
         first += k
     return part
 
 
-def _nets(units: Units, vertex_of: Int32Array, weight: Int64Array) -> tuple[list[list[int]], list[int]]:
-    """Pins of the nets with at least two, and their weights."""
-    net = units.net
-    pins = vertex_of[net.out_units]
-    keep = pins >= 0
-    start = np.concatenate([[0], np.cumsum(keep)])[net.out_start]
-    pins = pins[keep].tolist()
-    home = vertex_of[net.unit_of].tolist()
-    nets: list[list[int]] = []
-    weights: list[int] = []
-    for s, (a, b) in enumerate(zip(start[:-1].tolist(), start[1:].tolist(), strict=True)):
-        own = pins[a:b]
-        if own and home[s] >= 0 and home[s] not in own:
-            own.append(home[s])
-        if len(own) > 1:
-            nets.append(own)
-            weights.append(int(weight[s]))
-    return nets, weights
+def _partition(k: int, epsilon: float, start: Int64Array, pins: Int32Array, weights: Int64Array, own: Int64Array) -> Int32Array:
+    if len(pins) < _LARGE_FROM:
+        import mtkahypar
+
+        engine = _engine()
+        context = engine.context_from_preset(mtkahypar.PresetType.DETERMINISTIC)
+        context.logging = False
+        context.set_partitioning_parameters(k, epsilon, mtkahypar.Objective.KM1)
+        listed, starts = pins.tolist(), start.tolist()
+        nets = [listed[a:b] for a, b in pairwise(starts)]
+        graph = engine.create_hypergraph(context, len(own), len(nets), nets, own.tolist(), weights.tolist())
+        return np.array(graph.partition(context).get_partition(), np.int32)
+    with tempfile.TemporaryDirectory(prefix="neurocompile-") as folder:
+        problem, result = Path(folder) / "problem.npz", Path(folder) / "result.npy"
+        np.savez(problem, k=k, epsilon=epsilon, start=start, pins=pins, weights=weights, own=own)
+        done = subprocess.run(
+            [sys.executable, str(_large_k.__file__), str(problem), str(result)], capture_output=True, check=False, text=True
+        )
+        if done.returncode != 0:
+            raise ImportError(f"Mt-KaHyPar ended with {done.returncode}: {done.stderr.strip()[-300:]}", name="mtkahypar")
+        found: Int32Array = np.load(result, allow_pickle=False)
+    return found
 
 
 __all__ = ["assign"]

@@ -2,8 +2,8 @@
 
 Mt-KaHyPar (MIT; Gottesbueren, Heuer, Maas, Sanders, Schlag). Each class of neurons that cannot share a part is partitioned alone, which is
 exact (see units.py). Small problems take the preset DETERMINISTIC, large ones LARGE_K, which is several times faster, but gives another
-answer each time, even with one thread and a fixed seed, unless it has a fresh process (see _large_k.py). Neither has much use for a seed: the
-vertices are numbered at random instead.
+answer each time, even with one thread and a fixed seed, unless it has a fresh process (see _large_k.py). Neither has much use for a seed:
+the vertices are numbered at random instead.
 """
 
 from __future__ import annotations

@@ -64,8 +64,9 @@ def assign(units: Units, parts: Int64Array, *, seed: int = 1) -> Int32Array:
                 read = kaminpar.load_graph(str(file), kaminpar.GraphFileFormat.PARHIP, n_arcs >= _COMPRESS_FROM)
             kaminpar.reseed(seed)
             engine = kaminpar.KaMinPar(1, kaminpar.context_by_name("terapart" if n_arcs >= _COMPRESS_FROM else "default"))
-            most = max(_PART_SCALE, int(own.sum()) // k + 1) + len(vertices) - len(inside)
-            found = np.array(engine.compute_partition(read, [most] * k), np.int32)
+            # As an imbalance, not as largest weights: with those, blocks are filled up to the limit and others left small.
+            epsilon = max(_PART_SCALE * k / float(own.sum()) - 1.0, 0.001)
+            found = np.array(engine.compute_partition(read, k, epsilon), np.int32)
             part[inside] = first + found[: len(inside)]
         first += k
     return part

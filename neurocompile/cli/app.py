@@ -34,6 +34,7 @@ VERBS = {
     "evaluate": ("train", "Measure NET on the held-out samples of its task."),
     "validate": ("validate", "Run a build's program in the target's emulator and compare."),
     "report": ("report", "Show what a build uses and what was approximated."),
+    "map": ("map_cores", "Assign the neurons of NET (a description or a graph) to cores and chips."),
     "minimise": ("minimise", "Make the routing tables of a file shorter."),
     "targets": ("targets", "List the targets and their machines."),
     "explain": ("explain", "Explain an error code."),
@@ -49,7 +50,8 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in VERBS:
             return None
-        found: click.Command = getattr(importlib.import_module(f"neurocompile.cli.{VERBS[cmd_name][0]}"), cmd_name)
+        module = importlib.import_module(f"neurocompile.cli.{VERBS[cmd_name][0]}")
+        found: click.Command = getattr(module, "map_cores" if cmd_name == "map" else cmd_name)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -160,6 +160,7 @@ def first_column(text: str) -> list[str]:
 
 
 SECTIONS = {
+    "map": "map",
     "minimise": "minimise",
     "build": "build, plan",
     "plan": "build, plan",

@@ -1,0 +1,116 @@
+"""Mapping problems of bare graphs: who talks to whom, K equal cores, nothing of any target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.ir.errors import InputError
+from neurocompile.ir.npz import AnyArray, load_npz
+from neurocompile.mapping.problem import BoolArray, FloatArray, Int32Array, MappingProblem, Resource
+
+BALANCES = ("neurons", "synapses")
+Int64Array = npt.NDArray[np.int64]
+
+
+def read_edge_file(path: Path) -> tuple[int, Int64Array, Int64Array, FloatArray | None]:
+    """Return (n, pre, post, rate) of an edge file.
+
+    Parameters
+    ----------
+    path
+        ``.npz`` with 1-D integers ``pre`` and ``post``; optional ``n`` (number of neurons, default: the largest index + 1) and ``rate``
+        (float (n,), spikes per step, >= 0).
+
+    Raises
+    ------
+    InputError
+        NC105, NC106, NC107 (file, arrays), NC201 .. NC204 (values).
+    """
+    arrays = load_npz(path)
+    for name in ("pre", "post"):
+        if name not in arrays:
+            raise InputError.of(
+                "NC107",
+                f"has no array '{name}' (it has: {', '.join(sorted(arrays))[:200] or 'none'})",
+                file=str(path),
+                help="save it with np.savez(path, pre=..., post=...), optionally with rate and n",
+            )
+    pre, post = (_indices(arrays[name], name, path) for name in ("pre", "post"))
+    if pre.shape != post.shape:
+        raise InputError.of("NC202", f"'pre' has {len(pre)} values, 'post' has {len(post)}", file=str(path), help="one of each an edge")
+    largest = int(max(pre.max(initial=-1), post.max(initial=-1)))
+    n = largest + 1
+    if "n" in arrays:
+        given = arrays["n"]
+        if given.size != 1 or given.dtype.kind not in "iu":
+            raise InputError.of("NC202", f"'n' must be one integer, it holds {given.dtype} of shape {given.shape}", file=str(path))
+        n = int(given.reshape(-1)[0])
+        if n <= largest:
+            raise InputError.of(
+                "NC204", f"neuron {largest} has an edge, but n is {n}", file=str(path), help="neurons count from 0 to n - 1"
+            )
+    elif "rate" in arrays:
+        n = max(n, len(arrays["rate"]))
+    if n > 2**31 - 1:
+        raise InputError.of("NC201", f"{n} neurons, at most 2^31 - 1 are possible", file=str(path))
+    rate = arrays.get("rate")
+    if rate is not None:
+        if rate.shape != (n,) or rate.dtype.kind not in "iuf":
+            raise InputError.of("NC202", f"'rate' holds {rate.dtype} of shape {rate.shape}, expected numbers ({n},)", file=str(path))
+        rate = rate.astype(np.float64)
+        if not (np.isfinite(rate).all() and (rate >= 0).all()):
+            raise InputError.of("NC203", f"'rate' holds {rate[~(rate >= 0)][0]:g}, must be finite and >= 0", file=str(path))
+    return n, pre, post, rate
+
+
+def _indices(values: AnyArray, name: str, path: Path) -> Int64Array:
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise InputError.of("NC202", f"'{name}' holds {values.dtype} of shape {values.shape}, expected 1-D integers", file=str(path))
+    found = values.astype(np.int64)
+    if found.size and found.min() < 0:
+        raise InputError.of("NC204", f"{name}[{int(found.argmin())}] is {found.min()}, must be >= 0", file=str(path))
+    return found
+
+
+def graph_problem(
+    n: int,
+    pre: Int64Array,
+    post: Int64Array,
+    *,
+    rate: FloatArray | None,
+    cores: int,
+    slack: float,
+    balance: str = "neurons",
+    external: BoolArray | None = None,
+) -> MappingProblem:
+    """Return the problem of putting n neurons on ``cores`` equal cores.
+
+    Each core holds at most max(1 + slack) x its even share, of neurons or of synapses (``balance``), but never less than what one neuron
+    needs or an even split gives. Repeated edges count once in traffic, each for itself in synapses. External neurons take no core.
+    """
+    outside = np.zeros(n, np.bool_) if external is None else external
+    cost = np.bincount(post, minlength=n).astype(np.float64) if balance == "synapses" else np.ones(n)
+    cost[outside] = 0.0
+    share = cost.sum() / cores
+    limit = max(np.floor((1.0 + slack) * share * (1 + 1e-12)), np.ceil(share), cost.max(initial=0.0), 1.0)
+    indptr, indices = _csr(n, pre, post)
+    return MappingProblem(
+        n_neurons=n,
+        population=np.zeros(n, np.int32),
+        population_names=("neurons",),
+        external=outside,
+        indptr=indptr,
+        indices=indices,
+        resources=(Resource(name=balance, unit=balance[:-1], limit=float(limit), per_neuron=cost, confidence="given"),),
+        core_width=np.ones(1, np.int32),
+        rate=rate,
+    )
+
+
+def _csr(n: int, pre: Int64Array, post: Int64Array) -> tuple[Int64Array, Int32Array]:
+    code = np.unique(pre * n + post) if len(pre) else np.zeros(0, np.int64)
+    source, target = np.divmod(code, max(n, 1))
+    return np.concatenate([[0], np.cumsum(np.bincount(source, minlength=n))]).astype(np.int64), target.astype(np.int32)

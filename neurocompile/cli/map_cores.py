@@ -26,7 +26,6 @@ from neurocompile.mapping.place import place
 from neurocompile.mapping.problem import MappingProblem
 from neurocompile.mapping.verify import verify_partition, verify_placement
 
-
 _BOTH = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)  # one partitioner runs in a process of its own
 
 

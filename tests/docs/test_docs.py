@@ -213,6 +213,7 @@ CALLS = {
     "evaluate": "evaluate net.yaml --limit-train 3 --limit-test 3 --no-baseline",
     "report": "report built",
     "validate": "validate built --steps 3",
+    "map": "map net.yaml --cores 2 -o map.npz",
     "minimise": "minimise tables.bin -o short.bin",
     "targets": "targets",
     "targets NAME": "targets nest",

@@ -65,7 +65,8 @@ def test_a_single_target_is_reached_on_a_shortest_way(machine: Factory, oracle: 
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n_targets=st.integers(1, 12), rounds=st.sampled_from([0, 2]))
 def test_trees_on_damaged_machines(random_machine: Factory, oracle: Any, seed: int, n_targets: int, rounds: int) -> None:
-    """Exactly the targets are leaves, every way is a shortest one (BFS), and unreachable targets are refused."""
+    """Exactly the targets are leaves, unreachable ones are refused; ways are shortest ones (BFS), or, with rounds, the tree has fewer links
+    than a tree of shortest ways."""
     rng = np.random.default_rng(seed)
     topology = random_machine(rng).topology
     source = int(rng.choice(topology.chips))
@@ -79,7 +80,9 @@ def test_trees_on_damaged_machines(random_machine: Factory, oracle: Any, seed: i
     depth = walk_tree(topology, hops, source, oracle)
     assert set(targets.tolist()) <= set(depth)
     assert leaves(hops) <= set(targets.tolist())
-    assert all(depth[t] == far[t] for t in targets.tolist())
+    if any(depth[t] != far[t] for t in targets.tolist()):
+        assert rounds
+        assert len(hops) < len(tree(topology, source, targets, 0))
     assert len(set(targets.tolist()) - {source}) <= len(hops) <= sum(far[t] for t in targets.tolist())
 
 

@@ -88,9 +88,10 @@ def grown_tree(source: int, neighbours: Int32Array, wanted: BoolArray, parent: I
                         tail = (tail + 1) % (n + 1)
         best = -1
         for chip in range(n):
-            if wanted[chip] and not inside[chip] and before[chip] >= 0:
-                if best < 0 or far[chip] < far[best] or (far[chip] == far[best] and depth[chip] < depth[best]):
-                    best = chip
+            if not wanted[chip] or inside[chip] or before[chip] < 0:
+                continue
+            if best < 0 or far[chip] < far[best] or (far[chip] == far[best] and depth[chip] < depth[best]):
+                best = chip
         if best < 0:  # the rest is cut off
             return
         chip = best

@@ -105,7 +105,7 @@ def test_stages_are_announced_in_order(problem: Factory, machine: Factory) -> No
     said: list[str] = []
     map_network(problem(), machine(), progress=said.append)
     assert [stage for stage in said if not stage.startswith("partition: ")] == ["partition", "place", "route", "tabulate", "verify"]
-    assert said[1] == "partition: refined"
+    assert said[1] == "partition: graph"
 
 
 def test_tables_of_exact_routes_too_long_fall_back_to_routes_by_core(problem: Factory, machine: Factory, oracle: Any) -> None:

@@ -180,6 +180,50 @@ def test_planted_communities_are_found(algorithm: str) -> None:
     assert len(set(zip(found.part.tolist(), community.tolist(), strict=True))) == 16
 
 
+def ring(n: int, *, closed: bool) -> MappingProblem:
+    """Each neuron talks to the next two; closed, the last ones to the first."""
+    pairs = [(i, (i + d) % n) for i in range(n) for d in (1, 2) if closed or i + d < n]
+    pre, post = np.array(sorted(pairs)).T
+    return MappingProblem(
+        n_neurons=n,
+        population=np.zeros(n, np.int32),
+        population_names=("p",),
+        external=np.zeros(n, bool),
+        indptr=np.searchsorted(pre, np.arange(n + 1)).astype(np.int64),
+        indices=post.astype(np.int32),
+        resources=(Resource(name="neurons", unit="neuron", limit=10.0, per_neuron=np.ones(n)),),
+        core_width=np.ones(1, np.int32),
+    )
+
+
+@pytest.mark.parametrize(
+    ("small", "closed", "expected"),
+    [
+        (10**9, True, ["graph", "hypergraph", "refined"]),  # sequential fill is the optimum here: worth refining
+        (0, True, ["graph", "refined"]),
+        (0, False, ["graph", "hypergraph", "refined"]),  # layered
+    ],
+)
+def test_auto_runs_what_suits(monkeypatch: pytest.MonkeyPatch, small: int, closed: bool, expected: list[str]) -> None:
+    monkeypatch.setattr("neurocompile.mapping.partition.run._SMALL_PINS", small)
+    said: list[str] = []
+    partition(ring(100, closed=closed), progress=said.append)
+    assert said == [f"partition: {name}" for name in expected]
+
+
+def test_auto_does_not_refine_what_is_far_from_the_best() -> None:
+    network = ring(200, closed=True)
+    new = np.random.default_rng(1).permutation(200)
+    pairs = np.array(sorted(zip(new[np.repeat(np.arange(200), 2)].tolist(), new[network.indices].tolist(), strict=True)))
+    shuffled = replace(network, indices=pairs[:, 1].astype(np.int32))
+    said: list[str] = []
+    found = partition(shuffled, progress=said.append)
+    assert said == ["partition: graph", "partition: hypergraph"]
+    assert found.quality is not None
+    assert found.quality.sequential_km1 is not None
+    assert 2 * found.quality.km1 < found.quality.sequential_km1
+
+
 @pytest.mark.parametrize(("module", "other"), [("kaminpar", "graph"), ("mtkahypar", "hypergraph")])
 def test_a_missing_library_is_said_and_done_without(
     problem: Factory, oracle: Any, monkeypatch: pytest.MonkeyPatch, module: str, other: str

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.mapping.partition import graph, hypergraph, sequential, streaming
@@ -18,7 +20,10 @@ from neurocompile.mapping.problem import Int32Array, MappingProblem
 from neurocompile.mapping.types import Partition, PartitionQuality
 
 ALGORITHMS = ("auto", "sequential", "refined", "streaming", "graph", "hypergraph")
-_HYPERGRAPH_PINS = 12_000_000  # auto: synapses up to which the hypergraph partitioner is tried (about 2 CPU-s a million)
+_SMALL_PINS = 2_000_000  # auto: synapses up to which the hypergraph partitioner is always tried (about 20 CPU-s a million)
+_HYPERGRAPH_PINS = 12_000_000  # auto: synapses up to which it is tried on layered networks, where it is far better (and faster)
+_LAYERED = 0.5  # a network with fewer of its synapses on cycles is layered
+_WORTH_REFINING = 2.0  # auto: sequential fill is refined if its packets are fewer than so many times those of the best
 _GRAPH_PINS = 250_000_000  # auto: synapses up to which the graph partitioner is tried (about 30 bytes each)
 _MOST_TRIES = 4  # numbers of parts tried with one algorithm
 
@@ -91,6 +96,8 @@ def partition(
     enough = start is not None and start.n_parts <= 1
     if algorithm != "sequential" and not enough:
         for name in _choose(units, algorithm):
+            if name == "refined" and algorithm == "auto" and not _worth_refining(start, candidates):
+                continue
             say(f"partition: {name}")
             try:
                 candidates += _run(units, bounds, name, start, allowed, n_parts, seed)
@@ -122,14 +129,24 @@ def _choose(units: Units, algorithm: str) -> tuple[str, ...]:
     if algorithm != "auto":
         return (algorithm,)
     pins = len(units.net.out_units)
-    chosen = ["refined"]
-    if pins <= _HYPERGRAPH_PINS:
+    chosen = ["graph" if pins <= _GRAPH_PINS else "streaming"]
+    if pins <= _SMALL_PINS or (pins <= _HYPERGRAPH_PINS and _is_layered(units.problem)):
         chosen.append("hypergraph")
-    if pins <= _GRAPH_PINS:
-        chosen.append("graph")
-    else:
-        chosen.append("streaming")
-    return tuple(chosen)
+    return (*chosen, "refined")
+
+
+def _is_layered(problem: MappingProblem) -> bool:
+    """Whether most synapses lie on no cycle."""
+    graph = csr_array((np.ones(len(problem.indices), np.int8), problem.indices, problem.indptr), (problem.n_neurons,) * 2)
+    _, component = connected_components(graph, connection="strong")
+    inside = np.repeat(component, np.diff(problem.indptr)) == component[problem.indices]
+    return float(inside.mean()) < _LAYERED
+
+
+def _worth_refining(start: _Candidate | None, candidates: list[_Candidate]) -> bool:
+    """Whether sequential fill is so near to the best that improving it may win; always if there is nothing else."""
+    others = [c for c in candidates if c is not start]
+    return not others or (start is not None and start.weighted_km1 <= _WORTH_REFINING * min(c.weighted_km1 for c in others))
 
 
 def _run(units: Units, bounds: Bounds, name: str, start: _Candidate | None, allowed: int, most: int | None, seed: int) -> list[_Candidate]:

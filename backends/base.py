@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from neurocompile.ir import ActorCritic, AdaptiveFeedback, ChainFeedback, EProp, Interval2020, Network
 from neurocompile.ir.errors import Diagnostic, SdkMissingError, UnsupportedError
 from neurocompile.ir.realise import Connections
+from neurocompile.ir.shards import IN_TURN, Shards
 from neurocompile.machine import Machine
 from neurocompile.mapping.problem import MappingProblem
 from neurocompile.mapping.types import Mapping
@@ -40,10 +41,12 @@ class Approximation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
-    """Options of a build that backends see. ``extra``: target-specific ``--set key=value`` pairs."""
+    """Options of a build that backends see. ``extra``: target-specific ``--set key=value`` pairs; ``shards``: runs independent pieces
+    of work, on which the result must not depend."""
 
     allow_approximation: bool = False
     extra: MappingABC[str, str] = field(default_factory=dict)
+    shards: Shards = IN_TURN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

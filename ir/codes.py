@@ -470,6 +470,24 @@ CODES: dict[str, CodeInfo] = {
         "`pip install 'neurocompile[loihi2]'`.",
         ExitCode.SDK_MISSING,
     ),
+    "NC510": CodeInfo(
+        "no cluster",
+        "`--scheduler` names a Dask scheduler that does not answer, or that has no worker. Start it with `dask scheduler` and workers with "
+        "`dask worker ADDRESS`; without `--scheduler` everything runs on this machine.",
+        ExitCode.SDK_MISSING,
+    ),
+    "NC511": CodeInfo(
+        "cluster of other versions",
+        "A worker of the cluster has another version of neurocompile or of a library that the bytes of a build depend on, or another kind "
+        "of processor. Install the same versions everywhere.",
+        ExitCode.SDK_MISSING,
+    ),
+    "NC512": CodeInfo(
+        "cluster failed",
+        "A piece of the work killed each worker that it ran on, a worker had too little memory, or the scheduler or all workers were lost. "
+        "Nothing was written. Workers need about 200 MB beside Python for each thread.",
+        ExitCode.SDK_MISSING,
+    ),
     # --- NC6xx: verification ----------------------------------------------------------------------------------------------
     "NC650": CodeInfo(
         "validation found a difference",

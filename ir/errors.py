@@ -123,6 +123,10 @@ class NeurocompileError(Exception):
         self.diagnostics: tuple[Diagnostic, ...] = found
         super().__init__("\n".join(d.render() for d in found))
 
+    def __reduce__(self) -> tuple[type[NeurocompileError], tuple[tuple[Diagnostic, ...]]]:
+        """Errors come back from other processes as they are."""
+        return type(self), (self.diagnostics,)
+
     @classmethod
     def of(
         cls,

@@ -10,17 +10,22 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
+from neurocompile.ir.archive import Archive
 from neurocompile.ir.errors import InputError
+from neurocompile.ir.shards import IN_TURN, Shards
 
 AnyArray = npt.NDArray[np.generic]
 _PIECE = 1 << 24
+_DEFLATED_PIECE = 1 << 20
+"""Bytes that are deflated apart from the others, so that it can be done in parallel; the loss is below 0.1 %."""
 
 
 def load_npz(path: str | Path) -> dict[str, AnyArray]:
@@ -76,23 +81,50 @@ def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def npz_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:
-    """Return an .npz archive as bytes: same arrays, same bytes (keys in order, fixed time stamps, deflated but for large floats)."""
+def npz_bytes(arrays: Mapping[str, npt.ArrayLike], *, shards: Shards = IN_TURN) -> bytes:
+    """Return an .npz archive as bytes: same arrays, same bytes (keys in order, fixed time stamps, deflated but for large floats).
+
+    ``shards`` deflates pieces of the arrays; the bytes do not depend on it.
+    """
+    found = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
     buffer = io.BytesIO()
-    _write_npz(buffer, arrays.items(), zipfile.ZIP_DEFLATED)
+    packed = shards.map(_deflated, (piece for array in found.values() if _shrinks(array) for piece in _pieces(array)))
+    with Archive(buffer) as archive:
+        for key, array in found.items():
+            archive.add(f"{key}.npy", _content(array), islice(packed, _n_pieces(array)) if _shrinks(array) else None)
     return buffer.getvalue()
 
 
-def _write_npz(file: IO[bytes], arrays: Iterable[tuple[str, npt.ArrayLike]], compression: int) -> None:
-    with zipfile.ZipFile(file, "w", compression) as archive:
-        for key, values in arrays:
-            entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            array = np.ascontiguousarray(values)
-            large = array.dtype.kind == "f" and array.nbytes > _PIECE  # hardly shrink, and take most of the time
-            entry.compress_type = zipfile.ZIP_STORED if large else compression
-            entry.external_attr = 0o644 << 16
-            with archive.open(entry, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)  # type: ignore[no-untyped-call]
+def _shrinks(array: AnyArray) -> bool:
+    """Large floats hardly do, and take most of the time."""
+    return array.dtype.kind != "f" or array.nbytes <= _PIECE
+
+
+def _content(array: AnyArray) -> tuple[bytes, npt.NDArray[np.uint8]]:
+    """Return an array in .npy form: the header and the rest."""
+    if array.dtype.hasobject:
+        raise ValueError("Object arrays cannot be saved when allow_pickle=False")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))  # type: ignore[no-untyped-call]
+    return header.getvalue(), array.reshape(-1).view(np.uint8) if array.nbytes else np.empty(0, np.uint8)
+
+
+def _n_pieces(array: AnyArray) -> int:
+    return max(1, -(-array.nbytes // _DEFLATED_PIECE))
+
+
+def _pieces(array: AnyArray) -> Iterator[tuple[bytes, npt.NDArray[np.uint8], bool]]:
+    """Yield (header, bytes, whether they are the last) of an array's .npy form; the header comes with the first piece."""
+    header, raw = _content(array)
+    n = _n_pieces(array)
+    for i in range(n):
+        yield b"" if i else header, raw[i * _DEFLATED_PIECE : (i + 1) * _DEFLATED_PIECE], i == n - 1
+
+
+def _deflated(header: bytes, raw: npt.NDArray[np.uint8], last: bool) -> bytes:
+    """Return a part of a raw deflate stream that needs nothing of the parts before it."""
+    packer = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return packer.compress(header) + packer.compress(raw) + packer.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
 
 
 def write_atomically(path: str | Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
@@ -134,7 +166,15 @@ def save_npz(path: str | Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
 
 def stream_npz(path: str | Path, arrays: Iterable[tuple[str, npt.ArrayLike]], *, compressed: bool = True) -> None:
     """As :func:`save_npz`, from pairs of key and array, one at a time; ``compressed=False`` is fast and large."""
-    write_atomically(path, lambda file: _write_npz(file, arrays, zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED))
+
+    def write(file: IO[bytes]) -> None:
+        with Archive(file) as archive:
+            for key, values in arrays:
+                array = np.ascontiguousarray(values)
+                packed = IN_TURN.map(_deflated, _pieces(array)) if compressed and _shrinks(array) else None
+                archive.add(f"{key}.npy", _content(array), packed)
+
+    write_atomically(path, write)
 
 
 def fill_from_npz(path: str | Path, into: Mapping[str, AnyArray]) -> None:

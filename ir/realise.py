@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from neurocompile.ir.sampling import (
     fixed_outdegree_rows,
     fixed_probability_rows,
 )
+from neurocompile.ir.shards import IN_TURN, SYNAPSES, Shards, Shared
 from neurocompile.ir.value_draws import Weights, WeightType, draw_values, rounded, whole_steps
 from neurocompile.ir.values import Uniform, Values, ValueSpec
 
@@ -141,10 +143,67 @@ def realise(network: Network, projection: Projection, *, dtype: WeightType = np.
         raise _too_many(network, [projection], "realising them", dtype=dtype) from None
 
 
-def realise_all(network: Network, *, dtype: WeightType = np.float64) -> dict[str, Connections]:
-    """Return the synapses of every synaptic projection, by name; DoesNotFitError NC230 if all together need too much memory."""
+def realise_all(network: Network, *, dtype: WeightType = np.float64, shards: Shards = IN_TURN) -> dict[str, Connections]:
+    """Return the synapses of every synaptic projection, by name; DoesNotFitError NC230 if all together need too much memory.
+
+    ``shards`` draws ranges of target neurons of about :data:`SYNAPSES` synapses; the result does not depend on it.
+    """
     require_memory(network, network.synaptic_projections, dtype=dtype)
-    return {p.name: realise(network, p, dtype=dtype) for p in network.synaptic_projections}
+    lists = [p for p in network.synaptic_projections if isinstance(p.connect, Explicit)]
+    cut = {p.name: _ranges(network, p) for p in network.synaptic_projections if p not in lists}
+    drawn = shards.map(
+        _realise_shard,
+        (
+            (alone, start, stop, dtype)
+            for name, ranges in cut.items()
+            for alone in [Shared(_alone(network, network.projection(name)))]
+            for start, stop in ranges
+        ),
+    )
+    return {
+        p.name: realise(network, p, dtype=dtype) if p in lists else _joined(list(islice(drawn, len(cut[p.name]))))
+        for p in network.synaptic_projections
+    }
+
+
+def _ranges(network: Network, projection: Projection) -> list[tuple[int, int]]:
+    """Cut a projection into ranges of target neurons that cost as much as their synapses; whole where they would cost more:
+    ``fixed_outdegree`` is drawn source by source, and a place in ``Values`` needs all synapses before it."""
+    n_post = network.population(projection.post).size
+    if isinstance(projection.connect, FixedOutDegree) or _has_values(projection):
+        return [(0, n_post)]
+    step = max(1, int(SYNAPSES * n_post / max(estimated_synapses(network, projection), 1.0)))
+    return [(start, min(start + step, n_post)) for start in range(0, n_post, step)]
+
+
+def _alone(network: Network, projection: Projection) -> Network:
+    """Return a network of one projection, with the same synapses: all that a machine that draws them needs to know."""
+    ends = tuple(p for p in network.populations if p.name in {projection.pre, projection.post})
+    return Network(
+        name=network.name, dt=network.dt, seed=network.seed, populations=ends, projections=(replace(projection, learning=None),)
+    )
+
+
+def _realise_shard(alone: Network, start: int, stop: int, dtype: WeightType) -> Connections:
+    (projection,) = alone.projections
+    try:
+        return _realise_range(alone, projection, start, stop, dtype)
+    except MemoryError:
+        raise _too_many(alone, [projection], "realising them", dtype=dtype) from None
+
+
+def _joined(parts: list[Connections]) -> Connections:
+    """Return the synapses of consecutive ranges as one; field by field, so that no more than one of them is there twice."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: list[list[Any]] = [[getattr(part, name) for part in parts] for name in ("pre", "post", "weight", "delay")]
+    parts.clear()
+    fields = []
+    for column in columns:
+        fields.append(np.concatenate(column))
+        column.clear()
+    pre, post, weight, delay = fields
+    return Connections(pre=pre, post=post, weight=weight, delay=delay)
 
 
 def require_memory(

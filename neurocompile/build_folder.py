@@ -24,6 +24,7 @@ from neurocompile.ir import Network
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import AnyArray, load_npz, npz_bytes
 from neurocompile.ir.realise import Connections
+from neurocompile.ir.shards import IN_TURN, Shards
 from neurocompile.ir.serialise import pack_network, unpack_network
 from neurocompile.mapping.export import mapping_arrays
 from neurocompile.pipeline import Compiled, CompileOptions, load_connections
@@ -58,24 +59,28 @@ def _json(value: object, *, sort: bool = True) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=sort, allow_nan=False) + "\n").encode()
 
 
-def assemble(compiled: Compiled, options: CompileOptions, inputs: Mapping[str, bytes]) -> dict[str, bytes]:
+def assemble(
+    compiled: Compiled, options: CompileOptions, inputs: Mapping[str, bytes], *, shards: Shards = IN_TURN
+) -> dict[str, bytes]:
     """Return all files of the build folder, path -> content.
 
     Parameters
     ----------
     inputs
         Name -> content of the user's files (digests go into the manifest).
+    shards
+        Deflates the arrays; the bytes do not depend on it.
     """
     text, arrays = pack_network(compiled.network)
     origin = _provenance(compiled, options, inputs)
     report = build_report(compiled, origin)
     files: dict[str, bytes] = dict(compiled.artifacts)
     files["network.json"] = text.encode()
-    files["network.npz"] = npz_bytes(arrays)
+    files["network.npz"] = npz_bytes(arrays, shards=shards)
     if compiled.trained:
-        files["weights.npz"] = npz_bytes(_weight_arrays(compiled.connections))
+        files["weights.npz"] = npz_bytes(_weight_arrays(compiled.connections), shards=shards)
     if compiled.mapping is not None:
-        files["mapping.npz"] = npz_bytes(mapping_arrays(compiled.mapping))
+        files["mapping.npz"] = npz_bytes(mapping_arrays(compiled.mapping), shards=shards)
     else:
         offsets = np.cumsum([0] + [p.size for p in compiled.network.populations])
         files["mapping.npz"] = npz_bytes({"population_offset": offsets, "part": np.zeros(compiled.network.n_neurons, np.int32)})

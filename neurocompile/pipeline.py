@@ -18,6 +18,7 @@ from neurocompile.ir.errors import InputError, did_you_mean
 from neurocompile.ir.npz import AnyArray, load_npz
 from neurocompile.ir.realise import BYTES_PER_SYNAPSE, Connections, realise_all, require_memory
 from neurocompile.ir.rewired import moved_synapses, rewired_projections
+from neurocompile.ir.shards import IN_TURN, Shards
 from neurocompile.machine import Machine, load_machine
 from neurocompile.mapping import map_network
 from neurocompile.mapping.types import Mapping as CoreMapping
@@ -101,9 +102,9 @@ def replace_weights(
     return found
 
 
-def load_connections(network: Network, weights: Path | None = None) -> dict[str, Connections]:
+def load_connections(network: Network, weights: Path | None = None, *, shards: Shards = IN_TURN) -> dict[str, Connections]:
     """Realise all projections; with a weights file (``weight:NAME`` arrays) its weights replace the described ones."""
-    connections = realise_all(network)
+    connections = realise_all(network, shards=shards)
     if weights is None:
         return connections
     arrays = load_npz(weights)
@@ -128,7 +129,12 @@ def load_kappas(network: Network, weights: Path | None) -> dict[str, FloatArray]
 
 
 def compile_network(
-    network: Network, options: CompileOptions, *, connections: Mapping[str, Connections] | None = None, progress: Progress | None = None
+    network: Network,
+    options: CompileOptions,
+    *,
+    connections: Mapping[str, Connections] | None = None,
+    progress: Progress | None = None,
+    shards: Shards = IN_TURN,
 ) -> Compiled:
     """Run all stages.
 
@@ -138,6 +144,8 @@ def compile_network(
         Realised synapses, for example with trained weights; None: as described.
     progress
         Called with the name of each stage as it begins.
+    shards
+        Runs the independent pieces of realising, lowering and emitting; the result does not depend on it.
 
     Raises
     ------
@@ -157,8 +165,8 @@ def compile_network(
     )
     if connections is None:
         say("realise")
-        connections = realise_all(network)
-    build_options = BuildOptions(allow_approximation=options.allow_approximation, extra=options.extra)
+        connections = realise_all(network, shards=shards)
+    build_options = BuildOptions(allow_approximation=options.allow_approximation, extra=options.extra, shards=shards)
     say("lower")
     lowered = target.lower(network, connections, machine, build_options)
     mapping: CoreMapping | None = None

@@ -12,12 +12,13 @@ import numpy as np
 from neurocompile.backends.base import Artifacts
 from neurocompile.backends.loihi2.lowered import Loihi2Network, LoweredPopulation
 from neurocompile.ir.npz import npz_bytes
+from neurocompile.ir.shards import IN_TURN, Shards
 from neurocompile.mapping.types import Mapping
 
 _SUFFIX = ".tmpl"
 
 
-def emit_program(lowered: Loihi2Network, mapping: Mapping | None) -> Artifacts:
+def emit_program(lowered: Loihi2Network, mapping: Mapping | None, shards: Shards = IN_TURN) -> Artifacts:
     """Return path -> content; the same network gives the same bytes."""
     files: Artifacts = {}
     root = resources.files("neurocompile.backends.loihi2") / "templates" / "program"
@@ -25,7 +26,7 @@ def emit_program(lowered: Loihi2Network, mapping: Mapping | None) -> Artifacts:
         files[path] = text.encode()
     spec, arrays = describe(lowered)
     files["program/network.json"] = (json.dumps(spec, indent=1, sort_keys=True, ensure_ascii=True) + "\n").encode()
-    files["program/network.npz"] = npz_bytes(arrays)
+    files["program/network.npz"] = npz_bytes(arrays, shards=shards)
     files["program/README.md"] = files["program/README.md"].replace(b"@TABLE@", _table(lowered).encode())
     if mapping is not None:
         files["program/mapping.json"] = (json.dumps(_cores(lowered, mapping), sort_keys=True) + "\n").encode()

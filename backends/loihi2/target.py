@@ -32,11 +32,11 @@ class Loihi2Target:
         """Express the network in integers; UnsupportedError NC310 .. NC319."""
         return lower_network(network, connections, machine, options)
 
-    def emit(self, lowered: TargetNetwork, mapping: Mapping | None, options: BuildOptions) -> Artifacts:  # noqa: ARG002
+    def emit(self, lowered: TargetNetwork, mapping: Mapping | None, options: BuildOptions) -> Artifacts:
         """Return the files of ``program/``."""
         if not isinstance(lowered, Loihi2Network):
             raise TypeError(f"loihi2 cannot emit a {type(lowered).__name__}")
-        return emit_program(lowered, mapping)
+        return emit_program(lowered, mapping, options.shards)
 
     def validate(self, build: Path, network: Network, connections: MappingABC[str, Connections], *, steps: int) -> list[Check]:
         """Run the emitted program in Lava's CPU models; SdkMissingError NC501 without Lava."""

@@ -11,11 +11,12 @@ import numpy as np
 from neurocompile.backends.base import Artifacts
 from neurocompile.backends.nest.lowered import NestNetwork, NestPopulation
 from neurocompile.ir.npz import AnyArray, npz_bytes
+from neurocompile.ir.shards import IN_TURN, Shards
 
 FORMAT = "neurocompile-nest/1"
 
 
-def emit(lowered: NestNetwork) -> Artifacts:
+def emit(lowered: NestNetwork, shards: Shards = IN_TURN) -> Artifacts:
     """Return run.py, network.json, network.npz and README.md under ``program/``; same network, same bytes."""
     arrays: dict[str, AnyArray] = {}
     structure = _structure(lowered, arrays)
@@ -23,7 +24,7 @@ def emit(lowered: NestNetwork) -> Artifacts:
     return {
         "program/run.py": (templates / "run.py").read_bytes(),
         "program/network.json": (json.dumps(structure, indent=1, sort_keys=True) + "\n").encode(),
-        "program/network.npz": npz_bytes(arrays),
+        "program/network.npz": npz_bytes(arrays, shards=shards),
         "program/README.md": (templates / "README.md").read_bytes(),
     }
 

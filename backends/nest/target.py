@@ -40,7 +40,7 @@ class NestTarget:
         """See :func:`neurocompile.backends.nest.emit.emit`."""
         if not isinstance(lowered, NestNetwork):
             raise TypeError(f"expected a NestNetwork, got {type(lowered).__name__}")
-        return emit(lowered)
+        return emit(lowered, options.shards)
 
     def validate(self, build: Path, network: Network, connections: Mapping[str, Connections], *, steps: int) -> list[Check]:
         """Run the emitted program and the reference engine on the same random input; compare spikes, outputs and weights."""

@@ -14,12 +14,13 @@ import numpy.typing as npt
 from neurocompile.backends.base import Artifacts
 from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
 from neurocompile.ir.npz import npz_bytes
+from neurocompile.ir.shards import IN_TURN, Shards
 from neurocompile.mapping.types import Mapping
 
 FORMAT_VERSION = "1.0"
 
 
-def emit(lowered: SpinnakerNetwork, mapping: Mapping | None) -> Artifacts:
+def emit(lowered: SpinnakerNetwork, mapping: Mapping | None, shards: Shards = IN_TURN) -> Artifacts:
     """Return run.py, network.json, network.npz and README.md (see docs/spinnaker.md for the keys)."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     document = {
@@ -63,7 +64,7 @@ def emit(lowered: SpinnakerNetwork, mapping: Mapping | None) -> Artifacts:
     return {
         "program/run.py": (templates / "run.py.txt").read_bytes(),
         "program/network.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
-        "program/network.npz": npz_bytes(arrays),
+        "program/network.npz": npz_bytes(arrays, shards=shards),
         "program/README.md": _readme(lowered, (templates / "README.md").read_text(encoding="utf-8")).encode(),
     }
 

@@ -32,11 +32,11 @@ class SpinnakerTarget:
         """See :func:`neurocompile.backends.spinnaker.lowering.lower`; ``machine`` None means spin5."""
         return lower(network, connections, load_machine("spin5") if machine is None else machine, options)
 
-    def emit(self, lowered: TargetNetwork, mapping: CoreMapping | None, options: BuildOptions) -> Artifacts:  # noqa: ARG002
+    def emit(self, lowered: TargetNetwork, mapping: CoreMapping | None, options: BuildOptions) -> Artifacts:
         """See :func:`neurocompile.backends.spinnaker.emit.emit`."""
         if not isinstance(lowered, SpinnakerNetwork):
             raise TypeError(f"expected a SpinnakerNetwork, got {type(lowered).__name__}")
-        return emit(lowered, mapping)
+        return emit(lowered, mapping, options.shards)
 
     def validate(self, build: Path, network: Network, connections: Mapping[str, Connections], *, steps: int) -> list[Check]:
         """Map the emitted program on a virtual board and compare what sPyNNaker made of it with the build."""

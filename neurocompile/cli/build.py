@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from neurocompile.build_folder import assemble, write_build
-from neurocompile.cli.common import Output, common_options, connect, key_values, network_argument, network_options, open_network
+from neurocompile.cli.common import Opened, Output, common_options, connect, key_values, network_argument, network_options, open_network
+from neurocompile.cluster import open_shards
 from neurocompile.ir.errors import InputError
 from neurocompile.pipeline import Compiled, CompileOptions, compile_network
 from neurocompile.report import render_text
@@ -17,6 +18,7 @@ from neurocompile.report import render_text
 
 def _compile_options(command: Any) -> Any:
     for option in (
+        click.option("--scheduler", metavar="ADDRESS", help="Run independent pieces on a Dask cluster: tcp://HOST:PORT."),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override machine.QUANTITY, or set a target option."),
         click.option(
             "--rates", type=click.Path(path_type=Path), help="Firing rates for the mapper: a recording (npz of `simulate --save`)."
@@ -47,11 +49,17 @@ def _options(target: str, machine: str | None, allow_approximation: bool, settin
 
 
 def _compile(
-    net: Path, options: CompileOptions, *, dt: str | None, seed: int | None, weights: Path | None, output: Output
+    net: Path, options: CompileOptions, *, dt: str | None, seed: int | None, weights: Path | None, scheduler: str | None, output: Output
 ) -> tuple[Compiled, dict[str, bytes]]:
     opened = open_network(net, dt=dt, seed=seed, output=output)
-    given = None if weights is None and opened.connections is None else connect(opened, weights)
-    compiled = compile_network(opened.network, options, connections=given, progress=output.progress)
+    with open_shards(scheduler) as shards:
+        given = None if weights is None and opened.connections is None else connect(opened, weights, shards=shards)
+        compiled = compile_network(opened.network, options, connections=given, progress=output.progress, shards=shards)
+        return compiled, assemble(compiled, options, _inputs(opened, compiled, options, weights), shards=shards)
+
+
+def _inputs(opened: Opened, compiled: Compiled, options: CompileOptions, weights: Path | None) -> dict[str, bytes]:
+    """Return the user's files, by how they were given."""
     inputs = dict(opened.inputs)
     if weights is not None:
         inputs[f"--weights {weights.name}"] = weights.read_bytes()
@@ -59,7 +67,7 @@ def _compile(
         inputs[f"--rates {options.rates.name}"] = options.rates.read_bytes()
     if compiled.machine is not None and options.machine is not None and Path(compiled.machine.file) == Path(options.machine):
         inputs[f"--machine {Path(options.machine).name}"] = Path(options.machine).read_bytes()
-    return compiled, assemble(compiled, options, inputs)
+    return inputs
 
 
 @click.command()
@@ -76,6 +84,7 @@ def build(
     weights: Path | None,
     rates: Path | None,
     settings: tuple[str, ...],
+    scheduler: str | None,
     dt: str | None,
     seed: int | None,
     out: Path | None,
@@ -83,7 +92,7 @@ def build(
 ) -> None:
     """Compile NET for a target and write a build folder (whole or not at all)."""
     options = _options(target, machine, allow_approximation, settings, rates)
-    compiled, files = _compile(net, options, dt=dt, seed=seed, weights=weights, output=output)
+    compiled, files = _compile(net, options, dt=dt, seed=seed, weights=weights, scheduler=scheduler, output=output)
     destination = out if out is not None else Path("build") / f"{compiled.network.name.replace(' ', '_')}-{target}"
     write_build(files, destination)
     summary = json.loads(files["report.json"])
@@ -109,12 +118,13 @@ def plan(
     weights: Path | None,
     rates: Path | None,
     settings: tuple[str, ...],
+    scheduler: str | None,
     dt: str | None,
     seed: int | None,
     output: Output,
 ) -> None:
     """Compile NET for a target and show the report; write nothing."""
     options = _options(target, machine, allow_approximation, settings, rates)
-    _compiled, files = _compile(net, options, dt=dt, seed=seed, weights=weights, output=output)
+    _compiled, files = _compile(net, options, dt=dt, seed=seed, weights=weights, scheduler=scheduler, output=output)
     summary = json.loads(files["report.json"])
     output.result("plan", {"report": summary}, *render_text(summary))

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from neurocompile.ir import Network
 from neurocompile.ir.errors import ExitCode, InputError, NeurocompileError, did_you_mean
+from neurocompile.ir.shards import IN_TURN, Shards
 from neurocompile.ir.units import Dimension, parse_quantity
 from neurocompile.versions import FORMAT_VERSION
 
@@ -123,14 +124,14 @@ def open_network(net: Path, *, dt: str | None, seed: int | None, output: Output)
     return Opened(network=network, connections=None, inputs=inputs)
 
 
-def connect(opened: Opened, weights: Path | None) -> Mapping[str, Connections]:
+def connect(opened: Opened, weights: Path | None, *, shards: Shards = IN_TURN) -> Mapping[str, Connections]:
     """Return the realised connections, with the weights of a file if one is given."""
     from neurocompile.ir.realise import realise_all
     from neurocompile.pipeline import load_connections
 
     if weights is not None:
-        return load_connections(opened.network, weights)
-    return opened.connections if opened.connections is not None else realise_all(opened.network)
+        return load_connections(opened.network, weights, shards=shards)
+    return opened.connections if opened.connections is not None else realise_all(opened.network, shards=shards)
 
 
 def parse_dt(text: str) -> float:

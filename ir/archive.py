@@ -8,9 +8,6 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import IO
 
-import numpy as np
-import numpy.typing as npt
-
 STORED, DEFLATED = 0, 8
 _PLAIN, _ZIP64 = 20, 45
 """Version that a reader needs."""
@@ -21,8 +18,6 @@ _UNIX, _MODE = 3, 0o644 << 16
 _DATE = 0x0021
 """1980-01-01, the earliest: no time stamps."""
 _UTF8 = 0x800
-
-Raw = bytes | npt.NDArray[np.uint8]
 
 
 class Archive:
@@ -39,7 +34,7 @@ class Archive:
         if kind is None:
             self._finish()
 
-    def add(self, name: str, content: Iterable[Raw], deflated: Iterable[bytes] | None = None) -> None:
+    def add(self, name: str, content: Iterable[bytes | memoryview], deflated: Iterable[bytes] | None = None) -> None:
         """Write a member.
 
         Parameters
@@ -98,9 +93,8 @@ def _central(name: bytes, flags: int, deflated: bool, crc: int, packed: int, siz
         far, place = [*far, start], 0xFFFFFFFF
     extra = struct.pack(f"<HH{len(far)}Q", 1, 8 * len(far), *far) if far else b""
     version, method = _ZIP64 if far else _PLAIN, DEFLATED if deflated else STORED
-    head = struct.pack(
-        "<4s2B5H3I5H2I", b"PK\1\2", version, _UNIX, version, flags, method, 0, _DATE, crc, *sizes, len(name), len(extra), 0, 0, 0, _MODE, place
-    )  # fmt: skip
+    head = struct.pack("<4s2B5H3I", b"PK\1\2", version, _UNIX, version, flags, method, 0, _DATE, crc, *sizes)
+    head += struct.pack("<5H2I", len(name), len(extra), 0, 0, 0, _MODE, place)
     return head + name + extra
 
 

@@ -91,7 +91,7 @@ def npz_bytes(arrays: Mapping[str, npt.ArrayLike], *, shards: Shards = IN_TURN) 
     packed = shards.map(_deflated, (piece for array in found.values() if _shrinks(array) for piece in _pieces(array)))
     with Archive(buffer) as archive:
         for key, array in found.items():
-            archive.add(f"{key}.npy", _content(array), islice(packed, _n_pieces(array)) if _shrinks(array) else None)
+            archive.add(f"{key}.npy", _views(array), islice(packed, _n_pieces(array)) if _shrinks(array) else None)
     return buffer.getvalue()
 
 
@@ -109,6 +109,11 @@ def _content(array: AnyArray) -> tuple[bytes, npt.NDArray[np.uint8]]:
     return header.getvalue(), array.reshape(-1).view(np.uint8) if array.nbytes else np.empty(0, np.uint8)
 
 
+def _views(array: AnyArray) -> tuple[bytes, memoryview]:
+    header, raw = _content(array)
+    return header, raw.data
+
+
 def _n_pieces(array: AnyArray) -> int:
     return max(1, -(-array.nbytes // _DEFLATED_PIECE))
 
@@ -124,7 +129,7 @@ def _pieces(array: AnyArray) -> Iterator[tuple[bytes, npt.NDArray[np.uint8], boo
 def _deflated(header: bytes, raw: npt.NDArray[np.uint8], last: bool) -> bytes:
     """Return a part of a raw deflate stream that needs nothing of the parts before it."""
     packer = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return packer.compress(header) + packer.compress(raw) + packer.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
+    return packer.compress(header) + packer.compress(raw.data) + packer.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
 
 
 def write_atomically(path: str | Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
@@ -172,7 +177,7 @@ def stream_npz(path: str | Path, arrays: Iterable[tuple[str, npt.ArrayLike]], *,
             for key, values in arrays:
                 array = np.ascontiguousarray(values)
                 packed = IN_TURN.map(_deflated, _pieces(array)) if compressed and _shrinks(array) else None
-                archive.add(f"{key}.npy", _content(array), packed)
+                archive.add(f"{key}.npy", _views(array), packed)
 
     write_atomically(path, write)
 

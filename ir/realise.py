@@ -179,9 +179,7 @@ def _ranges(network: Network, projection: Projection) -> list[tuple[int, int]]:
 def _alone(network: Network, projection: Projection) -> Network:
     """Return a network of one projection, with the same synapses: all that a machine that draws them needs to know."""
     ends = tuple(p for p in network.populations if p.name in {projection.pre, projection.post})
-    return Network(
-        name=network.name, dt=network.dt, seed=network.seed, populations=ends, projections=(replace(projection, learning=None),)
-    )
+    return Network(name=network.name, dt=network.dt, seed=network.seed, populations=ends, projections=(replace(projection, learning=None),))
 
 
 def _realise_shard(alone: Network, start: int, stop: int, dtype: WeightType) -> Connections:

@@ -6,12 +6,17 @@ result has the same bits wherever the pieces ran.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from neurocompile.ir._types import Int32Array
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -71,9 +76,19 @@ def _plain(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 IN_TURN = Threads(1)
 
 
+def ranges_of_targets(post: Int32Array) -> list[slice]:
+    """Cut synapses in order of their targets into ranges of whole targets, of about :data:`SYNAPSES`; in any other order: one range."""
+    n = len(post)
+    if n <= SYNAPSES or bool((post[1:] < post[:-1]).any()):
+        return [slice(0, n)]
+    edges = np.unique(np.searchsorted(post, post[SYNAPSES:n:SYNAPSES])).tolist()
+    edges = [0, *(edge for edge in edges if edge > 0), n]
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+
+
 def all_cores() -> Threads:
     """Return an executor with a thread for each core that this process may use."""
     return Threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-__all__ = ["IN_TURN", "SYNAPSES", "Shards", "Shared", "Threads", "all_cores"]
+__all__ = ["IN_TURN", "SYNAPSES", "Shards", "Shared", "Threads", "all_cores", "ranges_of_targets"]

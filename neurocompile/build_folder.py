@@ -24,8 +24,8 @@ from neurocompile.ir import Network
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import AnyArray, load_npz, npz_bytes
 from neurocompile.ir.realise import Connections
-from neurocompile.ir.shards import IN_TURN, Shards
 from neurocompile.ir.serialise import pack_network, unpack_network
+from neurocompile.ir.shards import IN_TURN, Shards
 from neurocompile.mapping.export import mapping_arrays
 from neurocompile.pipeline import Compiled, CompileOptions, load_connections
 from neurocompile.report import build_report, render_html
@@ -59,9 +59,7 @@ def _json(value: object, *, sort: bool = True) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=sort, allow_nan=False) + "\n").encode()
 
 
-def assemble(
-    compiled: Compiled, options: CompileOptions, inputs: Mapping[str, bytes], *, shards: Shards = IN_TURN
-) -> dict[str, bytes]:
+def assemble(compiled: Compiled, options: CompileOptions, inputs: Mapping[str, bytes], *, shards: Shards = IN_TURN) -> dict[str, bytes]:
     """Return all files of the build folder, path -> content.
 
     Parameters

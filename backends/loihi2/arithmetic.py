@@ -69,6 +69,11 @@ class QuantisedWeights:
     clipped: int
 
 
+def narrowest_sign_mode(weight: FloatArray) -> str:
+    """Return the sign mode with the most resolution that holds some weights."""
+    return "EXCITATORY" if weight.size == 0 or weight.min() >= 0 else "INHIBITORY" if weight.max() <= 0 else "MIXED"
+
+
 def quantise_weights(weight: FloatArray, scale: float, exponent: int, *, sign_mode: str | None = None) -> QuantisedWeights:
     """Round weights (membrane units) to 8 bits at ``scale`` state units per membrane unit and a weight exponent.
 
@@ -76,7 +81,7 @@ def quantise_weights(weight: FloatArray, scale: float, exponent: int, *, sign_mo
     Lava clears the lowest bit by rounding down, so it is rounded here.
     """
     if sign_mode is None:
-        sign_mode = "EXCITATORY" if weight.size == 0 or weight.min() >= 0 else "INHIBITORY" if weight.max() <= 0 else "MIXED"
+        sign_mode = narrowest_sign_mode(weight)
     unit = 2.0 ** (ALIGN_SHIFT + exponent) / scale
     low, high = {"MIXED": (-256, 254), "EXCITATORY": (0, 255), "INHIBITORY": (-255, 0)}[sign_mode]
     exact = weight / unit

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from neurocompile.backends.base import Approximation, BuildOptions, accept, refuse_engine_only
 from neurocompile.backends.loihi2 import learning as eprop
@@ -16,15 +18,20 @@ from neurocompile.backends.loihi2.arithmetic import (
     WEIGHT_EXPONENT_MAX,
     WEIGHT_FULL,
     QuantisedWeights,
+    narrowest_sign_mode,
     quantise_weights,
 )
 from neurocompile.backends.loihi2.lowered import Loihi2Network, LoweredFeedback, LoweredPopulation, LoweredProjection
 from neurocompile.backends.loihi2.neurons import Findings, Load, lower_population, rounding
 from neurocompile.backends.loihi2.problem import make_problem
 from neurocompile.ir import EProp, LeakyReadout, Network, Projection, SpikeSource, SymmetricFeedback
+from neurocompile.ir._types import Int32Array
 from neurocompile.ir.errors import Diagnostic, InputError, UnsupportedError
-from neurocompile.ir.realise import Connections, realise_feedback
+from neurocompile.ir.realise import Connections, Weights, realise_feedback
+from neurocompile.ir.shards import Shards, ranges_of_targets
 from neurocompile.machine import Machine
+
+UInt8Array = npt.NDArray[np.uint8]
 
 _SMALLEST_SIGNAL = 0.02
 """Learning signal (7-bit units) below which even carried remainders make one step of 32 in more than 1,600 steps."""
@@ -55,9 +62,12 @@ def lower_network(
     loads = {p.name: _load(network, p.name, connections, rules) for p in network.populations}
     populations = [lower_population(p, loads[p.name], network.dt, plastic=p.name in plastic, found=found) for p in network.populations]
     lowered = {p.name: p for p in populations}
-    weights = {
-        p.name: _quantise(p, connections[p.name], lowered[p.post].scale, rules.get(p.name), approximations, found) for p in projections
+    formats = {
+        p.name: _format(p, connections[p.name], lowered[p.post].scale, rules.get(p.name), approximations, found) for p in projections
     }
+    synapses = _lower_synapses(connections, formats, options.shards)
+    weights = {name: of.quantised for name, of in synapses.items()}
+    found.notes += [f"projection '{name}': {q.clipped} weights clipped to 8 bits" for name, q in weights.items() if q.clipped]
     plan = _Plan(network, connections, rules, lowered, weights, _error_scale(options), _low_bits(options), approximations, found)
     if rules and not found.errors:
         plan.learn()
@@ -81,7 +91,7 @@ def lower_network(
             delay=connections[p.name].delay,
             weight=np.asarray(connections[p.name].weight, np.float64),
             quantised=weights[p.name],
-            part=_parts(connections[p.name]),
+            part=synapses[p.name].part,
             rule=plan.rules_out.get(p.name),
         )
         for p in projections
@@ -89,7 +99,7 @@ def lower_network(
     summary = {
         "arithmetic": "Lava fixed_pt: 24-bit state, 12-bit decays, 17-bit thresholds, 8-bit weights",
         "populations": {p.name: rounding(p, lowered[p.name], network.dt) for p in network.populations if p.model.receives},
-        "projections": {p.name: _weight_errors(p, made[i]) for i, p in enumerate(projections)},
+        "projections": {p.name: synapses[p.name].errors | {"plastic": p.learning is not None} for p in projections},
         "learning": plan.summary,
         "notes": list(found.notes),
     }
@@ -161,14 +171,44 @@ def _load(network: Network, name: str, connections: Mapping[str, Connections], r
     return Load(largest=largest, per_neuron=total)
 
 
-def _quantise(
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """How the weights of a projection are stored: arguments of :func:`quantise_weights`."""
+
+    scale: float
+    exponent: int
+    sign_mode: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Synapses:
+    """Synapses of a projection in the target's terms: weights, number within their pair of neurons, and what rounding cost."""
+
+    quantised: QuantisedWeights
+    part: UInt8Array
+    errors: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """The same of a range of targets; sums of squares of the weights and of their errors."""
+
+    quantised: QuantisedWeights
+    part: UInt8Array
+    max_error: float
+    error_squares: float
+    weight_squares: float
+    rounded_to_zero: int
+
+
+def _format(
     projection: Projection,
     connections: Connections,
     scale: float,
     rule: EProp | None,
     approximations: list[Approximation],
     found: Findings,
-) -> QuantisedWeights:
+) -> _Format:
     weight = np.asarray(connections.weight, np.float64)
     largest = float(np.abs(weight).max()) * (_GROWTH if rule is not None else 1.0) if weight.size else 0.0
     exponent = 0
@@ -179,19 +219,65 @@ def _quantise(
     if rule is not None:
         top = WEIGHT_FULL * 2.0 ** (ALIGN_SHIFT + exponent) / scale
         mode = eprop.check_bounds(projection.name, rule, weight, -top, top, approximations, found)
-    result = quantise_weights(weight, scale, exponent, sign_mode=mode)
-    if result.clipped:
-        found.notes.append(f"projection '{projection.name}': {result.clipped} weights clipped to 8 bits")
-    return result
+    return _Format(scale, exponent, narrowest_sign_mode(weight) if mode is None else mode)
 
 
-def _parts(connections: Connections) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _lower_synapses(connections: Mapping[str, Connections], formats: Mapping[str, _Format], shards: Shards) -> dict[str, _Synapses]:
+    """Round weights and number repeated synapses, a range of target neurons at a time."""
+    cut = {name: ranges_of_targets(connections[name].post) for name in formats}
+    pieces = shards.map(
+        _lower_piece,
+        (
+            (connections[name].pre[part], connections[name].post[part], connections[name].weight[part], formats[name])
+            for name, parts in cut.items()
+            for part in parts
+        ),
+    )
+    return {name: _joined(list(islice(pieces, len(parts)))) for name, parts in cut.items()}
+
+
+def _lower_piece(pre: Int32Array, post: Int32Array, weight: Weights, how: _Format) -> _Piece:
+    exact = np.asarray(weight, np.float64)
+    quantised = quantise_weights(exact, how.scale, how.exponent, sign_mode=how.sign_mode)
+    error = quantised.values * quantised.unit - exact
+    return _Piece(
+        quantised=quantised,
+        part=_parts(pre, post),
+        max_error=float(np.abs(error).max(initial=0.0)),
+        error_squares=float((error**2).sum()),
+        weight_squares=float((exact**2).sum()),
+        rounded_to_zero=int(((quantised.values == 0) & (exact != 0)).sum()),
+    )
+
+
+def _joined(pieces: list[_Piece]) -> _Synapses:
+    first, n = pieces[0].quantised, sum(len(p.part) for p in pieces)
+    clipped = sum(p.quantised.clipped for p in pieces)
+    size = float(np.sqrt(sum(p.weight_squares for p in pieces) / n)) if n else 0.0
+    rms = float(np.sqrt(sum(p.error_squares for p in pieces) / n)) if n else 0.0
+    return _Synapses(
+        quantised=replace(first, values=np.concatenate([p.quantised.values for p in pieces]), clipped=clipped),
+        part=np.concatenate([p.part for p in pieces]),
+        errors={
+            "weight_exponent": first.exponent,
+            "sign_mode": first.sign_mode,
+            "membrane_units_per_weight_unit": first.unit,
+            "max_abs_error": max(p.max_error for p in pieces),
+            "rms_relative_error": rms / size if size > 0 else 0.0,
+            "rounded_to_zero": sum(p.rounded_to_zero for p in pieces),
+            "clipped": clipped,
+        },
+    )
+
+
+def _parts(pre: Int32Array, post: Int32Array) -> UInt8Array:
     """Number the synapses between the same two neurons: 0, 1, .. in their order."""
-    n = len(connections.pre)
+    n = len(pre)
     part = np.zeros(n, np.uint8)
-    if n:
-        order = np.lexsort((np.arange(n), connections.pre, connections.post))
-        pair = connections.post[order].astype(np.int64) << 32 | connections.pre[order]
+    pair = post.astype(np.int64) << 32 | pre
+    if n and not bool((pair[1:] > pair[:-1]).all()):
+        order = np.argsort(pair, kind="stable")
+        pair = pair[order]
         first = np.r_[True, pair[1:] != pair[:-1]]
         position = np.arange(n)
         number = position - np.maximum.accumulate(np.where(first, position, 0))
@@ -199,22 +285,6 @@ def _parts(connections: Connections) -> np.ndarray[Any, np.dtype[np.uint8]]:
             raise InputError.of("NC201", f"{int(number.max()) + 1} synapses between the same two neurons, at most 256 are possible")
         part[order] = number
     return part
-
-
-def _weight_errors(projection: Projection, made: LoweredProjection) -> dict[str, Any]:
-    kept = made.quantised.values * made.quantised.unit
-    size = float(np.sqrt(np.mean(made.weight**2))) if made.weight.size else 0.0
-    error = kept - made.weight
-    return {
-        "weight_exponent": made.quantised.exponent,
-        "sign_mode": made.quantised.sign_mode,
-        "membrane_units_per_weight_unit": made.quantised.unit,
-        "max_abs_error": float(np.abs(error).max()) if error.size else 0.0,
-        "rms_relative_error": float(np.sqrt(np.mean(error**2)) / size) if size > 0 else 0.0,
-        "rounded_to_zero": int(((made.quantised.values == 0) & (made.weight != 0)).sum()),
-        "clipped": made.quantised.clipped,
-        "plastic": projection.learning is not None,
-    }
 
 
 def _error_scale(options: BuildOptions) -> float:

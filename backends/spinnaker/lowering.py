@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ from neurocompile.backends.spinnaker import costs
 from neurocompile.backends.spinnaker.learning import Learning, lower_learning, rule_rows
 from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
 from neurocompile.backends.spinnaker.neurons import Cell, Findings, lower_population, summary_row
-from neurocompile.ir import Network, SpikeSource
-from neurocompile.ir._types import FloatArray
+from neurocompile.ir import Network, Projection, SpikeSource
+from neurocompile.ir._types import FloatArray, Int32Array
 from neurocompile.ir.errors import InputError, UnsupportedError, did_you_mean
 from neurocompile.ir.neurons import expand
-from neurocompile.ir.realise import Connections
+from neurocompile.ir.realise import Connections, Weights
+from neurocompile.ir.shards import Shards, Shared, ranges_of_targets
 from neurocompile.machine import Machine
 
 DEFAULT_RATE = 30.0
@@ -74,7 +76,7 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
         else np.full(p.size, rate)
         for p in network.populations
     } | {name: np.full(1, source_rate) for name in learning.signals}
-    buffers = {cell.name: _ring_buffer(cell, network, connections, learning, rates) for cell in cells if cell.cell != "source"}
+    buffers = _ring_buffers(cells, network, connections, learning, rates, options.shards)
     _check_amplitudes(learning, buffers, findings)
     approximations = accept(findings.approximations, options)
     problem, split = costs.mapping_problem(network, connections, cells, learning, rates, machine)
@@ -84,7 +86,7 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
         connections=connections,
         problem=problem,
         approximations=approximations,
-        summary=_summary(cells, buffers, learning, network, connections),
+        summary=_summary(cells, buffers, learning, network, connections, options.shards),
         cells=tuple(cells),
         buffers=buffers,
         learning=learning,
@@ -149,33 +151,75 @@ def _board(machine: Machine) -> tuple[int, int]:
     return 5, -(-machine.n_chips // 48)
 
 
-def _ring_buffer(
-    cell: Cell,
+def _ring_buffers(
+    cells: list[Cell],
     network: Network,
     connections: Mapping[str, Connections],
     learning: Learning,
     rates: Mapping[str, FloatArray],
-) -> RingBuffer:
+    shards: Shards,
+) -> dict[str, RingBuffer]:
     """Plan for the summed weight of a step: mean + 5 sigma of independent spikes, at least the largest weight, at most all at once."""
-    mean, variance, total = np.zeros((2, cell.size)), np.zeros((2, cell.size)), np.zeros((2, cell.size))
-    top = np.zeros(2)
+    by_name = {c.name: c for c in cells}
+    sums = {c.name: np.zeros((3, 2, c.size)) for c in cells if c.cell != "source"}
+    tops = {name: np.zeros(2) for name in sums}
+    spikes = {p.name: Shared(np.minimum(rates[p.name] * network.dt, 1.0)) for p in network.populations}
+    pieces = [(projection, of) for projection in network.synaptic_projections for of in _pieces(connections, by_name, projection)]
+    found = shards.map(
+        _summed_input,
+        ((of.pre, of.post, of.weight, of.scale, spikes[projection.pre], _reach(learning, projection.name)) for projection, of in pieces),
+    )
+    for (projection, of), (summed, top) in zip(pieces, found, strict=True):
+        sums[projection.post][:, :, of.first : of.first + len(of.scale)] += summed
+        np.maximum(tops[projection.post], top, out=tops[projection.post])
+    return {name: _ring_buffer(sums[name], tops[name]) for name in sums}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """Synapses of the targets first .. first + len(scale) - 1, numbered from ``first``; ``scale``: their PyNN weight of a weight of 1."""
+
+    first: int
+    pre: Int32Array
+    post: Int32Array
+    weight: Weights
+    scale: FloatArray
+
+
+def _pieces(connections: Mapping[str, Connections], cells: Mapping[str, Cell], projection: Projection) -> Iterator[_Piece]:
+    synapses, cell = connections[projection.name], cells[projection.post]
     scale = np.broadcast_to(np.asarray(cell.weight_scale, np.float64), (cell.size,))
-    for projection in network.synaptic_projections:
-        if projection.post != cell.name:
-            continue
-        synapses = connections[projection.name]
-        post = synapses.post
-        weight = synapses.weight.astype(np.float64) * scale[post]
-        negative = (weight < 0).astype(np.intp)
-        weight = np.abs(weight)
-        rule = learning.plastic.get(projection.name)
-        if rule is not None:
-            weight = np.where(negative == 0, np.maximum(weight, learning.rules[rule].w_max), weight)
-        p = np.minimum(rates[projection.pre] * network.dt, 1.0)[synapses.pre]
-        np.add.at(mean, (negative, post), p * weight)
-        np.add.at(variance, (negative, post), p * (1.0 - p) * weight**2)
-        np.add.at(total, (negative, post), weight)
-        np.maximum.at(top, negative, weight)
+    cuts = ranges_of_targets(synapses.post)
+    for cut in cuts:
+        post = synapses.post[cut]
+        first, stop = (0, cell.size) if len(cuts) == 1 else (int(post[0]), int(post[-1]) + 1)
+        yield _Piece(first=first, pre=synapses.pre[cut], post=post - np.int32(first), weight=synapses.weight[cut], scale=scale[first:stop])
+
+
+def _reach(learning: Learning, projection: str) -> float:
+    """Return the weight up to which a projection's synapses may grow, 0 for static ones."""
+    rule = learning.plastic.get(projection)
+    return 0.0 if rule is None else learning.rules[rule].w_max
+
+
+def _summed_input(
+    pre: Int32Array, post: Int32Array, weight: Weights, scale: FloatArray, spikes: FloatArray, reach: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return (mean, variance, largest) of the summed weight of a step, shape (3, 2, targets), and the largest weight (2,); both for
+    excitatory and inhibitory inputs. ``spikes``: probability of a spike in a step, of each source."""
+    n = len(scale)
+    scaled = weight.astype(np.float64) * scale[post]
+    negative = scaled < 0
+    scaled = np.abs(scaled)
+    scaled = np.where(negative, scaled, np.maximum(scaled, reach))
+    p = spikes[pre]
+    place = negative * n + post
+    sums = [np.bincount(place, of, 2 * n).reshape(2, n) for of in (p * scaled, p * (1.0 - p) * scaled**2, scaled)]
+    return np.stack(sums), np.array([scaled[~negative].max(initial=0.0), scaled[negative].max(initial=0.0)])
+
+
+def _ring_buffer(sums: FloatArray, top: FloatArray) -> RingBuffer:
+    mean, variance, total = sums
     expected = np.clip(mean + SIGMAS * np.sqrt(variance), top[:, None], np.maximum(total, top[:, None])).max(axis=1)
     return RingBuffer(
         expected=(float(expected[0]), float(expected[1])), resolution=(resolution(float(expected[0])), resolution(float(expected[1])))
@@ -192,23 +236,28 @@ def resolution(expected: float) -> float:
 
 
 def _summary(
-    cells: list[Cell], buffers: Mapping[str, RingBuffer], learning: Learning, network: Network, connections: Mapping[str, Connections]
+    cells: list[Cell],
+    buffers: Mapping[str, RingBuffer],
+    learning: Learning,
+    network: Network,
+    connections: Mapping[str, Connections],
+    shards: Shards,
 ) -> dict[str, Any]:
     by_name = {c.name: c for c in cells}
+    pieces = [(projection, of) for projection in network.synaptic_projections for of in _pieces(connections, by_name, projection)]
+    found = shards.map(_rounding, ((of.post, of.weight, of.scale, buffers[projection.post].resolution) for projection, of in pieces))
+    rounded: dict[str, list[_Rounding]] = {}
+    for (projection, _), part in zip(pieces, found, strict=True):
+        rounded.setdefault(projection.name, []).append(part)
     rounding = {}
-    for projection in network.synaptic_projections:
-        cell, synapses = by_name[projection.post], connections[projection.name]
-        scale = np.broadcast_to(np.asarray(cell.weight_scale, np.float64), (cell.size,))[synapses.post]
-        weight = synapses.weight.astype(np.float64) * scale
-        step = np.where(weight < 0, buffers[cell.name].resolution[1], buffers[cell.name].resolution[0])
-        stored = np.rint(weight / step) * step
-        error = np.abs(stored - weight) / scale
-        rms = float(np.sqrt(np.mean(synapses.weight.astype(np.float64) ** 2))) if len(weight) else 0.0
-        rounding[projection.name] = {
-            "resolution": float(np.max(step / scale, initial=0.0)),
-            "max_error": float(np.max(error, initial=0.0)),
-            "relative_rms_error": float(np.sqrt(np.mean(error**2))) / rms if rms > 0 else 0.0,
-            "rounded_to_zero": int(np.count_nonzero((stored == 0) & (weight != 0))),
+    for name, parts in rounded.items():
+        n = len(connections[name])
+        rms = float(np.sqrt(sum(p.weight_squares for p in parts) / n)) if n else 0.0
+        rounding[name] = {
+            "resolution": max(p.resolution for p in parts),
+            "max_error": max(p.max_error for p in parts),
+            "relative_rms_error": float(np.sqrt(sum(p.error_squares for p in parts) / n)) / rms if rms > 0 else 0.0,
+            "rounded_to_zero": sum(p.rounded_to_zero for p in parts),
         }
     return {
         "populations": {c.name: summary_row(c) for c in cells if c.cell != "source"},
@@ -216,3 +265,29 @@ def _summary(
         "learning": rule_rows(learning),
         "added_sources": list(learning.signals),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Rounding:
+    """What rounding costs in a range of targets, in the description's units; sums of squares of the weights and of their errors."""
+
+    resolution: float
+    max_error: float
+    error_squares: float
+    weight_squares: float
+    rounded_to_zero: int
+
+
+def _rounding(post: Int32Array, weight: Weights, scale: FloatArray, steps: tuple[float, float]) -> _Rounding:
+    own, exact = scale[post], weight.astype(np.float64)
+    scaled = exact * own
+    step = np.where(scaled < 0, steps[1], steps[0])
+    stored = np.rint(scaled / step) * step
+    error = np.abs(stored - scaled) / own
+    return _Rounding(
+        resolution=float(np.max(step / own, initial=0.0)),
+        max_error=float(np.max(error, initial=0.0)),
+        error_squares=float((error**2).sum()),
+        weight_squares=float((exact**2).sum()),
+        rounded_to_zero=int(np.count_nonzero((stored == 0) & (scaled != 0))),
+    )

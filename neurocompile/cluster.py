@@ -13,13 +13,15 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import queue
 import re
+import threading
 import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import neurocompile
 from neurocompile.ir.errors import InputError, NeurocompileError, SdkMissingError
@@ -67,7 +69,7 @@ def open_shards(scheduler: str | None) -> Iterator[Shards]:
 def _connected(scheduler: str) -> Iterator[Client]:
     try:
         import dask
-        from distributed import Client
+        import distributed
     except ImportError:
         raise SdkMissingError.of(
             "NC501", "--scheduler needs distributed, which is not installed", help="pip install 'neurocompile[cluster]'"
@@ -75,17 +77,37 @@ def _connected(scheduler: str) -> Iterator[Client]:
     # Pieces are as large as is good for the network; Dask would warn of arguments above 10 MB.
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
         try:
-            client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError, RuntimeError) as error:
+            client = _within(CONNECT_SECONDS, lambda: distributed.Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False))
+        except (*_TIMEOUTS, OSError, ValueError, RuntimeError) as error:
             raise SdkMissingError.of(
                 "NC510",
-                f"scheduler {scheduler} does not answer within {CONNECT_SECONDS:g} s: {_first_line(error)}",
+                f"scheduler {scheduler} does not answer: {_first_line(error)}",
                 help="start one (`dask scheduler`, then `dask worker ADDRESS` on each machine), or leave out --scheduler",
             ) from None
         try:
             yield client
         finally:
             client.close(timeout=CONNECT_SECONDS)
+
+
+def _within(seconds: float, make: Callable[[], R]) -> R:
+    """Return ``make()``, or raise TimeoutError: Dask waits for ever on a connection to something that is no scheduler."""
+    made: queue.SimpleQueue[tuple[R | None, Exception | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            made.put((make(), None))
+        except Exception as error:
+            made.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        found, error = made.get(timeout=2 * seconds)  # its own message, where it has one, says more
+    except queue.Empty:
+        raise TimeoutError("the connection is open, but nothing comes back") from None
+    if error is not None:
+        raise error
+    return cast(R, found)
 
 
 def _check_workers(client: Client, scheduler: str) -> None:

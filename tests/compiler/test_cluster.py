@@ -78,6 +78,7 @@ def code(caught: pytest.ExceptionInfo[NeurocompileError]) -> str:
     return caught.value.diagnostics[0].code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "example"), [("loihi2", "pattern.yaml"), ("spinnaker", "r_stdp.yaml"), ("nest", "rate_regularization.yaml")]
 )
@@ -103,48 +104,6 @@ def test_many_pieces_have_the_same_bytes_everywhere(large: Network, workers: Loc
     assert files(large, target, Threads(3), machine) == expected
     with open_shards(workers.scheduler_address) as shards:
         assert files(large, target, shards, machine) == expected
-
-
-@pytest.mark.usefixtures("small_pieces")
-@pytest.mark.parametrize("shards", [Threads(1), Threads(4)])
-def test_pieces_are_the_synapses_of_the_whole(large: Network, shards: Threads) -> None:
-    found = realise_all(large, shards=shards)
-    for projection in large.projections:
-        whole = realise(large, projection)
-        for name in ("pre", "post", "weight", "delay"):
-            np.testing.assert_array_equal(getattr(found[projection.name], name), getattr(whole, name), strict=True)
-
-
-def test_results_come_in_order_and_arguments_are_drawn_as_needed() -> None:
-    drawn: list[int] = []
-
-    def arguments() -> Iterator[tuple[int, Shared[int]]]:
-        for i in range(100):
-            drawn.append(i)
-            yield i, Shared(2)
-
-    results = Threads(4).map(pow, arguments())
-    assert next(results) == 0
-    assert len(drawn) <= 6
-    assert list(results) == [i**2 for i in range(1, 100)]
-
-
-def test_the_first_error_in_order_is_raised() -> None:
-    with pytest.raises(ZeroDivisionError):
-        list(Threads(2).map(divmod, [(4, 2), (1, 0), ("a", 1)]))
-
-
-def test_ranges_hold_whole_targets_and_all_synapses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "SYNAPSES", 10)
-    generator = np.random.default_rng(1)
-    for n in (0, 1, 9, 10, 11, 500):
-        post = np.sort(generator.integers(0, 40, n)).astype(np.int32)
-        cuts = shards_module.ranges_of_targets(post)
-        assert [(c.start, c.stop) for c in cuts] == list(zip([0, *[c.stop for c in cuts[:-1]]], [c.stop for c in cuts], strict=True))
-        assert cuts[-1].stop == n
-        assert all(post[c.start - 1] != post[c.start] for c in cuts[1:])
-        assert all(c.stop - c.start <= 10 + np.bincount(post).max() for c in cuts if n)
-    assert shards_module.ranges_of_targets(np.arange(50, dtype=np.int32)[::-1]) == [slice(0, 50)]
 
 
 def test_a_network_without_scheduler_uses_the_cores_of_this_process() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import pytest
 
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import AnyArray, fill_from_npz, load_npz, npz_bytes, save_npz, stream_npz, write_atomically
+from neurocompile.ir.shards import Threads
 from neurocompile.ir.signals import Signal, Spikes
 
 
@@ -173,3 +178,52 @@ def test_a_write_that_fails_midway_leaves_the_old_file(tmp_path: Path) -> None:
         stream_npz(tmp_path / "a.npz", arrays())
     np.testing.assert_array_equal(load_npz(tmp_path / "a.npz")["a"], np.zeros(3))
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_bytes_are_those_of_zipfile() -> None:
+    """Where one piece holds an array, the archive is what the standard library writes (Python 3.10's layout)."""
+    arrays = dict(ARRAYS) | {"größe": np.arange(3), "empty": np.zeros((0, 3)), "ä": np.array(["x", "yy"])}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_STORED if key == "large" else zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            with archive.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(array))
+    found = npz_bytes(arrays)
+    if sys.version_info < (3, 11):
+        assert found == buffer.getvalue()
+    with zipfile.ZipFile(buffer) as expected, zipfile.ZipFile(io.BytesIO(found)) as given:
+        assert [(e.filename, e.CRC, e.file_size, e.compress_size, e.compress_type, e.external_attr) for e in given.infolist()] == [
+            (e.filename, e.CRC, e.file_size, e.compress_size, e.compress_type, e.external_attr) for e in expected.infolist()
+        ]
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("n", [2**18 - 1, 2**18, 2**18 + 1, 700_000])
+def test_arrays_in_several_pieces(n: int, n_threads: int) -> None:
+    """A piece has 2^20 bytes; the sizes are those around one piece, and three pieces."""
+    arrays = {"a": np.random.default_rng(n).integers(0, 1000, n).astype(np.int32), "b": np.zeros(5)}
+    content = npz_bytes(arrays, shards=Threads(n_threads))
+    assert content == npz_bytes(arrays)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+    for key, array in np.load(io.BytesIO(content)).items():
+        np.testing.assert_array_equal(array, arrays[key], strict=True)
+    whole = zlib.compress(np.ascontiguousarray(arrays["a"]).tobytes())
+    assert len(content) < 1.001 * len(whole) + 1000  # headers and directory
+
+
+@pytest.mark.parametrize("most", [0, 300, 10_000])
+def test_archives_beyond_32_bits(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """The fields for sizes and places above 2^31, tried with a lower limit: zipfile and numpy read them."""
+    monkeypatch.setattr("neurocompile.ir.archive._MOST", most)
+    monkeypatch.setattr("neurocompile.ir.archive._MOST_MEMBERS", 3)
+    arrays = {f"a{i}": np.random.default_rng(i).integers(0, 9, 500 * i) for i in range(6)}
+    content = npz_bytes(arrays)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        assert len(archive.infolist()) == 6
+    for key, array in np.load(io.BytesIO(content)).items():
+        np.testing.assert_array_equal(array, arrays[key], strict=True)

@@ -72,7 +72,7 @@ def cli() -> None:
     """Compile learning spiking networks (event-driven e-prop) for neuromorphic hardware.
 
     NET is a description (.yaml, .nir) or a build folder. Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad input, 4 does not fit,
-    5 SDK or hardware missing, 6 verification mismatch.
+    5 SDK, hardware or cluster missing, 6 verification mismatch.
     """
 
 

@@ -167,7 +167,10 @@ def _ring_buffers(
     pieces = [(projection, of) for projection in network.synaptic_projections for of in _pieces(connections, by_name, projection)]
     found = shards.map(
         _summed_input,
-        ((of.pre, of.post, of.weight, of.scale, spikes[projection.pre], _reach(learning, projection.name)) for projection, of in pieces),
+        (
+            (of.pre, of.post, of.first, of.weight, of.scale, spikes[projection.pre], _reach(learning, projection.name))
+            for projection, of in pieces
+        ),
     )
     for (projection, of), (summed, top) in zip(pieces, found, strict=True):
         sums[projection.post][:, :, of.first : of.first + len(of.scale)] += summed
@@ -177,7 +180,7 @@ def _ring_buffers(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """Synapses of the targets first .. first + len(scale) - 1, numbered from ``first``; ``scale``: their PyNN weight of a weight of 1."""
+    """Synapses of the targets first .. first + len(scale) - 1; ``scale``: PyNN weight of a weight of 1, of each of these targets."""
 
     first: int
     pre: Int32Array
@@ -203,17 +206,17 @@ def _reach(learning: Learning, projection: str) -> float:
 
 
 def _summed_input(
-    pre: Int32Array, post: Int32Array, weight: Weights, scale: FloatArray, spikes: FloatArray, reach: float
+    pre: Int32Array, post: Int32Array, first: int, weight: Weights, scale: FloatArray, spikes: FloatArray, reach: float
 ) -> tuple[FloatArray, FloatArray]:
     """Return (mean, variance, largest) of the summed weight of a step, shape (3, 2, targets), and the largest weight (2,); both for
     excitatory and inhibitory inputs. ``spikes``: probability of a spike in a step, of each source."""
-    n = len(scale)
-    scaled = weight.astype(np.float64) * scale[post]
+    n, target = len(scale), post - np.int32(first)
+    scaled = weight.astype(np.float64) * scale[target]
     negative = scaled < 0
     scaled = np.abs(scaled)
     scaled = np.where(negative, scaled, np.maximum(scaled, reach))
     p = spikes[pre]
-    place = negative * n + post
+    place = negative * n + target
     sums = [np.bincount(place, of, 2 * n).reshape(2, n) for of in (p * scaled, p * (1.0 - p) * scaled**2, scaled)]
     return np.stack(sums), np.array([scaled[~negative].max(initial=0.0), scaled[negative].max(initial=0.0)])
 
@@ -245,7 +248,9 @@ def _summary(
 ) -> dict[str, Any]:
     by_name = {c.name: c for c in cells}
     pieces = [(projection, of) for projection in network.synaptic_projections for of in _pieces(connections, by_name, projection)]
-    found = shards.map(_rounding, ((of.post, of.weight, of.scale, buffers[projection.post].resolution) for projection, of in pieces))
+    found = shards.map(
+        _rounding, ((of.post, of.first, of.weight, of.scale, buffers[projection.post].resolution) for projection, of in pieces)
+    )
     rounded: dict[str, list[_Rounding]] = {}
     for (projection, _), part in zip(pieces, found, strict=True):
         rounded.setdefault(projection.name, []).append(part)
@@ -278,8 +283,8 @@ class _Rounding:
     rounded_to_zero: int
 
 
-def _rounding(post: Int32Array, weight: Weights, scale: FloatArray, steps: tuple[float, float]) -> _Rounding:
-    own, exact = scale[post], weight.astype(np.float64)
+def _rounding(post: Int32Array, first: int, weight: Weights, scale: FloatArray, steps: tuple[float, float]) -> _Rounding:
+    own, exact = scale[post - np.int32(first)], weight.astype(np.float64)
     scaled = exact * own
     step = np.where(scaled < 0, steps[1], steps[0])
     stored = np.rint(scaled / step) * step

@@ -196,7 +196,7 @@ def _pieces(connections: Mapping[str, Connections], cells: Mapping[str, Cell], p
     for cut in cuts:
         post = synapses.post[cut]
         first, stop = (0, cell.size) if len(cuts) == 1 else (int(post[0]), int(post[-1]) + 1)
-        yield _Piece(first=first, pre=synapses.pre[cut], post=post - np.int32(first), weight=synapses.weight[cut], scale=scale[first:stop])
+        yield _Piece(first=first, pre=synapses.pre[cut], post=post, weight=synapses.weight[cut], scale=scale[first:stop])
 
 
 def _reach(learning: Learning, projection: str) -> float:

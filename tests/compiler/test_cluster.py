@@ -19,6 +19,9 @@ from distributed import Client, LocalCluster
 
 import neurocompile
 from neurocompile import cluster as cluster_module
+from neurocompile.backends.base import BuildOptions
+from neurocompile.backends.loihi2.lowered import Loihi2Network
+from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
 from neurocompile.build_folder import assemble
 from neurocompile.cli import run
 from neurocompile.cluster import Cluster, open_shards, surroundings
@@ -28,7 +31,8 @@ from neurocompile.ir.errors import InputError, NeurocompileError, SdkMissingErro
 from neurocompile.ir.read import read_network
 from neurocompile.ir.realise import realise, realise_all, realise_targets
 from neurocompile.ir.shards import Shards, Shared, Threads, all_cores
-from neurocompile.pipeline import CompileOptions, compile_network
+from neurocompile.machine import load_machine
+from neurocompile.pipeline import CompileOptions, compile_network, find_target
 
 NEURON = LIF(tau_mem=0.02, v_threshold=1.0)
 LARGE = """\
@@ -36,9 +40,9 @@ name: large
 dt: 1 ms
 seed: 5
 populations:
-  in:  {model: spike_source, size: 200, params: {rate: 20 Hz}}
-  a:   {model: lif, size: 900, params: {tau_mem: 20 ms, v_threshold: 0.5, reset: to_value}}
-  b:   {model: lif, size: 300, params: {tau_mem: 20 ms, v_threshold: 0.5, reset: to_value}}
+  in:  {model: spike_source, size: 60, params: {rate: 20 Hz}}
+  a:   {model: lif, size: 200, params: {tau_mem: 20 ms, v_threshold: 0.5, reset: to_value}}
+  b:   {model: lif, size: 80, params: {tau_mem: 20 ms, v_threshold: 0.5, reset: to_value}}
 projections:
   - {pre: in, post: a, connect: {fixed_indegree: 20}, weight: {normal: [0.02, 0.01]}, delay: 1 ms}
   - {pre: a, post: a, connect: {fixed_probability: 0.3}, weight: {normal: [0.02, 0.01]}, delay: {uniform: [1 ms, 5 ms]}}
@@ -46,7 +50,7 @@ projections:
   - {pre: b, post: a, connect: all_to_all, weight: -0.01, delay: 2 ms}
   - {pre: b, post: b, connect: {file: pairs.csv}, weight: {uniform: [0.0, 0.1]}, delay: 1 ms}
 """
-"""0.5 million synapses by every kind of rule that is cut differently; one array of them is deflated in two pieces."""
+"""34,000 synapses by every kind of rule that is cut differently."""
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +62,15 @@ def workers() -> Iterator[LocalCluster]:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut as networks of many millions of synapses are (the cutting is done here, never by workers)."""
-    monkeypatch.setattr(shards_module, "SYNAPSES", 20_000)
-    monkeypatch.setattr("neurocompile.ir.realise.SYNAPSES", 20_000)
+    monkeypatch.setattr(shards_module, "SYNAPSES", 2_000)
+    monkeypatch.setattr("neurocompile.ir.realise.SYNAPSES", 2_000)
+    monkeypatch.setattr("neurocompile.ir.npz._DEFLATED_PIECE", 5_000)
 
 
 @pytest.fixture
 def large(tmp_path: Path) -> Network:
     (tmp_path / "large.yaml").write_text(LARGE)
-    (tmp_path / "pairs.csv").write_text("pre,post\n" + "".join(f"{i},{(7 * i) % 300}\n" for i in range(300)))
+    (tmp_path / "pairs.csv").write_text("pre,post\n" + "".join(f"{i},{(7 * i) % 80}\n" for i in range(80)))
     return read_network(tmp_path / "large.yaml")
 
 
@@ -96,14 +101,37 @@ def test_examples_have_the_same_bytes_on_a_cluster(
     assert Path("program/run.py") in here
 
 
-@pytest.mark.parametrize(("target", "machine"), [("loihi2", "kapoho-point"), ("spinnaker", "spin5"), ("nest", None)])
+@pytest.mark.parametrize(("target", "machine"), [("loihi2", "oheo-gulch"), ("spinnaker", "spin5"), ("nest", None)])
 @pytest.mark.usefixtures("small_pieces")
 def test_many_pieces_have_the_same_bytes_everywhere(large: Network, workers: LocalCluster, target: str, machine: str | None) -> None:
-    """In turn, in threads, with one worker and with three."""
+    """In turn, in threads and on three workers, which finish in any order."""
     expected = files(large, target, Threads(1), machine)
     assert files(large, target, Threads(3), machine) == expected
     with open_shards(workers.scheduler_address) as shards:
         assert files(large, target, shards, machine) == expected
+
+
+def test_lowering_in_pieces_is_that_of_the_whole(large: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One piece a projection against pieces of about 2,000 synapses; sums of squares are added in another order: 1e-12."""
+    connections, options = realise_all(large), BuildOptions(allow_approximation=True)
+    targets = [(find_target("loihi2"), load_machine("oheo-gulch")), (find_target("spinnaker"), load_machine("spin5"))]
+    whole = [target.lower(large, connections, machine, options) for target, machine in targets]
+    monkeypatch.setattr(shards_module, "SYNAPSES", 2_000)
+    pieces = [target.lower(large, connections, machine, options) for target, machine in targets]
+    for one, other, key in zip(whole, pieces, ("projections", "weight_rounding"), strict=True):
+        for name in connections:
+            for what, value in one.summary[key][name].items():
+                assert other.summary[key][name][what] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-12))
+    assert isinstance(whole[0], Loihi2Network)
+    assert isinstance(pieces[0], Loihi2Network)
+    for a, b in zip(whole[0].projections, pieces[0].projections, strict=True):
+        np.testing.assert_array_equal(a.quantised.values, b.quantised.values, strict=True)
+        np.testing.assert_array_equal(a.part, b.part, strict=True)
+    assert isinstance(whole[1], SpinnakerNetwork)
+    assert isinstance(pieces[1], SpinnakerNetwork)
+    for name, buffer in whole[1].buffers.items():
+        assert pieces[1].buffers[name].expected == pytest.approx(buffer.expected, rel=1e-12)
+        assert pieces[1].buffers[name].resolution == buffer.resolution
 
 
 def test_a_network_without_scheduler_uses_the_cores_of_this_process() -> None:
@@ -168,7 +196,7 @@ def test_pieces_of_workers_that_die_run_elsewhere(large: Network, workers: Local
     projection = large.projections[1]
     expected = realise(large, projection)
     with open_shards(workers.scheduler_address) as shards:
-        cuts = [(start, start + 30) for start in range(0, 900, 30)]
+        cuts = [(start, start + 10) for start in range(0, 200, 10)]
         parts = shards.map(realise_targets, ((Shared(large), Shared(projection), start, stop) for start, stop in cuts))
         first = next(parts)
         for pid in pids(workers)[:2]:

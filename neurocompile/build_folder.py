@@ -104,6 +104,7 @@ def _provenance(compiled: Compiled, options: CompileOptions, inputs: Mapping[str
             "allow_approximation": options.allow_approximation,
             "overrides": dict(options.overrides),
             "extra": dict(options.extra),
+            "partition": options.partition,
         },
         "versions": versions(),
         "inputs": {name: _digest(content) for name, content in sorted(inputs.items())},

@@ -34,7 +34,8 @@ class CompileOptions:
 
     target : name of a registered target; machine : name or path of a machine file, None for the target's default;
     overrides : machine quantity -> value (shown as overridden in the report); extra : target options;
-    rates : recording (``simulate --save``) whose firing rates weight the traffic; None: those of the description, or all alike.
+    rates : recording (``simulate --save``) whose firing rates weight the traffic; None: those of the description, or all alike;
+    partition : one of ``mapping.partition.ALGORITHMS``.
     """
 
     target: str
@@ -43,6 +44,7 @@ class CompileOptions:
     overrides: Mapping[str, float] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
     rates: Path | None = None
+    partition: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -174,7 +176,7 @@ def compile_network(
         rates = None if options.rates is None else recorded_rates(network, options.rates)
         say("map")
         problem = with_hints(lowered.problem, network, machine, rates)
-        mapping = map_network(problem, machine, seed=network.seed, progress=progress)
+        mapping = map_network(problem, machine, seed=network.seed, partition=options.partition, progress=progress)
     say("emit")
     artifacts = target.emit(lowered, mapping, build_options)
     for path in artifacts:

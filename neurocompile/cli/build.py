@@ -12,6 +12,7 @@ from neurocompile.build_folder import assemble, write_build
 from neurocompile.cli.common import Opened, Output, common_options, connect, key_values, network_argument, network_options, open_network
 from neurocompile.cluster import open_shards
 from neurocompile.ir.errors import InputError
+from neurocompile.mapping.partition import ALGORITHMS
 from neurocompile.pipeline import Compiled, CompileOptions, compile_network
 from neurocompile.report import render_text
 
@@ -23,6 +24,7 @@ def _compile_options(command: Any) -> Any:
         click.option(
             "--rates", type=click.Path(path_type=Path), help="Firing rates for the mapper: a recording (npz of `simulate --save`)."
         ),
+        click.option("--partition", type=click.Choice(ALGORITHMS), default="auto", show_default=True, help="How neurons get cores."),
         click.option("--weights", type=click.Path(path_type=Path), help="Trained weights (weights.npz of `train`)."),
         click.option("--allow-approximation", is_flag=True, help="Accept what the target can only approximate; the report lists it."),
         click.option("--machine", "-m", metavar="NAME|FILE", help="Machine (see `targets`); default: the target's smallest."),
@@ -32,7 +34,9 @@ def _compile_options(command: Any) -> Any:
     return command
 
 
-def _options(target: str, machine: str | None, allow_approximation: bool, settings: tuple[str, ...], rates: Path | None) -> CompileOptions:
+def _options(
+    target: str, machine: str | None, allow_approximation: bool, settings: tuple[str, ...], rates: Path | None, partition: str
+) -> CompileOptions:
     overrides: dict[str, float] = {}
     extra: dict[str, str] = {}
     for key, value in key_values(settings, "--set").items():
@@ -44,7 +48,13 @@ def _options(target: str, machine: str | None, allow_approximation: bool, settin
         else:
             extra[key] = value
     return CompileOptions(
-        target=target, machine=machine, allow_approximation=allow_approximation, overrides=overrides, extra=extra, rates=rates
+        target=target,
+        machine=machine,
+        allow_approximation=allow_approximation,
+        overrides=overrides,
+        extra=extra,
+        rates=rates,
+        partition=partition,
     )
 
 
@@ -83,6 +93,7 @@ def build(
     allow_approximation: bool,
     weights: Path | None,
     rates: Path | None,
+    partition: str,
     settings: tuple[str, ...],
     scheduler: str | None,
     dt: str | None,
@@ -91,7 +102,7 @@ def build(
     output: Output,
 ) -> None:
     """Compile NET for a target and write a build folder (whole or not at all)."""
-    options = _options(target, machine, allow_approximation, settings, rates)
+    options = _options(target, machine, allow_approximation, settings, rates, partition)
     compiled, files = _compile(net, options, dt=dt, seed=seed, weights=weights, scheduler=scheduler, output=output)
     destination = out if out is not None else Path("build") / f"{compiled.network.name.replace(' ', '_')}-{target}"
     write_build(files, destination)
@@ -117,6 +128,7 @@ def plan(
     allow_approximation: bool,
     weights: Path | None,
     rates: Path | None,
+    partition: str,
     settings: tuple[str, ...],
     scheduler: str | None,
     dt: str | None,
@@ -124,7 +136,7 @@ def plan(
     output: Output,
 ) -> None:
     """Compile NET for a target and show the report; write nothing."""
-    options = _options(target, machine, allow_approximation, settings, rates)
+    options = _options(target, machine, allow_approximation, settings, rates, partition)
     _compiled, files = _compile(net, options, dt=dt, seed=seed, weights=weights, scheduler=scheduler, output=output)
     summary = json.loads(files["report.json"])
     output.result("plan", {"report": summary}, *render_text(summary))

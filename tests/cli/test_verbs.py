@@ -117,6 +117,17 @@ def test_override_shows_in_the_report(pattern: Path, call_json: Any) -> None:
     assert row["used"] <= 7
 
 
+def test_the_partitioner_is_chosen_and_written_down(pattern: Path, call: Any, call_json: Any) -> None:
+    arguments = ["build", pattern / "pattern.yaml", "--target", "loihi2", "--allow-approximation", "-o", pattern / "out"]
+    for given, algorithm in ([], "auto"), (["--partition", "sequential"], "sequential"):
+        report = call_json(*arguments, *given)["report"]
+        manifest = json.loads((pattern / "out" / "manifest.json").read_text())
+        assert report["provenance"]["options"]["partition"] == manifest["options"]["partition"] == algorithm
+    code, _, err = call(*arguments, "--partition", "best")
+    assert code == 2
+    assert "hypergraph" in err  # those that there are
+
+
 def test_the_committed_schema_is_today_s(call: Any, root: Path) -> None:
     _, out, _ = call("schema")
     assert (root / "docs" / "neurocompile.schema.json").read_text() == out, "run: neurocompile schema > docs/neurocompile.schema.json"

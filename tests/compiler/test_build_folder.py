@@ -15,6 +15,7 @@ import pytest
 from neurocompile.build_folder import assemble, read_build, write_build
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.read import read_network
+from neurocompile.mapping.partition import partition
 from neurocompile.pipeline import CompileOptions, compile_network
 
 NET = """\
@@ -34,6 +35,21 @@ def files_for(folder: Path, target: str = "loihi2") -> dict[str, bytes]:
     (folder / "net.yaml").write_text(NET)
     options = CompileOptions(target=target, allow_approximation=True)
     return assemble(compile_network(read_network(folder / "net.yaml"), options), options, {"net.yaml": NET.encode()})
+
+
+@pytest.mark.parametrize("algorithm", ["sequential", "refined"])
+def test_the_partitioner_that_was_asked_for_works_and_is_written_down(tmp_path: Path, algorithm: str) -> None:
+    (tmp_path / "net.yaml").write_text(NET)
+    network = read_network(tmp_path / "net.yaml")
+    options = CompileOptions(target="loihi2", partition=algorithm, overrides={"core.neurons": 5.0})
+    compiled = compile_network(network, options)
+    assert compiled.mapping is not None
+    assert compiled.lowered.problem is not None
+    alone = partition(compiled.lowered.problem, algorithm=algorithm, seed=network.seed)
+    np.testing.assert_array_equal(compiled.mapping.partition.part, alone.part)
+    files = assemble(compiled, options, {})
+    assert json.loads(files["manifest.json"])["options"]["partition"] == algorithm
+    assert assemble(compile_network(network, options), options, {}) == files
 
 
 def fake(**files: bytes) -> dict[str, bytes]:

@@ -135,6 +135,7 @@ def test_provenance_equals_the_manifest(pages: dict[str, Page]) -> None:
     assert page.table("Inputs") == [{"file": "net.yaml", "digest": f"sha256:{hashlib.sha256(NET.encode()).hexdigest()}"}]
     values = {r["what"]: r["value"] for r in page.table("Versions, seed and options")}
     assert (values["seed"], values["--allow-approximation"], values["--set error_scale"]) == ("11", "yes", "0.5")
+    assert values["--partition"] == "auto"
     assert values["neurocompile"] == page.report["provenance"]["versions"]["neurocompile"]
     assert {r["what"]: r["value"] for r in pages["loihi2"].table("Versions, seed")}["--set machine.core.neurons"] == "7"
 

@@ -21,6 +21,7 @@ from neurocompile.ir.rewired import moved_synapses, rewired_projections
 from neurocompile.ir.shards import IN_TURN, Shards
 from neurocompile.machine import Machine, load_machine
 from neurocompile.mapping import map_network
+from neurocompile.mapping.problem import MappingProblem
 from neurocompile.mapping.types import Mapping as CoreMapping
 
 log = logging.getLogger("neurocompile")
@@ -49,13 +50,14 @@ class CompileOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Compiled:
-    """Everything a build knows, before anything is written."""
+    """Everything a build knows, before anything is written. ``problem``: what was mapped: the lowered problem with wishes and rates."""
 
     network: Network
     connections: Mapping[str, Connections]
     target: Target
     machine: Machine | None
     lowered: TargetNetwork
+    problem: MappingProblem | None
     mapping: CoreMapping | None
     artifacts: Artifacts
     trained: bool
@@ -172,10 +174,11 @@ def compile_network(
     say("lower")
     lowered = target.lower(network, connections, machine, build_options)
     mapping: CoreMapping | None = None
-    if lowered.problem is not None and machine is not None:
+    problem = lowered.problem
+    if problem is not None and machine is not None:
         rates = None if options.rates is None else recorded_rates(network, options.rates)
         say("map")
-        problem = with_hints(lowered.problem, network, machine, rates)
+        problem = with_hints(problem, network, machine, rates)
         mapping = map_network(problem, machine, seed=network.seed, partition=options.partition, progress=progress)
     say("emit")
     artifacts = target.emit(lowered, mapping, build_options)
@@ -188,6 +191,7 @@ def compile_network(
         target=target,
         machine=machine,
         lowered=lowered,
+        problem=problem,
         mapping=mapping,
         artifacts=artifacts,
         trained=trained,

@@ -1,4 +1,4 @@
-"""What spikes cost between chips: packets, hops, load of links, fill of tables; with the machine's constants, energy and time."""
+"""What spikes cost between chips: packets, hops, load of links, fill of tables."""
 
 from __future__ import annotations
 
@@ -78,10 +78,9 @@ def measure_traffic(
     """Return JSON-ready numbers, per step of the network's rates (``problem.rate``; one spike a neuron and step where they are unknown).
 
     ``rates_known``; ``packets_per_step``: sent by neurons that have targets (``destination``: one to each target core);
-    ``hops_per_step``: packets x links; ``link_load``: ``max``, ``mean``, ``deciles`` (0 %, 10 %, ... 100 %) over all live links, and the
-    ``worst`` of them; ``table_fill``: entries of the chips that have any, ``max``, ``mean``, ``deciles``, ``limit`` (machines with tables);
-    ``energy_per_step`` (J): hops x the machine's ``cost.hop_energy``, with ``confidence``; ``busiest_link_time`` (s): the largest load at
-    ``link.packets_per_second``; the last two where the machine file has the constants.
+    ``hops_per_step``: packets x links; ``link_load``: ``max``, ``mean``, ``deciles`` (0 %, 10 %, ... 100 %) and ``histogram`` over all live
+    links; ``busiest_link``: where the most is; ``table_fill``: the same for entries of the chips that have any, and ``limit`` (machines
+    with tables). A histogram has ``upto``: 0 and ten equal steps to the largest, and ``count``: how many lie above the step before.
     """
     t = machine.topology
     load = link_loads(problem, placement, routes, machine)
@@ -103,17 +102,19 @@ def measure_traffic(
     if machine.routing == "multicast_tcam":
         lengths = np.array([len(tables.tables[chip].key) for chip in sorted(tables.tables)], np.float64)
         found["table_fill"] = {**_spread(lengths), "limit": machine.value("router.usable_entries")}
-    if machine.has("cost.hop_energy"):
-        energy = machine.quantity("cost.hop_energy")
-        found["energy_per_step"] = {"value": float(load.sum()) * energy.value, "unit": "J", "confidence": energy.confidence}
-    if machine.has("link.packets_per_second"):
-        speed = machine.quantity("link.packets_per_second")
-        found["busiest_link_time"] = {"value": float(load.max(initial=0.0)) / speed.value, "unit": "s", "confidence": speed.confidence}
     return found
 
 
 def _spread(values: FloatArray) -> dict[str, object]:
     if not len(values):
-        return {"max": 0.0, "mean": 0.0, "deciles": [0.0] * 11}
+        return {"max": 0.0, "mean": 0.0, "deciles": [0.0] * 11, "histogram": {"upto": [0.0], "count": [0]}}
     deciles = np.percentile(values, np.arange(0, 101, 10), method="inverted_cdf")
-    return {"max": float(values.max()), "mean": float(values.mean()), "deciles": [float(v) for v in deciles]}
+    most = float(values.max())
+    upto = np.linspace(0.0, most, 11) if most > 0 else np.zeros(1)
+    count = np.bincount(np.searchsorted(upto, values), minlength=len(upto))
+    return {
+        "max": most,
+        "mean": float(values.mean()),
+        "deciles": [float(v) for v in deciles],
+        "histogram": {"upto": upto.tolist(), "count": count.tolist()},
+    }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurocompile.ir.learning import RSTDP, STDP, EProp
+from neurocompile.report.cost import step_cost
 
 if TYPE_CHECKING:
     from neurocompile.ir.realise import Connections
@@ -37,7 +38,8 @@ def build_report(compiled: Compiled, provenance: Mapping[str, Any]) -> dict[str,
 
     Keys: ``name``, ``target``, ``machine`` (None without cores), ``network`` (counts, populations, projections), ``usage`` (one row a
     resource: used by the worst core, available, unit, confidence), ``bottleneck`` (the fullest of them), ``placement`` (one row a
-    population), ``chips``, ``routing``, ``approximations``, ``notes``, ``details`` (the target's), ``provenance`` (as in the manifest).
+    population), ``chips``, ``routing``, ``partition`` (cores and traffic beside the lower bound and sequential fill), ``cost`` (of a step),
+    ``approximations``, ``notes``, ``details`` (the target's), ``provenance`` (as in the manifest).
     """
     network, machine, mapping = compiled.network, compiled.machine, compiled.mapping
     plastic = {p.name: p.learning for p in network.synaptic_projections if p.learning is not None}
@@ -69,6 +71,8 @@ def build_report(compiled: Compiled, provenance: Mapping[str, Any]) -> dict[str,
         "bottleneck": None,
         "placement": [],
         "chips": [],
+        "partition": None,
+        "cost": None,
         "approximations": [asdict(a) for a in compiled.lowered.approximations],
         "notes": list(network.notes),
         "details": details,
@@ -89,6 +93,8 @@ def build_report(compiled: Compiled, provenance: Mapping[str, Any]) -> dict[str,
             "axons": len(mapping.tables.axons),
             **_plain(mapping.traffic),
         }
+        report["partition"] = None if mapping.partition.quality is None else _plain(asdict(mapping.partition.quality))
+        report["cost"] = _plain(step_cost(compiled))
     return report
 
 

@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from neurocompile.report.data import NEVER_A_BOTTLENECK
-from neurocompile.report.text import number, percent
+from neurocompile.report.text import number, percent, si, times
 
 MAX_CHIPS = 200
 """Rows of the table of chips; larger machines show their fullest, report.json has all."""
@@ -30,7 +30,7 @@ def render_html(report: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(lambda name: templates.joinpath(name).read_text("utf-8")),
     )
-    environment.filters.update(number=number, percent=percent, names=_names, value=_value)
+    environment.filters.update(number=number, percent=percent, si=si, times=times, names=_names, value=_value)
     environment.tests.update(table_of_rows=_is_table_of_rows)
     style = Markup(templates.joinpath("report.css").read_text("utf-8"))  # noqa: S704 - our own file
     return environment.get_template("report.html.j2").render(r=report, style=style, nearly_full=NEARLY_FULL, **_figures(report))
@@ -49,6 +49,7 @@ def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
         "chips": sorted(chips, key=lambda c: int(c["chip"])),
         "more_chips": len(report["chips"]) - len(chips),
         "chip_map": _chip_map(report),
+        "histograms": _histograms(report.get("routing") or {}),
     }
 
 
@@ -75,6 +76,25 @@ def _chip_map(report: Mapping[str, Any]) -> dict[str, Any] | None:
             }
         )
     return {"width": width * _CELL + 1, "height": height * _CELL + 1, "size": _CELL - 2, "cells": cells}
+
+
+def _histograms(routing: Mapping[str, Any]) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """(caption, what is counted, rows from the fullest down) of the link loads and table lengths."""
+    found = []
+    for key, caption, what in (
+        ("link_load", "Links by packets per step", "links"),
+        ("table_fill", "Router tables by entries", "tables"),
+    ):
+        histogram = routing.get(key, {}).get("histogram", {"upto": [], "count": []})
+        total = sum(histogram["count"])
+        rows = [
+            {"over": over, "upto": upto, "count": count, "share": count / total}
+            for over, upto, count in zip([None, *histogram["upto"]], histogram["upto"], histogram["count"], strict=False)
+            if total and count
+        ]
+        if rows:
+            found.append((caption, what, rows[::-1]))
+    return found
 
 
 def _names(text: object) -> Markup:

@@ -176,6 +176,10 @@ def test_link_loads_are_those_of_packets_on_their_trees(
     live = sorted(found[made.topology.neighbours >= 0].tolist())
     assert (numbers["link_load"]["deciles"][0], numbers["link_load"]["deciles"][10]) == (live[0], live[-1])
     assert numbers["link_load"]["deciles"][5] == live[(len(live) + 1) // 2 - 1]
+    upto, count = numbers["link_load"]["histogram"].values()
+    assert upto == pytest.approx([live[-1] * i / 10 for i in range(11)] if live[-1] else [0.0], rel=1e-12)
+    assert count == [sum(low < x <= high for x in live) for low, high in zip([-1.0, *upto], upto, strict=False)]
+    assert sum(count) == len(live)
     assert numbers["link_load"]["mean"] == pytest.approx(sum(live) / len(live), rel=1e-9)
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocompile.ir.read import read_network
 from neurocompile.mapping import map_network
+from neurocompile.mapping.partition.metrics import lower_bounds
 from neurocompile.pipeline import CompileOptions, compile_network
 from neurocompile.report import build_report
 
@@ -74,6 +77,29 @@ def test_the_lower_bound_is_one(problem: Factory, machine: Factory, seed: int, n
     assert bounds["neurons"] == -(-50 // neurons)
     alone = map_network(problem(sizes=(50,), external=(False,), density=0.0, neurons=neurons), machine())
     assert alone.usage[0]["lower_bound"] == alone.partition.n_parts
+
+
+@pytest.mark.parametrize(
+    ("limits", "name", "others"),
+    [
+        ({"neurons": 4}, "neurons", {"memory": 1}),
+        ({"memory": 32.0}, "memory", {"neurons": 3}),
+        ({"axons_in": 2}, "axons_in", {"neurons": 3}),
+    ],
+)
+def test_each_limit_has_its_own_bound(problem: Factory, limits: dict[str, float], name: str, others: dict[str, int]) -> None:
+    """40 neurons in a ring, each the target of the one before: 8 bit for its synapse and 10 for its source."""
+    made = problem(sizes=(40,), external=(False,), density=0.0, **limits)
+    ring = replace(
+        made,
+        indptr=np.arange(41, dtype=np.int64),
+        indices=((np.arange(40) + 1) % 40).astype(np.int32),
+        resources=tuple(replace(r, per_neuron=np.full(40, 8.0)) if r.name == "memory" else r for r in made.resources),
+    )
+    bounds = lower_bounds(ring)
+    assert (bounds.name, bounds.cores) == (name, {"neurons": 10, "memory": 23, "axons_in": 20}[name])
+    for other, cores in others.items():
+        assert bounds.by_limit[other] == cores
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from neurocompile.report import render_html
-from neurocompile.report.text import number, percent
+from neurocompile.report.text import number, percent, si, times
 from tests.report.conftest import NET, Element, Page, Reader
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}</style></title>&amp;"
@@ -91,6 +91,41 @@ def test_network_placement_and_chips_equal_the_report(page: Page) -> None:
         assert row["neurons by population"] == ", ".join(f"{n}: {k}" for n, k in chip["populations"].items())
         if chip["table_entries_available"] is not None:
             assert row["router entries"] == f"{chip['table_entries']} / {chip['table_entries_available']:,}"
+
+
+def test_partition_cost_and_loads_equal_the_report(page: Page) -> None:
+    quality = page.report["partition"]
+    if quality is None:
+        assert page.report["target"] == "nest"
+        assert "Energy and time" not in page.root.text
+        return
+    shown = [tuple(row.values())[1:] for row in page.table("Beside sequential fill")]
+    pairs = [(quality[key], quality[f"sequential_{key}"]) for key in ("cores", "km1", "weighted_km1")]
+    assert shown == [(number(a), number(b), times(a, b)) for a, b in pairs]
+    assert {row["limit"]: row["parts"] for row in page.table("Parts that each limit")} == {
+        name.replace("_", " "): number(parts) for name, parts in quality["bounds"].items()
+    }
+    for title, unit in (("Energy", "J"), ("Time", "s")):
+        total = page.report["cost"][title.lower()]
+        rows = page.table(f"{title} of a step: {si(total['value'], unit)}")
+        assert [row["constant"] for row in rows] == [t["constant"] for t in total["terms"]]
+        for row, term in zip(rows, total["terms"], strict=True):
+            assert row["count"] == number(term["count"])
+            if term["part_of"]:
+                assert row[title.lower()] == f"part of {term['part_of']}"
+            else:
+                assert row[title.lower()] == si(term["value"], unit)
+                assert row["confidence"].removeprefix("? ") == term["confidence"]
+        for name in total["unknown"]:
+            assert name in next(c.text for c in page.root.all("caption") if c.text.startswith(f"{title} of a step"))
+    for key, caption, what in (("link_load", "Links by packets", "links"), ("table_fill", "Router tables by", "tables")):
+        if key in page.report["routing"]:
+            histogram = page.report["routing"][key]["histogram"]
+            counts = [number(n) for n in histogram["count"] if n]
+            if not counts:  # a machine of one chip has no links
+                assert not [t for t in page.root.all("caption") if t.text.startswith(caption)]
+                continue
+            assert [row[what] for row in page.table(caption)] == counts[::-1]
 
 
 def test_weights_say_how_they_are_rounded(pages: dict[str, Page]) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from neurocompile.report import render_text
 from neurocompile.report.data import bottleneck
-from neurocompile.report.text import number, percent
+from neurocompile.report.text import number, percent, si, times
 from tests.report.conftest import Page
 
 
@@ -36,6 +36,21 @@ def test_shares_never_round_to_empty_or_full(share: float | None, text: str) -> 
     assert percent(share) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "unknown"), (0.0, "0 J"), (1.0, "1 J"), (2.23e-8, "22.3 nJ"), (1e-3, "1 mJ"), (1e-6, "1 µJ"), (1.41e-3, "1.41 mJ"),
+        (6.8e-12, "6.8 pJ"), (1e-18, "0.001 fJ"), (1500.0, "1.5 kJ"), (2e12, "2e+03 GJ"),
+    ],
+)  # fmt: skip
+def test_prefixes(value: float | None, text: str) -> None:
+    assert si(value, "J") == text
+
+
+def test_ratios() -> None:
+    assert (times(1.0, 4.0), times(0.0, 3.0), times(1.0, 0.0), times(1.0, None)) == ("0.25 x", "0 x", "-", "-")
+
+
 def test_the_bottleneck_ignores_what_has_no_limit_and_what_only_divides() -> None:
     def row(name: str, used: float, available: float | None, unit: str) -> dict[str, object]:
         return {"name": name, "used": used, "available": available, "unit": unit}
@@ -58,6 +73,12 @@ def test_the_terminal_shows_what_the_page_shows(page: Page) -> None:
         (line,) = [line for line in shown.splitlines() if line.startswith(row["name"] + "  ")]
         assert number(row["used"]) in line
         assert row["confidence"] in line
+    if page.report["partition"]:
+        quality = page.report["partition"]
+        assert f"packets between parts: {number(quality['weighted_km1'])} a step" in shown
+        assert f"no partition has fewer than {number(quality['lower_bound'])}, which {quality['bound_by']} enforces" in shown
+        assert f"energy of a step: {si(page.report['cost']['energy']['value'], 'J')} " in shown
+        assert f"{number(page.report['routing']['hops_per_step'])} packets x links a step" in shown
     if page.report["bottleneck"]:
         assert f"fullest: {page.report['bottleneck']['name']} on {page.report['bottleneck']['worst']}" in shown
     assert shown.count("instead:") == len(page.report["approximations"])

@@ -98,10 +98,11 @@ def bounds_of(units: Units) -> Bounds:
     for c in range(n_classes):
         cost = net.cost[inside[classes == c]]
         for r, limit in enumerate(net.limits.tolist()):
+            found[r, c] = 1
             if limit > 0:
-                most[c] = min(most[c], int(np.searchsorted(np.cumsum(np.sort(cost[:, r])), limit * (1 + _EXACT), side="right")))
-                found[r, c] = _large(cost[:, r], limit)
-        found[:n_resources, c] = np.maximum(found[:n_resources, c], -(-len(cost) // max(int(most[c]), 1)) if (net.limits > 0).all() else 1)
+                fits = max(1, int(np.searchsorted(np.cumsum(np.sort(cost[:, r])), limit * (1 + _EXACT), side="right")))
+                most[c] = min(most[c], fits)
+                found[r, c] = max(_large(cost[:, r], limit), -(-len(cost) // fits))
     sources, sending = _least_axons(net.out_start, net.out_units, net.unit_of, net.unit_class, net.cost, net.limits, most)
     for r, limit in enumerate(net.limits.tolist()):
         if limit > 0:

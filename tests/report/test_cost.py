@@ -1,0 +1,141 @@
+"""Energy and time of a step: counted again synapse by synapse in plain Python."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neurocompile.ir.yaml_reader import network_from_text
+from neurocompile.pipeline import Compiled, CompileOptions, compile_network
+from neurocompile.report.cost import step_cost
+from tests.report.conftest import NET, Page
+
+RATES = {"in": 0.02, "hidden": 0.005, "relay": 0.03, "out": 0.0175}
+"""Spikes per step of 1 ms: the source's own 20 Hz, the description's 5 and 30 Hz, and their mean for who has none."""
+WITH_RATES = NET + "mapping: {rates: {hidden: 5 Hz, relay: 30 Hz}}\n"
+NAMES = [
+    "synaptic events of the busiest core",
+    "neuron updates of the busiest core",
+    "packets of the busiest link",
+    "what every step takes",
+    "shortest step",
+]
+
+
+def compiled(folder: Path, target: str, text: str = WITH_RATES, **options: Any) -> Compiled:
+    network = network_from_text(text, "net.yaml", folder)
+    return compile_network(network, CompileOptions(target=target, allow_approximation=True, partition="sequential", **options))
+
+
+def counted(made: Compiled) -> dict[str, Any]:
+    """Events over static and plastic synapses, in all and by part; parts with their neurons; all by loops."""
+    assert made.mapping is not None
+    static: dict[int, float] = defaultdict(float)
+    plastic: dict[int, float] = defaultdict(float)
+    part = made.mapping.partition.part.tolist()
+    for p in made.network.synaptic_projections:
+        events = static if p.learning is None else plastic
+        for post in made.connections[p.name].post.tolist():
+            events[part[post + made.network.offsets[p.post]]] += RATES[p.pre]
+    inside = [q for q in part if not made.mapping.partition.external[q]]
+    return {"static": static, "plastic": plastic, "neurons": {q: inside.count(q) for q in set(inside)}}
+
+
+def terms(total: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {t["name"]: t for t in total["terms"]}
+
+
+@pytest.mark.parametrize("machine", ["kapoho-point", "nahuku-32"])
+def test_loihi_counts_events_updates_and_hops(tmp_path: Path, machine: str) -> None:
+    made = compiled(tmp_path, "loihi2", machine=machine, overrides={"core.neurons": 20.0})
+    found, counts = step_cost(made), counted(made)
+    assert found is not None
+    assert made.machine is not None
+    assert made.mapping is not None
+    value = {key: q.value for key, q in made.machine.quantities.items()}
+    static, plastic = sum(counts["static"].values()), sum(counts["plastic"].values())
+    energy = terms(found["energy"])
+    hops = made.mapping.traffic["hops_per_step"]
+    # Sums of some thousand floats in another order: 1e-9 relative is far above their rounding.
+    expected = {
+        "synaptic events": (static + plastic, value["cost.synop_energy"]),
+        "changes of plastic synapses": (plastic, value.get("cost.plastic_synop_energy")),
+        "neuron updates": (sum(counts["neurons"].values()), value["cost.neuron_energy"]),
+        "packets x links between chips": (hops, value["cost.hop_energy"]),
+        "chips in use": (1, None),
+    }
+    assert set(energy) == set(expected)
+    for name, (count, each) in expected.items():
+        assert energy[name]["count"] == pytest.approx(count, rel=1e-9)
+        assert energy[name]["value"] == (None if each is None else pytest.approx(count * each, rel=1e-9))
+    unknown = ["chips in use"] if machine == "nahuku-32" else ["changes of plastic synapses", "chips in use"]
+    assert found["energy"]["unknown"] == unknown
+    assert found["energy"]["value"] == pytest.approx(sum(n * e for n, e in expected.values() if e is not None), rel=1e-9)
+    # One chip: no hop is paid for, so that constant's guess does not lower the confidence of Loihi 2's.
+    assert found["energy"]["confidence"] == ("guess" if machine == "nahuku-32" else "inferred")
+    change = value.get("cost.plastic_synop_time", 0.0)
+    busiest = max(
+        (counts["static"][q] + counts["plastic"][q]) * value["cost.synop_time"] + counts["plastic"][q] * change for q in counts["neurons"]
+    )
+    updates = max(counts["neurons"].values()) * value["cost.neuron_time"]
+    time = terms(found["time"])
+    assert time[NAMES[0]]["value"] == pytest.approx(busiest, rel=1e-9)
+    assert time[NAMES[1]]["value"] == pytest.approx(updates, rel=1e-9)
+    assert found["time"]["value"] == pytest.approx(max(busiest, updates) + value["cost.step_time"], rel=1e-9)
+
+
+def test_spinnaker_counts_chips_and_cores_for_the_time_of_a_step(tmp_path: Path) -> None:
+    made = compiled(tmp_path, "spinnaker")
+    found = step_cost(made)
+    assert found is not None
+    assert made.mapping is not None
+    inside = ~made.mapping.partition.external
+    cores, chips = int(made.mapping.placement.width[inside].sum()), len(set(made.mapping.placement.chip[inside].tolist()))
+    energy, hops = terms(found["energy"]), float(made.mapping.traffic["hops_per_step"])  # type: ignore[arg-type]
+    # 0.35 W a chip and 0.034 W a core (SpiNNMachine) over 1 ms, 1 nJ a packet and link.
+    assert found["energy"]["value"] == pytest.approx(chips * 0.35e-3 + cores * 0.034e-3 + hops * 1e-9, rel=1e-9)
+    assert energy["synaptic events"]["part_of"] == energy["neuron updates"]["part_of"] == "cores in use"
+    assert found["energy"]["unknown"] == []
+    assert found["energy"]["confidence"] == "published"
+    assert found["time"]["value"] == 1e-4  # the software's shortest step: all cores are done long before
+    assert found["time"]["unknown"] == [NAMES[1], NAMES[3]]
+
+
+def test_an_overridden_constant_acts_and_says_so(tmp_path: Path) -> None:
+    plain = step_cost(compiled(tmp_path, "loihi2"))
+    changed = step_cost(compiled(tmp_path, "loihi2", overrides={"cost.synop_energy": 1.0}))
+    assert plain is not None
+    assert changed is not None
+    row = terms(changed["energy"])["synaptic events"]
+    assert (row["value"], row["confidence"]) == (row["count"], "override")
+    assert changed["energy"]["confidence"] == "override"
+    others = {n: t for n, t in terms(plain["energy"]).items() if n != "synaptic events"}
+    assert others == {n: t for n, t in terms(changed["energy"]).items() if n != "synaptic events"}
+
+
+def test_without_rates_every_neuron_counts_once_a_step(tmp_path: Path) -> None:
+    text = NET.replace(", params: {rate: 20 Hz}", "")
+    found = step_cost(compiled(tmp_path, "loihi2", text=text))
+    assert found is not None
+    assert found["rates_known"] is False
+    assert terms(found["energy"])["synaptic events"]["count"] == 9 * 90 + 5 * 70 + 90 * 3
+
+
+def test_nothing_mapped_costs_nothing_known(tmp_path: Path) -> None:
+    assert step_cost(compiled(tmp_path, "nest")) is None
+
+
+def test_the_report_has_the_cost_and_the_partition(pages: dict[str, Page]) -> None:
+    assert pages["nest"].report["cost"] is None
+    assert pages["nest"].report["partition"] is None
+    for name in ("loihi2", "loihi2, one chip", "spinnaker"):
+        report = pages[name].report
+        quality = report["partition"]
+        assert quality["weighted_km1"] <= quality["sequential_weighted_km1"]
+        assert quality["cores"] >= quality["lower_bound"] >= quality["bounds"][quality["bound_by"]]
+        assert report["cost"]["energy"]["value"] > 0
+    assert pages["loihi2"].report["partition"]["bound_by"] == "neurons"  # at most 7 a core of 163
+    assert pages["loihi2"].report["partition"]["lower_bound"] == 24

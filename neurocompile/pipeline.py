@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from neurocompile.advice import Attempt, advised
 from neurocompile.backends.base import Artifacts, BuildOptions, Target, TargetNetwork, load_targets
 from neurocompile.backends.reference.engine import learns_kappa
 from neurocompile.hints import recorded_rates, with_hints
@@ -22,6 +23,7 @@ from neurocompile.ir.shards import IN_TURN, Shards
 from neurocompile.machine import Machine, load_machine
 from neurocompile.mapping import map_network
 from neurocompile.mapping.problem import MappingProblem
+from neurocompile.mapping.shortfall import ShortfallError
 from neurocompile.mapping.types import Mapping as CoreMapping
 
 log = logging.getLogger("neurocompile")
@@ -179,7 +181,26 @@ def compile_network(
         rates = None if options.rates is None else recorded_rates(network, options.rates)
         say("map")
         problem = with_hints(problem, network, machine, rates)
-        mapping = map_network(problem, machine, seed=network.seed, partition=options.partition, progress=progress)
+        try:
+            mapping = map_network(problem, machine, seed=network.seed, partition=options.partition, progress=progress)
+        except ShortfallError as error:
+            say("look for what would fit")
+
+            def lower_again(synapses: Mapping[str, Connections], other: Machine) -> MappingProblem | None:
+                found = target.lower(network, synapses, other, build_options).problem
+                return None if found is None else with_hints(found, network, other, rates)
+
+            attempt = Attempt(
+                network=network,
+                connections=connections,
+                trained=trained,
+                machine=machine,
+                overrides=options.overrides,
+                problem=problem,
+                lower=lower_again,
+                algorithm=options.partition,
+            )
+            raise advised(error, attempt) from None
     say("emit")
     artifacts = target.emit(lowered, mapping, build_options)
     for path in artifacts:

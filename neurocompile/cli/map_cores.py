@@ -19,12 +19,11 @@ from neurocompile.ir.hints import expected_rates
 from neurocompile.ir.npz import AnyArray, save_npz
 from neurocompile.ir.realise import realise_all
 from neurocompile.machine import Machine, load_machine
-from neurocompile.mapping import check_problem
+from neurocompile.mapping import check_problem, partition_and_place
 from neurocompile.mapping.edges import BALANCES, graph_problem, read_edge_file
 from neurocompile.mapping.partition import ALGORITHMS, partition
-from neurocompile.mapping.place import place
 from neurocompile.mapping.problem import MappingProblem
-from neurocompile.mapping.verify import verify_partition, verify_placement
+from neurocompile.mapping.verify import verify_partition
 
 _BOTH = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)  # one partitioner runs in a process of its own
 
@@ -130,14 +129,16 @@ def map_cores(
     chosen = own_seed if seed is None else seed
     check_problem(problem)
     wall, cpu = time.perf_counter(), _cpu_s()
-    parts = partition(problem, algorithm=algorithm, seed=chosen, n_parts=cores, progress=output.progress)
-    verify_partition(problem, parts)
+    placement = None
+    if machine is None:
+        parts = partition(problem, algorithm=algorithm, seed=chosen, n_parts=cores, progress=output.progress)
+        verify_partition(problem, parts)
+    else:
+        parts, placement = partition_and_place(problem, machine, seed=chosen, partition=algorithm, n_parts=cores, progress=output.progress)
     inside = np.cumsum(~parts.external) - 1  # cores are numbered without the parts of external neurons
     core = np.where(parts.external, -1, inside)[parts.part].astype(np.int32)
     arrays: dict[str, AnyArray] = {"core": core}
-    if machine is not None:
-        placement = place(problem, parts, machine, seed=chosen)
-        verify_placement(problem, parts, placement, machine)
+    if placement is not None:
         arrays["chip"] = placement.chip[parts.part]
     wall, cpu = time.perf_counter() - wall, _cpu_s() - cpu
     save_npz(out, arrays)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.machine import Machine
 from neurocompile.mapping.partition import partition as partition_neurons
-from neurocompile.mapping.place import place
+from neurocompile.mapping.place import found_room, place
 from neurocompile.mapping.problem import MappingProblem
 from neurocompile.mapping.route import route
+from neurocompile.mapping.shortfall import ShortfallError
 from neurocompile.mapping.tables import tabulate
 from neurocompile.mapping.traffic import measure_traffic
-from neurocompile.mapping.types import Mapping
+from neurocompile.mapping.types import Mapping, Partition, Placement
 from neurocompile.mapping.usage import measure_usage
 from neurocompile.mapping.verify import verify_mapping, verify_partition, verify_placement
 
@@ -49,12 +51,9 @@ def map_network(
     """
     say = progress or (lambda _stage: None)
     check_problem(problem)
-    say("partition")
-    parts = partition_neurons(problem, algorithm=partition, seed=seed, n_parts=n_parts, slack=slack, progress=say)
-    verify_partition(problem, parts)
-    say("place")
-    placement = place(problem, parts, machine, seed=seed)
-    verify_placement(problem, parts, placement, machine)
+    parts, placement = partition_and_place(
+        problem, machine, seed=seed, partition=partition, n_parts=n_parts, slack=slack, progress=progress
+    )
     say("route")
     routes = route(problem, parts, placement, machine)
     say("tabulate")
@@ -65,13 +64,68 @@ def map_network(
             raise
         say("route by core: tables of exact routes do not fit")
         routes = route(problem, parts, placement, machine, exact=False)
-        tables = tabulate(problem.n_neurons, parts, placement, routes, machine)
+        try:
+            tables = tabulate(problem.n_neurons, parts, placement, routes, machine)
+        except ShortfallError as short:
+            raise ShortfallError(short.diagnostic, replace(short.shortfall, partition=parts)) from None
     usage = measure_usage(problem, parts, placement, routes, tables, machine)
     traffic = measure_traffic(problem, placement, routes, tables, machine)
     mapping = Mapping(partition=parts, placement=placement, routes=routes, tables=tables, usage=usage, traffic=traffic)
     say("verify")
     verify_mapping(problem, mapping, machine)
     return mapping
+
+
+def partition_and_place(
+    problem: MappingProblem,
+    machine: Machine,
+    *,
+    seed: int = 1,
+    partition: str = "auto",
+    n_parts: int | None = None,
+    slack: float = 0.05,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Partition, Placement]:
+    """Run the first two stages, with a verifier after each; parameters and errors as of :func:`map_network`.
+
+    Where parts spent to lower the traffic find no room on the machine, as few as possible are tried, then sequential fill.
+    """
+    say = progress or (lambda _stage: None)
+    say("partition")
+    parts = partition_neurons(problem, algorithm=partition, seed=seed, n_parts=n_parts, slack=slack, progress=say)
+    verify_partition(problem, parts)
+    say("place")
+    try:
+        placement = place(problem, parts, machine, seed=seed)
+    except ShortfallError:
+        closer = None if n_parts is not None else _fewer_parts(problem, parts, machine, partition, seed, say)
+        if closer is None:
+            raise
+        parts = closer
+        verify_partition(problem, parts)
+        placement = place(problem, parts, machine, seed=seed)
+    verify_placement(problem, parts, placement, machine)
+    return parts, placement
+
+
+def _fewer_parts(
+    problem: MappingProblem, parts: Partition, machine: Machine, algorithm: str, seed: int, say: Callable[[str], None]
+) -> Partition | None:
+    """A partition for which there is room where one that lowers traffic with parts to spare has none; None: none was found."""
+    quality = parts.quality
+    assert quality is not None
+    if quality.lower_bound > machine.n_cores:  # there is none; the message is about as few parts as were found
+        few = quality.sequential_cores is not None and quality.sequential_cores < quality.cores
+        return partition_neurons(problem, algorithm="sequential") if few else None
+    for name, slack in ((algorithm, 0.0), ("sequential", 0.0)):
+        say("partition: with as few parts as there may be")
+        try:
+            found = partition_neurons(problem, algorithm=name, seed=seed, slack=slack, progress=say)
+        except DoesNotFitError:
+            continue
+        if found_room(problem, found, machine):
+            return found
+    return None
 
 
 def check_problem(problem: MappingProblem) -> None:
@@ -112,4 +166,4 @@ def check_problem(problem: MappingProblem) -> None:
             raise ValueError(f"set resource '{labels.name}' has labels below -1")
 
 
-__all__ = ["check_problem", "map_network"]
+__all__ = ["check_problem", "map_network", "partition_and_place"]

@@ -17,6 +17,8 @@ from neurocompile.ir.errors import DoesNotFitError, ExitCode
 from neurocompile.machine import list_machines, load_machine, machines_of_family
 from neurocompile.mapping import check_problem, map_network
 from neurocompile.mapping.export import mapping_arrays
+from neurocompile.mapping.partition import partition
+from neurocompile.mapping.partition.metrics import lower_bounds
 from neurocompile.mapping.problem import MappingProblem, Resource, SetResource
 
 Factory = Callable[..., Any]
@@ -193,6 +195,21 @@ def test_a_network_too_big_for_every_machine_says_so() -> None:
     with pytest.raises(DoesNotFitError, match="NC402") as error:
         map_network(network, load_machine("spin3"))
     assert "no machine of the family 'spinnaker1' is large enough" in str(error.value.diagnostics[0].help)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_parts_spent_on_traffic_are_given_back_where_there_is_no_room(problem: Factory, machine: Factory, oracle: Any, seed: int) -> None:
+    """With slack the partition has more parts than the machine has cores; without, it fits."""
+    network = problem(seed=seed, sizes=(60,), external=(False,), density=0.05, neurons=10)
+    spent = partition(network, algorithm="streaming", slack=1.0)
+    least = lower_bounds(network).cores
+    assert spent.n_parts > least == 6
+    made = machine(width=least, height=1, cores=2, reserved=1)
+    mapping = map_network(network, made, partition="streaming", slack=1.0)
+    oracle.check(network, mapping, made)
+    assert mapping.partition.n_parts == least
+    with pytest.raises(DoesNotFitError, match=r"NC402.*needs 6 cores .* has 5 usable cores on 5 chips: 1 too few"):
+        map_network(network, machine(width=5, height=1, cores=2, reserved=1), partition="streaming", slack=1.0)
 
 
 def test_a_machine_file_with_the_name_of_a_packaged_one_does_not_hide_it(machine: Factory) -> None:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from neurocompile.ir.errors import DoesNotFitError
+from neurocompile.ir.errors import Diagnostic, DoesNotFitError
 from neurocompile.mapping.partition._kernels import contract, transpose
 from neurocompile.mapping.problem import FloatArray, Int32Array, MappingProblem, Resource
+from neurocompile.mapping.shortfall import Shortfall, ShortfallError
 from neurocompile.mapping.types import Int64Array
 
 
@@ -228,26 +229,34 @@ def does_not_fit(units: Units, unit: int, used: FloatArray, n_parts: int | None 
             n_in, n_out = int(net.in_start[unit + 1] - net.in_start[unit]), int(np.diff(problem.indptr)[members].sum())
             where = "core" if r < len(problem.resources) else "chip"
             spread = f", with its targets on {n_parts} cores" if n_parts is not None else ""
-            found = DoesNotFitError.of(
-                "NC401",
-                f"{who} {alone} {used[r]:g} {resource.unit} of {resource.name}{spread}; "
-                f"a {where} has {resource.limit:g} ({resource.confidence})",
-                help=f"it has {n_in} sources and {n_out} targets: lower its fan-in or fan-out, or take a machine with more {resource.name} "
-                f"on a {where}; if you know the limit better, replace its number with --set machine.QUANTITY=NUMBER",
+            return ShortfallError(
+                Diagnostic(
+                    code="NC401",
+                    message=f"{who} {alone} {used[r]:g} {resource.unit} of {resource.name}{spread}; "
+                    f"a {where} has {resource.limit:g} ({resource.confidence}): {used[r] - resource.limit:g} too many",
+                    help=f"it has {n_in} sources and {n_out} targets: lower its fan-in or fan-out, or take a machine with more "
+                    f"{resource.name} on a {where}; if you know the limit better, replace its number with --set machine.QUANTITY=NUMBER",
+                ),
+                Shortfall(
+                    resource=resource.name,
+                    unit=resource.unit,
+                    needed=float(used[r]),
+                    available=resource.limit,
+                    neurons=members,
+                    outgoing=n_parts is not None,
+                ),
             )
+    for s in problem.set_resources:
+        different = len(np.unique(s.label[members][s.label[members] >= 0]))
+        if different > s.limit:
+            has = f"{s.limit}" if s.limit > 0 else "none"
+            needs = f"{alone} {different} different {s.name}" if len(members) > 1 else f"needs one of {s.name}"
+            found = DoesNotFitError.of("NC401", f"{who} {needs}; a core has {has}", help="take a machine that has them")
             break
     else:
-        for s in problem.set_resources:
-            different = len(np.unique(s.label[members][s.label[members] >= 0]))
-            if different > s.limit:
-                has = f"{s.limit}" if s.limit > 0 else "none"
-                needs = f"{alone} {different} different {s.name}" if len(members) > 1 else f"needs one of {s.name}"
-                found = DoesNotFitError.of("NC401", f"{who} {needs}; a core has {has}", help="take a machine that has them")
-                break
-        else:
-            found = DoesNotFitError.of(
-                "NC401", f"{who} {alone} more than one chip, but must lie on one", help="take one of its constraints away"
-            )
+        found = DoesNotFitError.of(
+            "NC401", f"{who} {alone} more than one chip, but must lie on one", help="take one of its constraints away"
+        )
     assert isinstance(found, DoesNotFitError)
     return found
 

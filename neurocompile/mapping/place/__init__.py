@@ -39,6 +39,12 @@ def place(
     return Placement(chip=chip, core=core, width=width)
 
 
+def found_room(problem: MappingProblem, partition: Partition, machine: Machine) -> bool:
+    """Whether ``place`` finds a place for every part."""
+    width, cost = part_widths(problem, partition), part_costs(problem, partition)
+    return fill(problem, partition, machine.topology, width, cost, fixed_chips(problem, partition, machine)) is not None
+
+
 def _number_cores(topology: Topology, partition: Partition, chip: Int32Array, width: Int32Array) -> Int32Array:
     core = np.full(partition.n_parts, -1, np.int32)
     taken: dict[int, int] = {}
@@ -51,4 +57,4 @@ def _number_cores(topology: Topology, partition: Partition, chip: Int32Array, wi
     return core
 
 
-__all__ = ["place"]
+__all__ = ["found_room", "place"]

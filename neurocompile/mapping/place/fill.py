@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurocompile.ir.errors import DoesNotFitError
+from neurocompile.ir.errors import Diagnostic, DoesNotFitError
 from neurocompile.machine import Machine, Topology, machines_of_family
 from neurocompile.mapping.partition._kernels import count_source_axons, target_parts, transpose
 from neurocompile.mapping.problem import FloatArray, Int32Array, MappingProblem
+from neurocompile.mapping.shortfall import Shortfall, ShortfallError
 from neurocompile.mapping.types import Partition
 
 
@@ -142,7 +143,8 @@ def _first_fit(
 
 def too_big(
     problem: MappingProblem, partition: Partition, machine: Machine, width: Int32Array, cost: FloatArray, fixed: Int32Array
-) -> DoesNotFitError:
+) -> ShortfallError:
+    """What is short where ``fill`` found no place for all parts (NC402, NC403), and the smallest machine that has it."""
     n_parts, n_cores = int((~partition.external).sum()), int(width.sum())
     others = [m for m in machines_of_family(machine.family) if m.file != machine.file]
     fits = next((m.name for m in others if fill(problem, partition, m.topology, width, cost, fixed) is not None), None)
@@ -157,23 +159,36 @@ def too_big(
     most = max(len(machine.topology.usable_cores(c)) for c in machine.topology.chips.tolist())
     widest = int(np.argmax(width))
     if width[widest] > most:
-        name = problem.population_names[int(problem.population[np.argmax(partition.part == widest)])]
-        code = "NC403"
+        members = np.flatnonzero(partition.part == widest).astype(np.int32)
+        name = problem.population_names[int(problem.population[members[0]])]
         message = (
             f"population '{name}' needs parts of {width[widest]} cores on one chip, "
-            f"chips of '{machine.name}' have up to {most} usable cores"
+            f"chips of '{machine.name}' have up to {most} usable cores: {width[widest] - most} too few"
         )
-    else:
-        code = "NC402"
-        widths = f" of up to {width[widest]} cores on one chip" if width[widest] > 1 else ""
-        chip_limits = "".join(
-            f"; {r.name}: {c.sum():g} of {r.limit * machine.n_chips:g} {r.unit}, {r.limit:g} a chip"
-            for r, c in zip(problem.chip_resources, cost, strict=True)
+        return ShortfallError(
+            Diagnostic(code="NC403", message=message, help=way_out),
+            Shortfall(
+                resource="cores", unit="core", needed=float(width[widest]), available=float(most), neurons=members, partition=partition
+            ),
         )
-        message = (
-            f"the network needs {n_cores} cores ({n_parts} parts{widths}), machine '{machine.name}' has {machine.n_cores} usable cores on "
-            f"{machine.n_chips} chips{chip_limits}"
-        )
-    found = DoesNotFitError.of(code, message, help=way_out)
-    assert isinstance(found, DoesNotFitError)
-    return found
+    quality = partition.quality
+    resource = quality.bound_by if quality is not None else "cores"
+    widths = f" of up to {width[widest]} cores on one chip" if width[widest] > 1 else ""
+    over = f": {n_cores - machine.n_cores} too few" if n_cores > machine.n_cores else ""
+    if over and quality is not None and quality.bound_by:
+        over += f"; no partition has fewer than {quality.lower_bound} parts, which {quality.bound_by} enforces"
+    chip_limits = ""
+    for r, c in zip(problem.chip_resources, cost, strict=True):
+        there = r.limit * machine.n_chips
+        chip_limits += f"; {r.name}: {c.sum():g} of {there:g} {r.unit}, {r.limit:g} a chip"
+        if c.sum() > there:
+            chip_limits += f": {c.sum() - there:g} too few"
+            resource = r.name if not over else resource
+    message = (
+        f"the network needs {n_cores} cores ({n_parts} parts{widths}), machine '{machine.name}' has {machine.n_cores} usable cores on "
+        f"{machine.n_chips} chips{over}{chip_limits}"
+    )
+    return ShortfallError(
+        Diagnostic(code="NC402", message=message, help=way_out),
+        Shortfall(resource=resource, unit="core", needed=float(n_cores), available=float(machine.n_cores), partition=partition),
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from neurocompile.ir.errors import DoesNotFitError
+from neurocompile.ir.errors import Diagnostic
 from neurocompile.machine import Machine
+from neurocompile.mapping.shortfall import Shortfall, ShortfallError
 from neurocompile.mapping.tables._entries import route_entries
 from neurocompile.mapping.tables.keys import allocate_keys
 from neurocompile.mapping.tables.minimise import minimise
@@ -33,7 +34,7 @@ def tabulate(n_neurons: int, partition: Partition, placement: Placement, routes:
     tables: dict[int, RoutingTable] = {}
     before: dict[int, int] = {}
     limit = int(machine.value("router.usable_entries"))
-    _room_for_routes(chip, route, entries[:, 1] > 0, limit, machine)
+    _room_for_routes(chip, route, entries[:, 1] > 0, limit, machine, partition)
     order = np.argsort(chip, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(chip[order])) + 1) if len(order) else []:
         here = int(chip[rows[0]])
@@ -43,7 +44,7 @@ def tabulate(n_neurons: int, partition: Partition, placement: Placement, routes:
         if len(short_key) > limit:
             x, y = machine.topology.position(here)
             what = f"chip ({x}, {y}) of '{machine.name}' needs {len(short_key)} routing entries after minimisation ({len(rows)} before)"
-            raise _too_long(machine, what, limit)
+            raise _too_long(machine, what, len(short_key), limit, partition)
         if len(short_key):
             found = distinct[short_route]
             table = RoutingTable(
@@ -55,23 +56,28 @@ def tabulate(n_neurons: int, partition: Partition, placement: Placement, routes:
     return RoutingTables(neuron_key=neuron_key, has_key=has_key, tables=tables, unminimised_entries=before)
 
 
-def _room_for_routes(chip: Int64Array, route: Int64Array, default: npt.NDArray[np.bool_], limit: int, machine: Machine) -> None:
+def _room_for_routes(
+    chip: Int64Array, route: Int64Array, default: npt.NDArray[np.bool_], limit: int, machine: Machine, partition: Partition
+) -> None:
     """Raise NC404 at once where a chip has more different routes than its router entries: no minimisation can help."""
     pairs = np.unique(chip[~default] * (int(route.max(initial=0)) + 1) + route[~default])
     chips, counts = np.unique(pairs // (int(route.max(initial=0)) + 1), return_counts=True)
     if counts.max(initial=0) > limit:
         x, y = machine.topology.position(int(chips[np.argmax(counts)]))
-        raise _too_long(machine, f"chip ({x}, {y}) of '{machine.name}' has {counts.max()} different routes", limit)
+        what = f"chip ({x}, {y}) of '{machine.name}' has {counts.max()} different routes"
+        raise _too_long(machine, what, int(counts.max()), limit, partition)
 
 
-def _too_long(machine: Machine, what: str, limit: int) -> DoesNotFitError:
-    found = DoesNotFitError.of(
-        "NC404",
-        f"{what}, its router has {limit} usable entries ({machine.quantity('router.usable_entries').confidence})",
-        help="lower the number of connections between cores, or use more chips: a machine with more entries or more room to spread",
+def _too_long(machine: Machine, what: str, needed: int, limit: int, partition: Partition) -> ShortfallError:
+    confidence = machine.quantity("router.usable_entries").confidence
+    return ShortfallError(
+        Diagnostic(
+            code="NC404",
+            message=f"{what}, its router has {limit} usable entries ({confidence}): {needed - limit} too few",
+            help="lower the number of connections between cores, or take a machine whose routers have more entries",
+        ),
+        Shortfall(resource="routing entries", unit="entry", needed=float(needed), available=float(limit), partition=partition),
     )
-    assert isinstance(found, DoesNotFitError)
-    return found
 
 
 def _axons(placement: Placement, routes: Routes) -> Int32Array:

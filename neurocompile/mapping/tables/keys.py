@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from neurocompile.ir.errors import DoesNotFitError
+from neurocompile.ir.errors import Diagnostic
+from neurocompile.mapping.shortfall import Shortfall, ShortfallError
 from neurocompile.mapping.types import Int64Array, Routes
 
 
@@ -32,10 +33,14 @@ def allocate_keys(
     first[largest_first] = np.cumsum(block[largest_first]) - block[largest_first]
     need = int(block.sum())
     if need > 1 << key_bits:
-        raise DoesNotFitError.of(
-            "NC406",
-            f"the neurons that send packets need {need} keys with blocks aligned to powers of two, packets have {key_bits} key bits",
-            help="make the network smaller",
+        raise ShortfallError(
+            Diagnostic(
+                code="NC406",
+                message=f"the neurons that send packets need {need} keys with blocks aligned to powers of two, packets have {key_bits} key "
+                f"bits: {need - (1 << key_bits)} keys too few",
+                help=f"make the network smaller; packets with {(need - 1).bit_length()} key bits would have enough",
+            ),
+            Shortfall(resource="keys", unit="key", needed=float(need), available=float(1 << key_bits)),
         )
     inner = np.lexsort((np.arange(len(size)), -size, part_of))  # part by part, largest first
     before = np.cumsum(size[inner]) - size[inner]

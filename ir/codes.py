@@ -423,13 +423,13 @@ CODES: dict[str, CodeInfo] = {
     "NC401": CodeInfo(
         "one neuron exceeds a core",
         "A neuron with all its synapses needs more than one core has, so no partition exists. Lower its fan-in or "
-        "fan-out, or take a machine "
-        "with larger cores.",
+        "fan-out, or take a machine with larger cores. A build names the projection that takes most and the degree that fits.",
         ExitCode.DOES_NOT_FIT,
     ),
     "NC402": CodeInfo(
         "not enough cores",
-        "The network needs more cores than the machine has. The message names the smallest machine of the family that fits.",
+        "The network needs more cores than the machine has. The message names the smallest machine of the family that fits, "
+        "what enforces so many, and the in-degree with which it would fit.",
         ExitCode.DOES_NOT_FIT,
     ),
     "NC403": CodeInfo(

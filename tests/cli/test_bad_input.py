@@ -411,7 +411,7 @@ def test_the_machine_that_is_named_as_the_smallest_that_fits_does_fit(pattern: P
     assert needed > has
     name = re.findall(r"--machine ([\w-]+)", error["help"])[0]
     usage = {row["name"]: row for row in call_json(*arguments, "--machine", name)["report"]["usage"]}
-    assert usage["cores"]["used"] == needed
+    assert needed <= usage["cores"]["used"] <= usage["cores"]["available"]  # with room to spare, parts are spent to lower the traffic
     machines = {m["name"]: m for m in call_json("targets", "spinnaker")["machines"]}
     assert {"spin3", name} <= set(machines)
 

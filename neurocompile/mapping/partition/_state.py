@@ -400,8 +400,8 @@ def weighted_km1(net: Net, st: State) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
-def _try_swap(net: Net, st: State, sc: Scratch, u: int, v: int, gain_u: float, with_out: bool) -> float:
-    """Exchange u and v if that gains and keeps all limits; the gain, or 0.0 and nothing changed."""
+def _try_swap(net: Net, st: State, sc: Scratch, u: int, v: int, gain_u: float, with_out: bool, least: float) -> float:
+    """Exchange u and v if that gains more than ``least`` and keeps all limits; the gain, or 0.0 and nothing changed."""
     a, b = st.part[u], st.part[v]
     for e in range(net.in_start[u], net.in_start[u + 1]):
         s = net.in_sources[e]
@@ -411,7 +411,7 @@ def _try_swap(net: Net, st: State, sc: Scratch, u: int, v: int, gain_u: float, w
     _move(net, st, u, b)
     _, base, _ = _scan(net, st, sc, v)
     gain = gain_u + base + (sc.score[a] if sc.stamp[a] == sc.token[0] else 0.0)
-    if gain > 1e-9 * abs(gain_u) and _fits(net, st, sc, v, a, with_out):
+    if gain > least and _fits(net, st, sc, v, a, with_out):
         _move(net, st, v, a)
         # An exchange may give b or a third part more than it had: all that can have grown is looked at again.
         bad = _over(net, st, b) or _over(net, st, a)
@@ -477,7 +477,7 @@ def sweep(
         slot = (np.int64(blocked) * n_parts + a) % len(wish)
         v = wish[slot]
         if v >= 0 and v != u and st.part[v] == blocked and wish_part[slot] == a:
-            gain = _try_swap(net, st, sc, u, v, blocked_gain, with_out)
+            gain = _try_swap(net, st, sc, u, v, blocked_gain, with_out, 1e-9 * blocked_gain)
             if gain > 0.0:
                 total += gain
                 moves += 2

@@ -31,7 +31,8 @@ from neurocompile.mapping.types import Int64Array
 
 _ALL_ROOM_PINS = 20_000_000  # nets' lists get room for every part up to so many synapses, room for a few more parts beyond
 _ROOM = 8
-_WISHES = 1 << 16
+WISHES = 1 << 16
+"""Places in the memory of units that want to go somewhere."""
 _MOST_ROUNDS = 20
 _MERGE_AT_MOST = 2048  # parts looked at for merging, the emptiest first
 
@@ -54,10 +55,10 @@ def improve(units: Units, part: Int32Array, *, share: FloatArray, wanted: int, m
         return None
     part = compress(repaired)
     part = dissolve(units, part, share=share, wanted=wanted)
-    for _ in range(3):
+    for _ in range(4):
         before = int(part.max(initial=-1)) + 1
         part = refine(units, part, rng)
-        part = merge(units, part)
+        part = dissolve(units, merge(units, part), share=share, wanted=wanted)
         if int(part.max(initial=-1)) + 1 == before:
             break
     return part
@@ -71,11 +72,13 @@ def compress(part: Int32Array) -> Int32Array:
     return found
 
 
-def _room(net: Net) -> int:
+def room_of(net: Net) -> int:
+    """Room of a net's list: every part (-1), or so many parts more than it has."""
     return -1 if len(net.out_units) <= _ALL_ROOM_PINS else _ROOM
 
 
-def _with_out(net: Net) -> bool:
+def with_axons_out(net: Net) -> bool:
+    """Whether a limit counts axons-out."""
     return bool((net.axon_out > 0).any())
 
 
@@ -86,7 +89,7 @@ def repair(units: Units, part: Int32Array, *, share: FloatArray, most: int | Non
     room = min(n_now + max(n_now // 2, 16), units.n_units + 1) if most is None else most
     nowhere = units.order[part[units.order] < 0]
     while True:
-        state, scratch = new_state(net, part, room, _room(net)), new_scratch(net, room)
+        state, scratch = new_state(net, part, room, room_of(net)), new_scratch(net, room)
         over = over_parts(net, state)
         if over.any():
             suspects = units.order[(part[units.order] >= 0)]
@@ -97,7 +100,7 @@ def repair(units: Units, part: Int32Array, *, share: FloatArray, most: int | Non
             return state.part
         nowhere = nowhere[np.argsort(-share[nowhere], kind="stable")]
         load = np.bincount(state.part[state.part >= 0], share[state.part >= 0], room).astype(np.float64)
-        stuck = insert(net, state, scratch, nowhere, share, load, 0.0, True, _with_out(net))
+        stuck = insert(net, state, scratch, nowhere, share, load, 0.0, True, with_axons_out(net))
         if stuck < 0:
             return state.part
         if room >= units.n_units or most is not None or bool((state.size == 0).any()):
@@ -114,7 +117,7 @@ def dissolve(units: Units, part: Int32Array, *, share: FloatArray, wanted: int) 
     failed = 0
     if n_parts <= wanted:
         return part
-    state, scratch = new_state(net, part, n_parts, _room(net)), new_scratch(net, n_parts)
+    state, scratch = new_state(net, part, n_parts, room_of(net)), new_scratch(net, n_parts)
     load = np.bincount(state.part[units.order], share[units.order], n_parts).astype(np.float64)
     left = n_parts
     for p in np.argsort(load, kind="stable").tolist():
@@ -127,10 +130,10 @@ def dissolve(units: Units, part: Int32Array, *, share: FloatArray, wanted: int) 
         members = members[np.argsort(-share[members], kind="stable")]
         take_out(net, state, members)
         load[p] = 0.0
-        if insert(net, state, scratch, members, share, load, 0.0, False, _with_out(net)) < 0:
+        if insert(net, state, scratch, members, share, load, 0.0, False, with_axons_out(net)) < 0:
             left -= 1
         else:
-            state = new_state(net, kept, n_parts, _room(net))
+            state = new_state(net, kept, n_parts, room_of(net))
             load = np.bincount(state.part[units.order], share[units.order], n_parts).astype(np.float64)
             failed += 1
     return compress(state.part)
@@ -142,15 +145,15 @@ def refine(units: Units, part: Int32Array, rng: np.random.Generator) -> Int32Arr
     n_parts = int(part.max(initial=-1)) + 1
     if n_parts < 2:
         return part
-    wish, wish_part = np.full(_WISHES, -1, np.int32), np.full(_WISHES, -1, np.int32)
+    wish, wish_part = np.full(WISHES, -1, np.int32), np.full(WISHES, -1, np.int32)
     scratch = new_scratch(net, n_parts)
     for _ in range(_MOST_ROUNDS):
         # Made anew each round: sums of floats do not drift, and lists that are full get room.
-        state = new_state(net, part, n_parts, _room(net))
+        state = new_state(net, part, n_parts, room_of(net))
         # Part after part, both in random order: neighbours share sources, whose lists are then in the cache.
         order = rng.permutation(units.order)
         order = order[np.argsort(rng.permutation(n_parts)[part[order]], kind="stable")]
-        gain, _ = sweep(net, state, scratch, order, wish, wish_part, _with_out(net))
+        gain, _ = sweep(net, state, scratch, order, wish, wish_part, with_axons_out(net))
         part = state.part
         if gain <= 1e-4 * weighted_km1(net, state):
             break
@@ -164,7 +167,7 @@ def merge(units: Units, part: Int32Array) -> Int32Array:
         n_parts = int(part.max(initial=-1)) + 1
         if n_parts < 2:
             return part
-        state = new_state(net, part, n_parts, _room(net))
+        state = new_state(net, part, n_parts, room_of(net))
         pairs = _pairs(net, state, n_parts)
         into = np.arange(n_parts, dtype=np.int32)
         joined = np.zeros(n_parts, bool)
@@ -240,4 +243,4 @@ def _overlap(net: Net, st: State, rank: Int32Array, n: int) -> tuple[Int64Array,
     return common, saved
 
 
-__all__ = ["compress", "dissolve", "improve", "merge", "refine", "repair"]
+__all__ = ["WISHES", "compress", "dissolve", "improve", "merge", "refine", "repair", "room_of", "with_axons_out"]

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.mapping.partition import graph, hypergraph, sequential, streaming
+from neurocompile.mapping.partition.anneal import anneal
 from neurocompile.mapping.partition.improve import improve
 from neurocompile.mapping.partition.loads import parts_of_classes, shares
 from neurocompile.mapping.partition.metrics import Bounds, bounds_of, measure
@@ -25,7 +26,9 @@ _HYPERGRAPH_PINS = 12_000_000  # auto: synapses up to which it is tried on layer
 _LAYERED = 0.5  # a network with fewer of its synapses on cycles is layered
 _WORTH_REFINING = 2.0  # auto: sequential fill is refined if its packets are fewer than so many times those of the best
 _GRAPH_PINS = 250_000_000  # auto: synapses up to which the graph partitioner is tried (about 30 bytes each)
-_MOST_TRIES = 4  # numbers of parts tried with one algorithm
+_ANNEAL_PINS = 12_000_000  # auto: synapses up to which the best is annealed (1 to 3 CPU-s a million)
+_FULL = 1.01  # auto: parts, as a multiple of the lower bound, with which the graph partitioner runs once more
+_MOST_TRIES = 5  # numbers of parts tried with one algorithm
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,9 @@ def partition(
             say(f"partition: {name}")
             try:
                 candidates += _run(units, bounds, name, start, allowed, n_parts, seed)
+                fuller = math.ceil(bounds.cores * _FULL)
+                if (algorithm, name) == ("auto", "graph") and fuller < 0.99 * allowed and len(units.net.out_units) <= _ANNEAL_PINS:
+                    candidates += _run(units, bounds, name, start, allowed, n_parts, seed, target=fuller)
             except ImportError as error:
                 notes.append(f"{name}: {error.name or error} is not installed")
         if algorithm not in {"auto", "refined"} and not any(c.name == algorithm for c in candidates):
@@ -112,6 +118,10 @@ def partition(
         assert refusal is not None
         raise refusal
     best = _best(candidates, start, allowed, compare=algorithm == "auto")
+    if algorithm == "auto" and best.n_parts > 1 and len(units.net.out_units) <= _ANNEAL_PINS:
+        say("partition: anneal")
+        annealed = _candidate(units, f"{best.name}, annealed", anneal(units, best.part, seed=seed))
+        best = _best([best, annealed], start, allowed, compare=True)
     if n_parts is not None and best.n_parts > n_parts:
         refused = DoesNotFitError.of(
             "NC402",
@@ -149,8 +159,18 @@ def _worth_refining(start: _Candidate | None, candidates: list[_Candidate]) -> b
     return not others or (start is not None and start.weighted_km1 <= _WORTH_REFINING * min(c.weighted_km1 for c in others))
 
 
-def _run(units: Units, bounds: Bounds, name: str, start: _Candidate | None, allowed: int, most: int | None, seed: int) -> list[_Candidate]:
-    """Candidates of one algorithm: with as many parts as allowed, then with as many as repair had to open, while that helps."""
+def _run(
+    units: Units,
+    bounds: Bounds,
+    name: str,
+    start: _Candidate | None,
+    allowed: int,
+    most: int | None,
+    seed: int,
+    target: int | None = None,
+) -> list[_Candidate]:
+    """Candidates of one algorithm: with ``target`` parts (None: all that are allowed); where that ends with more than allowed, again with
+    as many as it ended with, or half-way between the most that was too few and the fewest that came out."""
     if name == "refined" and start is not None:
         share = shares(units, parts_of_classes(bounds, start.n_parts))
         made = improve(units, start.part, share=share, wanted=allowed, seed=seed)
@@ -160,19 +180,25 @@ def _run(units: Units, bounds: Bounds, name: str, start: _Candidate | None, allo
         made = improve(units, nowhere, share=shares(units, bounds.by_class), wanted=allowed, most=most, seed=seed)
         return [] if made is None else [_candidate(units, name, made)]
     found: list[_Candidate] = []
-    target = max(allowed, bounds.cores)
+    target = max(allowed, bounds.cores) if target is None else target
+    tried: set[int] = set()
+    too_few = target - 1
     for _ in range(_MOST_TRIES):
+        tried.add(target)
         parts = np.minimum(parts_of_classes(bounds, target), np.bincount(units.net.unit_class[units.order], minlength=units.n_classes))
         assign = {"graph": graph.assign, "hypergraph": hypergraph.assign, "streaming": streaming.assign}[name]
         share = shares(units, parts)
         made = improve(units, assign(units, parts, seed=seed), share=share, wanted=allowed, seed=seed)
-        if made is None:
+        if made is not None:
+            found.append(_candidate(units, name, made))
+            if found[-1].n_parts <= allowed:
+                break
+        opened = min((c.n_parts for c in found), default=2 * target)
+        if made is None or found[-1].n_parts > target:
+            too_few = max(too_few, target)
+        target = opened if opened not in tried and made is not None else (too_few + opened + 1) // 2
+        if target in tried:
             break
-        found.append(_candidate(units, name, made))
-        opened = found[-1].n_parts
-        if opened <= 1.02 * target or (len(found) > 1 and opened >= 0.98 * found[-2].n_parts):
-            break
-        target = opened
     return found
 
 

@@ -7,27 +7,56 @@
 | ``modular`` | 256 communities of 250 | 6.4 M: 100 targets each, 80 % in the community | the communities |
 | ``conv`` | 45,000 | 6.9 M: 5 convolutions and a dense layer | none |
 | ``spatial_1m`` | 1000 x 1000 torus | 96 M: Gaussian, sigma 10 | 32 x 32 tiles |
+| ``larva`` | 1,240 of the brain of a Drosophila larva | 32,564 | none |
+| ``microcircuit`` | 3,858: a twentieth of the cortical column of Potjans and Diesmann | 0.8 M | none |
+| ``cnn`` | 8,970: the N-MNIST network ``cnn_sinabs.nir`` | 1.0 M | none |
 
 Neurons are numbered in natural order (row by row, community by community, channel by channel) or shuffled; multiple synapses of a pair are
-one edge. All neurons spike at the same rate.
+one edge. The last but one comes from a description, larva and cnn from files in ``../shared/data``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from neurocompile.ir.read import read_network
+from neurocompile.ir.realise import realise_all
 from neurocompile.mapping.problem import MappingProblem, Resource
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+MICROCIRCUIT = ("L23E", "L23I", "L4E", "L4I", "L5E", "L5I", "L6E", "L6I")
+SIZES = (20683, 5834, 21915, 5479, 4850, 1065, 14395, 2948)
+# Connection probabilities of Potjans and Diesmann (Cereb. Cortex 24, 2014), table 5: rows are targets, columns sources.
+PROBABILITIES = (
+    (0.1009, 0.1689, 0.0437, 0.0818, 0.0323, 0.0, 0.0076, 0.0),
+    (0.1346, 0.1371, 0.0316, 0.0515, 0.0755, 0.0, 0.0042, 0.0),
+    (0.0077, 0.0059, 0.0497, 0.135, 0.0067, 0.0003, 0.0453, 0.0),
+    (0.0691, 0.0029, 0.0794, 0.1597, 0.0033, 0.0, 0.1057, 0.0),
+    (0.1004, 0.0622, 0.0505, 0.0057, 0.0831, 0.3726, 0.0204, 0.0),
+    (0.0548, 0.0269, 0.0257, 0.0022, 0.06, 0.3158, 0.0086, 0.0),
+    (0.0156, 0.0066, 0.0211, 0.0166, 0.0572, 0.0197, 0.0396, 0.2252),
+    (0.0364, 0.001, 0.0034, 0.0005, 0.0277, 0.008, 0.0658, 0.1443),
+)
+CELL = "{model: cuba_lif, size: %d, params: {tau_mem: 10 ms, tau_syn: 5 ms, v_threshold: 1.0, reset: to_value, t_ref: 2 ms}}"
+
+
+class MissingError(Exception):
+    """A network needs a file that is not here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reference:
-    """A network: CSR of distinct targets by source, and the part of each neuron in the planted answer (None: there is none)."""
+    """A network: CSR of distinct targets by source, and the part of each neuron in the planted answer (None: there is none).
+
+    ``file``: the network in its natural order, where it comes from a file that the compiler reads."""
 
     name: str
     indptr: Int64
@@ -35,6 +64,7 @@ class Reference:
     planted: Int32 | None
     population: Int32
     population_names: tuple[str, ...]
+    file: Path | None = None
 
     @property
     def n_neurons(self) -> int:
@@ -118,14 +148,18 @@ CONV_LAYERS = ((3, 32, 1), (8, 32, 1), (16, 32, 1), (32, 16, 2), (64, 8, 2), (64
 CONV_DENSE = 276
 
 
-def conv(seed: int = 1) -> Reference:  # noqa: ARG001 - every network has the same signature; there is nothing random in this one
-    """Five convolutions and a dense layer, neurons channel by channel."""
+def conv(
+    seed: int = 1,  # noqa: ARG001 - every network has the same signature; there is nothing random in this one
+    layers: tuple[tuple[int, int, int], ...] = CONV_LAYERS,
+    dense: int = CONV_DENSE,
+) -> Reference:
+    """Convolutions and a dense layer, neurons channel by channel."""
     start, pre, post, population = 0, [], [], []
-    for layer, (channels, side, stride) in enumerate(CONV_LAYERS):
+    for layer, (channels, side, stride) in enumerate(layers):
         n = channels * side * side
         population.append(np.full(n, layer))
         if layer:
-            before, width, _ = CONV_LAYERS[layer - 1]
+            before, width, _ = layers[layer - 1]
             first = start - before * width * width
             _, y, x = np.unravel_index(np.arange(n), (channels, side, side))
             for b in range(before):
@@ -136,12 +170,12 @@ def conv(seed: int = 1) -> Reference:  # noqa: ARG001 - every network has the sa
                         pre.append((first + b * width * width + sy * width + sx)[ok])
                         post.append((start + np.arange(n))[ok])
         start += n
-    last = CONV_LAYERS[-1][0] * CONV_LAYERS[-1][1] ** 2
-    pre.append(np.repeat(np.arange(start - last, start), CONV_DENSE))
-    post.append(np.tile(np.arange(start, start + CONV_DENSE), last))
-    population.append(np.full(CONV_DENSE, len(CONV_LAYERS)))
-    names = ("input", *(f"conv{i}" for i in range(1, len(CONV_LAYERS))), "dense")
-    made = _single("conv", start + CONV_DENSE, np.concatenate(pre), np.concatenate(post), None)
+    last = layers[-1][0] * layers[-1][1] ** 2
+    pre.append(np.repeat(np.arange(start - last, start), dense))
+    post.append(np.tile(np.arange(start, start + dense), last))
+    population.append(np.full(dense, len(layers)))
+    names = ("input", *(f"conv{i}" for i in range(1, len(layers))), "dense")
+    made = _single("conv", start + dense, np.concatenate(pre), np.concatenate(post), None)
     return Reference(
         name="conv",
         indptr=made.indptr,
@@ -159,7 +193,87 @@ def _single(name: str, n: int, pre: Int64, post: Int64, planted: Int32 | None) -
     )
 
 
-NETWORKS = {"uniform": uniform, "spatial": spatial, "modular": modular, "conv": conv, "spatial_1m": spatial_1m}
+def larva(seed: int = 1) -> Reference:  # noqa: ARG001
+    """The connectome, multiple synapses of a pair as one, neurons in the order of their numbers.
+
+    Raises
+    ------
+    MissingError
+        The file is not here.
+    """
+    file = SHARED / "connectomes" / "drosophila_larva_edges.csv"
+    if not file.exists():
+        raise MissingError(f"{file.name} is not in ../shared/data/connectomes")
+    pre, post, _ = np.loadtxt(file, dtype=np.int64, delimiter=",", unpack=True)
+    names, ends = np.unique(np.concatenate([pre, post]), return_inverse=True)
+    return _single("larva", len(names), ends[: len(pre)], ends[len(pre) :], None)
+
+
+def describe_microcircuit(scale: float = 0.05) -> str:
+    """Description of the cortical column: populations of ``scale`` x their size, connection probabilities as they are."""
+    sizes = [max(10, round(scale * n)) for n in SIZES]
+    populations = [f"  {p}: " + CELL % n for p, n in zip(MICROCIRCUIT, sizes, strict=True)]
+    projections = [
+        f"  - {{pre: {pre}, post: {post}, connect: {{fixed_probability: {PROBABILITIES[j][i]}}}, "
+        f"weight: {-0.04 if pre.endswith('I') else 0.01}, delay: 1 ms}}"
+        for j, post in enumerate(MICROCIRCUIT)
+        for i, pre in enumerate(MICROCIRCUIT)
+        if PROBABILITIES[j][i] > 0
+    ]
+    return "\n".join(["name: microcircuit", "dt: 1 ms", "seed: 1", "populations:", *populations, "projections:", *projections]) + "\n"
+
+
+def microcircuit(seed: int = 1) -> Reference:
+    """The synapses of :func:`describe_microcircuit`."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "microcircuit.yaml"
+        file.write_text(describe_microcircuit(), "utf-8")
+        return _described("microcircuit", file, seed)
+
+
+def cnn(seed: int = 1) -> Reference:
+    """The convolutional network of the NIR paper; its input is a population like the others.
+
+    Raises
+    ------
+    MissingError
+        The file is not here.
+    """
+    file = SHARED / "networks" / "nir" / "cnn_sinabs.nir"
+    if not file.exists():
+        raise MissingError(f"{file.name} is not in ../shared/data/networks/nir")
+    return replace(_described("cnn", file, seed), file=file)
+
+
+def _described(name: str, file: Path, seed: int) -> Reference:
+    network = read_network(file, dt=1e-3, seed=seed) if file.suffix == ".nir" else read_network(file, seed=seed)
+    connections = realise_all(network)
+    synaptic = network.synaptic_projections
+    pre = np.concatenate([connections[p.name].pre.astype(np.int64) + network.offsets[p.pre] for p in synaptic])
+    post = np.concatenate([connections[p.name].post.astype(np.int64) + network.offsets[p.post] for p in synaptic])
+    names = tuple(network.offsets)
+    starts = np.array([*network.offsets.values(), network.n_neurons])
+    indptr, indices = _csr(network.n_neurons, pre, post)
+    return Reference(
+        name=name,
+        indptr=indptr,
+        indices=indices,
+        planted=None,
+        population=np.repeat(np.arange(len(names)), np.diff(starts)).astype(np.int32),
+        population_names=names,
+    )
+
+
+NETWORKS = {
+    "uniform": uniform,
+    "spatial": spatial,
+    "modular": modular,
+    "conv": conv,
+    "spatial_1m": spatial_1m,
+    "larva": larva,
+    "microcircuit": microcircuit,
+    "cnn": cnn,
+}
 
 
 def shuffled(reference: Reference, seed: int = 1) -> tuple[Reference, Int32]:

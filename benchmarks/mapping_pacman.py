@@ -23,22 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mapping_networks import CELL, describe_microcircuit
 
 ROOT = Path(__file__).resolve().parents[1]
-MICROCIRCUIT = ("L23E", "L23I", "L4E", "L4I", "L5E", "L5I", "L6E", "L6I")
-SIZES = (20683, 5834, 21915, 5479, 4850, 1065, 14395, 2948)
-# Connection probabilities of Potjans and Diesmann (Cereb. Cortex 24, 2014), table 5: rows are targets, columns sources.
-PROBABILITIES = (
-    (0.1009, 0.1689, 0.0437, 0.0818, 0.0323, 0.0, 0.0076, 0.0),
-    (0.1346, 0.1371, 0.0316, 0.0515, 0.0755, 0.0, 0.0042, 0.0),
-    (0.0077, 0.0059, 0.0497, 0.135, 0.0067, 0.0003, 0.0453, 0.0),
-    (0.0691, 0.0029, 0.0794, 0.1597, 0.0033, 0.0, 0.1057, 0.0),
-    (0.1004, 0.0622, 0.0505, 0.0057, 0.0831, 0.3726, 0.0204, 0.0),
-    (0.0548, 0.0269, 0.0257, 0.0022, 0.06, 0.3158, 0.0086, 0.0),
-    (0.0156, 0.0066, 0.0211, 0.0166, 0.0572, 0.0197, 0.0396, 0.2252),
-    (0.0364, 0.001, 0.0034, 0.0005, 0.0277, 0.008, 0.0658, 0.1443),
-)
-NEURON = "{model: cuba_lif, size: %d, params: {tau_mem: 10 ms, tau_syn: 5 ms, v_threshold: 1.0, reset: to_value, t_ref: 2 ms}}"
 
 
 def describe(name: str, folder: Path) -> Path:
@@ -56,20 +43,12 @@ def describe(name: str, folder: Path) -> Path:
         shuffled = rng.permutation(side * side)  # no order to profit from
         ends = shuffled[pair // side**2], shuffled[pair % side**2]
         np.savez(folder / "edges.npz", pre=ends[0], post=ends[1], weight=np.full(len(pair), 0.01))
-        populations = ["  grid: " + NEURON % side**2]
-        projections = ["  - {pre: grid, post: grid, connect: {file: edges.npz}, delay: 1 ms}"]
+        cell = CELL % side**2
+        text = f"name: spatial\ndt: 1 ms\nseed: 1\npopulations:\n  grid: {cell}\n"
+        text += "projections:\n  - {pre: grid, post: grid, connect: {file: edges.npz}, delay: 1 ms}\n"
     else:
-        sizes = [max(10, round(0.05 * n)) for n in SIZES]
-        populations = [f"  {p}: " + NEURON % n for p, n in zip(MICROCIRCUIT, sizes, strict=True)]
-        projections = [
-            f"  - {{pre: {pre}, post: {post}, connect: {{fixed_probability: {PROBABILITIES[j][i]}}}, "
-            f"weight: {-0.04 if pre.endswith('I') else 0.01}, delay: 1 ms}}"
-            for j, post in enumerate(MICROCIRCUIT)
-            for i, pre in enumerate(MICROCIRCUIT)
-            if PROBABILITIES[j][i] > 0
-        ]
-    text = ["name: " + name, "dt: 1 ms", "seed: 1", "populations:", *populations, "projections:", *projections]
-    path.write_text("\n".join(text) + "\n", "utf-8")
+        text = describe_microcircuit()
+    path.write_text(text, "utf-8")
     return path
 
 

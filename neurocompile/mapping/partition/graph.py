@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from neurocompile.mapping.partition._kernels import symmetrise
-from neurocompile.mapping.partition.loads import shares
 from neurocompile.mapping.partition.units import Units
-from neurocompile.mapping.problem import Int32Array
+from neurocompile.mapping.problem import FloatArray, Int32Array
 from neurocompile.mapping.types import Int64Array
 
 _EDGE_SCALE = 16  # weight of an edge whose source spikes at the mean rate
@@ -23,8 +22,9 @@ _PART_SCALE = 1 << 24  # weight of a full part; a vertex weighs 1 at least
 _COMPRESS_FROM = 60_000_000  # arcs from which the graph is kept compressed (TeraPart): less memory, more time
 
 
-def assign(units: Units, parts: Int64Array, *, seed: int = 1) -> Int32Array:
-    """Return the part of each unit, -1 for external ones; ``parts``: how many each class gets. Limits may be passed: repair follows.
+def assign(units: Units, parts: Int64Array, *, share: FloatArray, seed: int = 1) -> Int32Array:
+    """Return the part of each unit, -1 for external ones; ``parts``: how many each class gets, ``share``:
+    of a part, by unit. Limits may be passed: repair follows.
 
     Raises
     ------
@@ -34,7 +34,6 @@ def assign(units: Units, parts: Int64Array, *, seed: int = 1) -> Int32Array:
     import kaminpar
 
     net = units.net
-    share = shares(units, parts)
     part = np.full(units.n_units, -1, np.int32)
     sending = net.weight[np.diff(net.out_start) > 0]
     mean = float(sending.mean()) if len(sending) and sending.mean() > 0 else 1.0

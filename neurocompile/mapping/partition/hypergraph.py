@@ -20,9 +20,8 @@ import numpy as np
 
 from neurocompile.mapping.partition import _large_k
 from neurocompile.mapping.partition._kernels import with_home
-from neurocompile.mapping.partition.loads import shares
 from neurocompile.mapping.partition.units import Units
-from neurocompile.mapping.problem import Int32Array
+from neurocompile.mapping.problem import FloatArray, Int32Array
 from neurocompile.mapping.types import Int64Array
 
 _NET_SCALE = 64  # weight of a net whose source spikes at the mean rate
@@ -37,8 +36,9 @@ def _engine() -> Any:
     return mtkahypar.initialize(1, False)
 
 
-def assign(units: Units, parts: Int64Array, *, seed: int = 1) -> Int32Array:
-    """Return the part of each unit, -1 for external ones; ``parts``: how many each class gets. Limits may be passed: repair follows.
+def assign(units: Units, parts: Int64Array, *, share: FloatArray, seed: int = 1) -> Int32Array:
+    """Return the part of each unit, -1 for external ones; ``parts``: how many each class gets, ``share``:
+    of a part, by unit. Limits may be passed: repair follows.
 
     Raises
     ------
@@ -48,7 +48,6 @@ def assign(units: Units, parts: Int64Array, *, seed: int = 1) -> Int32Array:
     import mtkahypar  # noqa: F401 - here, so that a missing library shows before any work
 
     net = units.net
-    share = shares(units, parts)
     part = np.full(units.n_units, -1, np.int32)
     sending = net.weight[np.diff(net.out_start) > 0]
     mean = float(sending.mean()) if len(sending) and sending.mean() > 0 else 1.0

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
+from neurocompile.mapping.partition._state import State, new_state
 from neurocompile.mapping.partition.metrics import Bounds
-from neurocompile.mapping.partition.units import Units
-from neurocompile.mapping.problem import FloatArray
+from neurocompile.mapping.partition.units import Net, Units
+from neurocompile.mapping.problem import FloatArray, Int32Array
 from neurocompile.mapping.types import Int64Array
 
 
-def shares(units: Units, parts: Int64Array) -> FloatArray:
+def shares(units: Units, parts: Int64Array, like: Int32Array | None = None) -> FloatArray:
     """Share of a part that each unit takes, float64 (n_units,), 0 for external ones.
+
+    ``like``: an assignment (-1: external) whose axons are part of the costs: each neuron pays its axons-out, and its share of the
+    axons-in that it has in common with others of its part. None: costs of axons are not known.
 
     The largest of cost / limit over the additive limits: parts of total share 1 keep them all. Where that needs more than ``parts`` (of
     each class), because different units are bound by different limits, it is scaled down; what then passes a limit is repaired.
@@ -19,9 +24,15 @@ def shares(units: Units, parts: Int64Array) -> FloatArray:
     net = units.net
     share = np.zeros(units.n_units)
     inside = units.order
+    axons_in, axons_out = np.zeros(units.n_units), np.zeros(units.n_units)
+    if like is not None and (net.axon_in + net.axon_out > 0).any():
+        state = new_state(net, like, int(like.max(initial=0)) + 1, 0)
+        _axons_of_units(net, state, axons_in)
+        axons_out = np.bincount(net.unit_of, state.slot_len, units.n_units).astype(np.float64)
     for r, limit in enumerate(net.limits.tolist()):
         if limit > 0:
-            share[inside] = np.maximum(share[inside], net.cost[inside, r] / limit)
+            cost = net.cost[inside, r] + net.axon_in[r] * axons_in[inside] + net.axon_out[r] * axons_out[inside]
+            share[inside] = np.maximum(share[inside], cost / limit)
     total = np.bincount(net.unit_class[inside], share[inside], units.n_classes)
     count = np.bincount(net.unit_class[inside], minlength=units.n_classes)
     # Limits that count axons only: units of a class are alike.
@@ -34,6 +45,20 @@ def shares(units: Units, parts: Int64Array) -> FloatArray:
         share[inside] * scale[net.unit_class[inside]],
     )
     return share
+
+
+@numba.njit(cache=True, nogil=True)
+def _axons_of_units(net: Net, st: State, found: FloatArray) -> None:
+    """Axons-in of each unit, each divided by the number of units of its part that share it."""
+    for s in range(len(net.unit_of)):
+        for e in range(net.out_start[s], net.out_start[s + 1]):
+            u = net.out_units[e]
+            p = st.part[u]
+            if p >= 0:
+                for i in range(st.slot_start[s], st.slot_start[s] + st.slot_len[s]):
+                    if st.slot_part[i] == p:
+                        found[u] += 1.0 / st.slot_count[i]
+                        break
 
 
 def parts_of_classes(bounds: Bounds, n_parts: int) -> Int64Array:

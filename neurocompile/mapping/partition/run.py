@@ -103,7 +103,7 @@ def partition(
                 continue
             say(f"partition: {name}")
             try:
-                candidates += _run(units, bounds, name, start, allowed, n_parts, seed)
+                candidates += _run(units, bounds, name, start, allowed, n_parts, seed, known=_fewest(candidates, start, allowed))
                 fuller = math.ceil(bounds.cores * _FULL)
                 if (algorithm, name) == ("auto", "graph") and fuller < 0.99 * allowed and len(units.net.out_units) <= _ANNEAL_PINS:
                     candidates += _run(units, bounds, name, start, allowed, n_parts, seed, target=fuller)
@@ -159,6 +159,13 @@ def _worth_refining(start: _Candidate | None, candidates: list[_Candidate]) -> b
     return not others or (start is not None and start.weighted_km1 <= _WORTH_REFINING * min(c.weighted_km1 for c in others))
 
 
+def _fewest(candidates: list[_Candidate], start: _Candidate | None, allowed: int) -> _Candidate | None:
+    """The candidate with the fewest parts if all of them, but for ``start``, have more than allowed."""
+    others = [c for c in candidates if c is not start]
+    fewest = min(others, key=lambda c: c.n_parts, default=None)
+    return fewest if fewest is not None and fewest.n_parts > allowed else None
+
+
 def _run(
     units: Units,
     bounds: Bounds,
@@ -168,9 +175,11 @@ def _run(
     most: int | None,
     seed: int,
     target: int | None = None,
+    known: _Candidate | None = None,
 ) -> list[_Candidate]:
     """Candidates of one algorithm: with ``target`` parts (None: all that are allowed); where that ends with more than allowed, again with
-    as many as it ended with, or half-way between the most that was too few and the fewest that came out."""
+    as many as it ended with, or half-way between the most that was too few and the fewest that came out. After the first time the axons of
+    the last assignment belong to the costs. ``known``: the best so far of those with more parts than allowed; it is where to begin."""
     if name == "refined" and start is not None:
         share = shares(units, parts_of_classes(bounds, start.n_parts))
         made = improve(units, start.part, share=share, wanted=allowed, seed=seed)
@@ -180,15 +189,20 @@ def _run(
         made = improve(units, nowhere, share=shares(units, bounds.by_class), wanted=allowed, most=most, seed=seed)
         return [] if made is None else [_candidate(units, name, made)]
     found: list[_Candidate] = []
-    target = max(allowed, bounds.cores) if target is None else target
+    like: Int32Array | None = None
+    if target is None:
+        target = max(allowed, bounds.cores)
+        if known is not None:
+            target, like = known.n_parts, known.part
     tried: set[int] = set()
     too_few = target - 1
     for _ in range(_MOST_TRIES):
         tried.add(target)
         parts = np.minimum(parts_of_classes(bounds, target), np.bincount(units.net.unit_class[units.order], minlength=units.n_classes))
         assign = {"graph": graph.assign, "hypergraph": hypergraph.assign, "streaming": streaming.assign}[name]
-        share = shares(units, parts)
-        made = improve(units, assign(units, parts, seed=seed), share=share, wanted=allowed, seed=seed)
+        share = shares(units, parts, like)
+        like = assign(units, parts, share=share, seed=seed)
+        made = improve(units, like, share=share, wanted=allowed, seed=seed)
         if made is not None:
             found.append(_candidate(units, name, made))
             if found[-1].n_parts <= allowed:

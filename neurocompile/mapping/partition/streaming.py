@@ -9,18 +9,17 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.mapping.partition._state import breadth_first, insert, new_scratch, new_state, restream
-from neurocompile.mapping.partition.loads import shares
 from neurocompile.mapping.partition.units import Units
-from neurocompile.mapping.problem import Int32Array
+from neurocompile.mapping.problem import FloatArray, Int32Array
 from neurocompile.mapping.types import Int64Array
 
 _PASSES = 5
 
 
-def assign(units: Units, parts: Int64Array, *, seed: int = 1) -> Int32Array:
-    """Return the part of each unit, -1 for external ones and for those that found no room; ``parts``: how many each class gets."""
+def assign(units: Units, parts: Int64Array, *, share: FloatArray, seed: int = 1) -> Int32Array:
+    """Return the part of each unit, -1 for external ones and for those that found no room; ``parts``: how many each class gets,
+    ``share``: of a part, by unit."""
     net = units.net
-    share = shares(units, parts)
     n_parts = int(parts.sum())
     with_out = bool((net.axon_out > 0).any())
     order = breadth_first(net, units.order[seed % max(len(units.order), 1) :])

@@ -28,6 +28,7 @@ _WORTH_REFINING = 2.0  # auto: sequential fill is refined if its packets are few
 _GRAPH_PINS = 250_000_000  # auto: synapses up to which the graph partitioner is tried (about 30 bytes each)
 _ANNEAL_PINS = 12_000_000  # auto: synapses up to which the best is annealed (1 to 3 CPU-s a million)
 _FULL = 1.01  # auto: parts, as a multiple of the lower bound, with which the graph partitioner runs once more
+_FAR = 1.1  # parts, as a multiple of what is allowed, from which the next algorithm begins where the last one ended
 _MOST_TRIES = 5  # numbers of parts tried with one algorithm
 
 
@@ -179,7 +180,8 @@ def _run(
 ) -> list[_Candidate]:
     """Candidates of one algorithm: with ``target`` parts (None: all that are allowed); where that ends with more than allowed, again with
     as many as it ended with, or half-way between the most that was too few and the fewest that came out. After the first time the axons of
-    the last assignment belong to the costs. ``known``: the best so far of those with more parts than allowed; it is where to begin."""
+    the last assignment belong to the costs. ``known``: the best so far if all have more parts than allowed; if far more, it is where to
+    begin."""
     if name == "refined" and start is not None:
         share = shares(units, parts_of_classes(bounds, start.n_parts))
         made = improve(units, start.part, share=share, wanted=allowed, seed=seed)
@@ -192,7 +194,7 @@ def _run(
     like: Int32Array | None = None
     if target is None:
         target = max(allowed, bounds.cores)
-        if known is not None:
+        if known is not None and known.n_parts > _FAR * allowed:
             target, like = known.n_parts, known.part
     tried: set[int] = set()
     too_few = target - 1

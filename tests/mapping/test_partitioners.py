@@ -222,7 +222,7 @@ def test_auto_does_not_refine_what_is_far_from_the_best() -> None:
     shuffled = replace(network, indices=pairs[:, 1].astype(np.int32))
     said: list[str] = []
     found = partition(shuffled, progress=said.append)
-    assert said == ["partition: graph", "partition: hypergraph"]
+    assert said == ["partition: graph", "partition: hypergraph", "partition: anneal"]
     assert found.quality is not None
     assert found.quality.sequential_km1 is not None
     assert 2 * found.quality.km1 < found.quality.sequential_km1

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.mapping import map_network
 from neurocompile.mapping.partition import ALGORITHMS, partition
-from neurocompile.mapping.partition._state import State, new_scratch, new_state, sweep, weighted_km1
+from neurocompile.mapping.partition._passes import sweep
+from neurocompile.mapping.partition._state import State, new_scratch, new_state, weighted_km1
 from neurocompile.mapping.partition.anneal import anneal
 from neurocompile.mapping.partition.loads import shares
 from neurocompile.mapping.partition.metrics import lower_bounds, measure

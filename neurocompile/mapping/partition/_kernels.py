@@ -189,6 +189,14 @@ def symmetrise(
     """CSR of the undirected graph: (start, neighbours, weights). ``vertices``: units, of which the first ``n_inside`` may be targets;
     ``vertex_of``: back, -1 for units that are none. Weights of both directions and of all neurons of a unit add up (at most 2^31 - 1)."""
     n = len(vertices)
+    longest = 0
+    for u in vertices:
+        row = in_start[u + 1] - in_start[u]
+        for m in range(member_start[u], member_start[u + 1]):
+            row += out_start[members[m] + 1] - out_start[members[m]]
+        longest = max(longest, row)
+    # Arcs of one vertex as they are found: both directions, repeated.
+    ends, pushes = np.empty(longest, np.int32), np.empty(longest, np.int64)
     start = np.zeros(n + 1, np.int64)
     stamp = np.full(n, -1, np.int64)
     neighbours = np.empty(0, np.int32)
@@ -202,36 +210,32 @@ def symmetrise(
         at = 0
         for v in range(n):
             u = vertices[v]
+            n_found = 0
             for m in range(member_start[u], member_start[u + 1]):
                 s = members[m]
                 for e in range(out_start[s], out_start[s + 1]):
                     other = vertex_of[out_units[e]]
-                    if other < 0 or other == v or other >= n_inside:
-                        continue
-                    if stamp[other] != v:
-                        stamp[other] = v
-                        if fill_in:
-                            at_of[other] = at
-                            neighbours[at] = other
-                            weights[at] = 0
-                        at += 1
-                    if fill_in:
-                        weights[at_of[other]] = min(weights[at_of[other]] + weight[s], 2**31 - 1)
+                    if other < n_inside:
+                        ends[n_found], pushes[n_found] = other, weight[s]
+                        n_found += 1
             if v < n_inside:
                 for e in range(in_start[u], in_start[u + 1]):
                     s = in_sources[e]
-                    other = vertex_of[unit_of[s]]
-                    if other < 0 or other == v:
-                        continue
-                    if stamp[other] != v:
-                        stamp[other] = v
-                        if fill_in:
-                            at_of[other] = at
-                            neighbours[at] = other
-                            weights[at] = 0
-                        at += 1
+                    ends[n_found], pushes[n_found] = vertex_of[unit_of[s]], weight[s]
+                    n_found += 1
+            for i in range(n_found):
+                other = ends[i]
+                if other < 0 or other == v:
+                    continue
+                if stamp[other] != v:
+                    stamp[other] = v
                     if fill_in:
-                        weights[at_of[other]] = min(weights[at_of[other]] + weight[s], 2**31 - 1)
+                        at_of[other] = at
+                        neighbours[at] = other
+                        weights[at] = 0
+                    at += 1
+                if fill_in:
+                    weights[at_of[other]] = min(weights[at_of[other]] + pushes[i], 2**31 - 1)
             start[v + 1] = at
     return start, neighbours, weights
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from neurocompile.mapping import _random
 from neurocompile.mapping._random import uniform
-from neurocompile.mapping.partition._state import Scratch, State, _fits, _move, _scan, _try_swap, new_scratch, new_state, weighted_km1
+from neurocompile.mapping.partition._moves import fits, move, scan, try_swap
+from neurocompile.mapping.partition._state import Scratch, State, new_scratch, new_state, weighted_km1
 from neurocompile.mapping.partition.improve import WISHES, compress, refine, room_of, with_axons_out
 from neurocompile.mapping.partition.units import Net, Units
 from neurocompile.mapping.problem import Int32Array
@@ -74,7 +75,7 @@ def _shake(
     for at in range(len(order)):
         u = order[at]
         a = st.part[u]
-        n, base, _ = _scan(net, st, sc, u)
+        n, base, _ = scan(net, st, sc, u)
         best = -1
         best_value = temperature * _noise(random)
         for i in range(n):
@@ -87,14 +88,14 @@ def _shake(
                     best, best_value = p, value
         if best < 0:
             continue
-        if _fits(net, st, sc, u, best, with_out):
-            _move(net, st, u, best)
+        if fits(net, st, sc, u, best, with_out):
+            move(net, st, u, best)
             continue
         slot = (np.int64(best) * n_parts + a) % len(wish)
         v = wish[slot]
         if v >= 0 and v != u and st.part[v] == best and wish_part[slot] == a:
             least = temperature * np.log(uniform(random) + 1e-17)
-            if _try_swap(net, st, sc, u, v, base + sc.score[best], with_out, least):
+            if try_swap(net, st, sc, u, v, base + sc.score[best], with_out, least):
                 wish[slot] = -1
                 continue
         slot = (np.int64(a) * n_parts + best) % len(wish)

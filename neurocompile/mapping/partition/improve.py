@@ -13,18 +13,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from neurocompile.mapping.partition._state import (
-    State,
-    eject,
-    eject_order,
-    insert,
-    new_scratch,
-    new_state,
-    over_parts,
-    sweep,
-    take_out,
-    weighted_km1,
-)
+from neurocompile.mapping.partition._passes import eject, eject_order, insert, sweep, take_out
+from neurocompile.mapping.partition._state import State, new_scratch, new_state, over_parts, weighted_km1
 from neurocompile.mapping.partition.units import Net, Units
 from neurocompile.mapping.problem import FloatArray, Int32Array
 from neurocompile.mapping.types import Int64Array

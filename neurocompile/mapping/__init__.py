@@ -145,8 +145,9 @@ def check_problem(problem: MappingProblem) -> None:
     lengths |= {len(a) for a in (problem.rate, problem.together, problem.chip) if a is not None}
     if lengths != {n}:
         raise ValueError(f"arrays of {sorted(lengths)} values for {n} neurons")
-    source = np.repeat(np.arange(n), np.diff(problem.indptr))
-    if ((np.diff(source) == 0) & (np.diff(problem.indices) <= 0)).any():
+    falls = np.diff(problem.indices) <= 0
+    falls[problem.indptr[(problem.indptr > 0) & (problem.indptr < len(problem.indices))] - 1] = False  # from one source to the next
+    if falls.any():
         raise ValueError("targets of a source must be sorted and distinct")
     if problem.external[problem.indices].any():
         raise ValueError("an edge leads to an external neuron: only neurons on cores have synapses")

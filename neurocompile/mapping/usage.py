@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurocompile.machine import Machine
-from neurocompile.mapping.partition._kernels import count_source_axons, target_parts, transpose
+from neurocompile.mapping.partition._kernels import target_parts
 from neurocompile.mapping.partition.metrics import lower_bounds
 from neurocompile.mapping.problem import FloatArray, MappingProblem, Resource
 from neurocompile.mapping.types import Partition, Placement, Routes, RoutingTables
@@ -23,10 +23,8 @@ def measure_usage(
     rows: list[dict[str, object]] = []
     bounds = partition.quality.bounds if partition.quality is not None else lower_bounds(problem).by_limit
     inside = np.flatnonzero(~partition.external)
-    in_start, in_sources = transpose(problem.n_neurons, problem.indptr, problem.indices)
-    order = np.argsort(partition.part, kind="stable").astype(np.int32)
-    axons_in = count_source_axons(problem.n_neurons, order, in_start, in_sources, partition.part, partition.n_parts).astype(np.float64)
-    out_start, _ = target_parts(problem.indptr, problem.indices, partition.part, partition.n_parts)
+    out_start, reached = target_parts(problem.indptr, problem.indices, partition.part, partition.n_parts)
+    axons_in = np.bincount(reached, minlength=partition.n_parts).astype(np.float64)
     axons_out = np.bincount(partition.part, np.diff(out_start).astype(np.float64), partition.n_parts)
 
     def place_name(part: int) -> str:

@@ -18,6 +18,7 @@ from neurocompile.mapping.problem import FloatArray, MappingProblem, Resource
 from neurocompile.mapping.types import Int32Array, Int64Array, Mapping, Partition, Placement, RoutingTables
 
 _ROUNDING = 1e-9  # relative: sums of float costs in another order than the partitioner's
+_BLOCK = 4_000_000  # synapses looked at together
 
 
 def _fail(code: str, message: str) -> MismatchError:
@@ -27,9 +28,16 @@ def _fail(code: str, message: str) -> MismatchError:
 
 
 def _pairs(problem: MappingProblem, part: Int32Array, n_parts: int) -> tuple[Int64Array, Int64Array]:
-    """Unique (source neuron, part with a target of it), sorted."""
-    source = np.repeat(np.arange(problem.n_neurons, dtype=np.int64), np.diff(problem.indptr))
-    code = np.unique(source * n_parts + part[problem.indices])
+    """Unique (source neuron, part with a target of it), sorted. Sources in blocks: synapses are never there a second time as 64-bit codes."""
+    found: list[Int64Array] = [np.zeros(0, np.int64)]
+    a = 0
+    while a < problem.n_neurons:
+        b = max(a + 1, int(np.searchsorted(problem.indptr, problem.indptr[a] + _BLOCK, side="right")) - 1)
+        b = min(b, problem.n_neurons)
+        source = np.repeat(np.arange(a, b, dtype=np.int64), np.diff(problem.indptr[a : b + 1]))
+        found.append(np.unique(source * n_parts + part[problem.indices[problem.indptr[a] : problem.indptr[b]]]))
+        a = b
+    code = np.concatenate(found)
     return code // n_parts, code % n_parts
 
 
@@ -280,16 +288,24 @@ def _walk_routes(
 
 
 def _verify_axons(mapping: Mapping, source: Int64Array, target: Int64Array) -> None:
-    chip, core = mapping.placement.chip[target], mapping.placement.core[target]
-    wanted: set[tuple[int, ...]] = set(zip(source.tolist(), chip.tolist(), core.tolist(), strict=True))
-    found: list[tuple[int, ...]] = [tuple(row) for row in mapping.tables.axons.tolist()]
-    if len(found) != len(set(found)):
+    wanted = np.stack([source, mapping.placement.chip[target], mapping.placement.core[target]], axis=1)
+    found = mapping.tables.axons.astype(np.int64).reshape(-1, 3)
+    nowhere = ((found < 0) | (found > wanted.max(axis=0, initial=0))).any(axis=1)
+    if nowhere.any():
+        raise _fail("NC604", "neuron {} has an axon to chip {} core {}, where it has no target".format(*found[np.argmax(nowhere)].tolist()))
+    base = wanted.max(axis=0, initial=0) + 1
+    wanted_code, code = (np.sort((rows[:, 0] * base[1] + rows[:, 1]) * base[2] + rows[:, 2]) for rows in (wanted, found))
+
+    def row(value: int) -> tuple[int, ...]:
+        return int(value // base[2] // base[1]), int(value // base[2] % base[1]), int(value % base[2])
+
+    if (np.diff(code) == 0).any():
         raise _fail("NC606", "an axon (source neuron, chip, core) is listed twice")
-    missing, stray = wanted - set(found), set(found) - wanted
-    if missing:
-        raise _fail("NC603", "neuron {} has no axon to chip {} core {}".format(*min(missing)))
-    if stray:
-        raise _fail("NC604", "neuron {} has an axon to chip {} core {}, where it has no target".format(*min(stray)))
+    missing, stray = (np.setdiff1d(a, b, assume_unique=True) for a, b in ((wanted_code, code), (code, wanted_code)))
+    if len(missing):
+        raise _fail("NC603", "neuron {} has no axon to chip {} core {}".format(*row(missing[0])))
+    if len(stray):
+        raise _fail("NC604", "neuron {} has an axon to chip {} core {}, where it has no target".format(*row(stray[0])))
 
 
 def _verify_tables(mapping: Mapping, machine: Machine, owner: Int32Array, source: Int64Array, target: Int64Array) -> None:

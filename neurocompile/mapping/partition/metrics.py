@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from neurocompile.mapping.partition._kernels import count_source_axons, target_parts, transpose
+from neurocompile.mapping.partition._kernels import target_parts
 from neurocompile.mapping.partition.units import Units, prepare
 from neurocompile.mapping.problem import FloatArray, Int32Array, MappingProblem
 from neurocompile.mapping.types import Int64Array
@@ -36,9 +36,7 @@ def measure(problem: MappingProblem, part: Int32Array, n_parts: int) -> Use:
     """Count everything exactly. External neurons have parts of their own, whose packets count: they enter the machine."""
     start, found = target_parts(problem.indptr, problem.indices, part, n_parts)
     remote = _remote(start, found, part)
-    in_start, in_sources = transpose(problem.n_neurons, problem.indptr, problem.indices)
-    order = np.argsort(part, kind="stable").astype(np.int32)
-    axons_in = count_source_axons(problem.n_neurons, order, in_start, in_sources, part, n_parts)
+    axons_in = np.bincount(found, minlength=n_parts).astype(np.int64)
     axons_out = np.bincount(part, np.diff(start), n_parts).astype(np.int64)
     used = [
         np.bincount(part, r.per_neuron, n_parts) + r.per_axon_in * axons_in + r.per_axon_out * axons_out

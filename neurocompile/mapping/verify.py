@@ -28,7 +28,7 @@ def _fail(code: str, message: str) -> MismatchError:
 
 
 def _pairs(problem: MappingProblem, part: Int32Array, n_parts: int) -> tuple[Int64Array, Int64Array]:
-    """Unique (source neuron, part with a target of it), sorted. Sources in blocks: synapses are never there a second time as 64-bit codes."""
+    """Unique (source neuron, part with a target of it), sorted. Sources in blocks: there are never 64-bit codes of all synapses."""
     found: list[Int64Array] = [np.zeros(0, np.int64)]
     a = 0
     while a < problem.n_neurons:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.mapping import map_network
-from neurocompile.mapping.partition import ALGORITHMS, partition
+from neurocompile.mapping.partition import ALGORITHMS, improve, partition
 from neurocompile.mapping.partition._passes import sweep
 from neurocompile.mapping.partition._state import State, new_scratch, new_state, weighted_km1
 from neurocompile.mapping.partition.anneal import anneal
@@ -243,6 +243,40 @@ def test_a_missing_library_is_said_and_done_without(
         assert found.quality.algorithm != other
 
 
+def test_rounds_over_units_that_nearly_moved_are_about_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds of large networks look at fewer units than those of small ones, keep the limit and end within 3 % of them."""
+    rng = np.random.default_rng(5)
+    n, n_parts = 2000, 8
+    source = np.repeat(np.arange(n), 20)
+    target = (source + np.rint(rng.normal(0.0, 60.0, len(source))).astype(np.int64)) % n
+    code = np.unique((source * n + target)[source != target])
+    ones = ring(n, closed=True)
+    limit = Resource(name="neurons", unit="neuron", limit=1.05 * n / n_parts, per_neuron=np.ones(n), confidence="given")
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(code // n, minlength=n))])
+    network = replace(ones, indptr=indptr, indices=(code % n).astype(np.int32), resources=(limit,))
+    units = prepare(network)
+    begin = (np.arange(n) * n_parts // n).astype(np.int32)
+    mixed = rng.permutation(n)[: n // 5]
+    begin[mixed] = begin[rng.permutation(mixed)]
+    looked_at: dict[str, list[int]] = {"all": [], "near": []}
+    km1 = {}
+    for which in ("all", "near"):
+
+        def counted(*arguments: Any, which: str = which) -> Any:
+            looked_at[which].append(len(arguments[3]))
+            return sweep(*arguments)
+
+        monkeypatch.setattr(improve, "sweep", counted)
+        monkeypatch.setattr(improve, "_ALL_ROUNDS_PINS", 10**9 if which == "all" else 0)
+        part = improve.refine(units, begin, np.random.default_rng(1))
+        assert np.bincount(part, minlength=n_parts).max() <= limit.limit
+        km1[which] = measure(network, part, n_parts).km1
+    assert set(looked_at["all"]) == {n}
+    assert looked_at["near"][0] == looked_at["near"][-1] == n  # it begins and ends with all
+    assert min(looked_at["near"]) < 0.2 * n
+    assert km1["near"] <= 1.03 * km1["all"] < 0.8 * measure(network, begin, n_parts).km1
+
+
 def states_equal(a: State, b: State) -> bool:
     """Whether two states say the same; nets' lists are compared as sets."""
     same = all(np.allclose(x, y) for name, x, y in zip(State._fields, a, b, strict=True) if not name.startswith("slot"))
@@ -275,7 +309,7 @@ def test_gains_are_exact_and_moves_keep_the_books(problem: Factory, seed: int, n
     scratch = new_scratch(net, n_parts)
     total = 0.0
     for _ in range(3):
-        gain, _ = sweep(net, state, scratch, rng.permutation(units.order), wish, wish.copy(), True)
+        gain, _ = sweep(net, state, scratch, rng.permutation(units.order), wish, wish.copy(), np.ones(units.n_units), True)
         total += gain
         over.append(over_any(network, state.part, net.unit_of, n_parts))
     after = measure(network, whole(units.net.unit_of, state.part, n_parts), n_parts + 1).weighted_km1

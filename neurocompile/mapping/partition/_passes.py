@@ -13,11 +13,13 @@ from neurocompile.mapping.problem import FloatArray, Int32Array
 
 @numba.njit(cache=True, nogil=True)
 def sweep(
-    net: Net, st: State, sc: Scratch, order: Int32Array, wish: Int32Array, wish_part: Int32Array, with_out: bool
+    net: Net, st: State, sc: Scratch, order: Int32Array, wish: Int32Array, wish_part: Int32Array, near: FloatArray, with_out: bool
 ) -> tuple[float, int]:
     """One round over ``order``: each unit takes the best move that gains and fits, or an exchange with a unit that wants to come back.
 
-    ``wish``, ``wish_part``: memory of (unit, where it wants to go) between rounds, -1 at first. Returns (gain, moves).
+    ``wish``, ``wish_part``: memory of (unit, where it wants to go) between rounds, -1 at first. ``near``: written for each unit of
+    ``order``: what its best move would gain, over what it would lose in a part that it has nothing to do with; above 0 if it moved or
+    wants to, -1 at the least. Returns (gain, moves).
     """
     total = 0.0
     moves = 0
@@ -30,6 +32,7 @@ def sweep(
         blocked = -1
         blocked_gain = 0.0
         done = False
+        near[u] = -1.0
         for _ in range(8):
             best = -1
             for i in range(n):
@@ -39,6 +42,8 @@ def sweep(
             if best < 0:
                 break
             gain = base + sc.score[best]
+            if near[u] == -1.0 and base != 0.0:
+                near[u] = max(gain / abs(base), -1.0)
             if gain <= 1e-9 * abs(base):
                 break
             if fits(net, st, sc, u, best, with_out):
@@ -59,6 +64,7 @@ def sweep(
             if gain > 0.0:
                 total += gain
                 moves += 2
+                near[v] = 1.0
                 wish[slot] = -1
                 continue
         slot = (np.int64(a) * n_parts + blocked) % len(wish)

@@ -145,13 +145,15 @@ def write_description(folder: Path, given: Input) -> tuple[Path, npt.NDArray[np.
     post = new[reference.indices]
     sizes = np.bincount(reference.population, minlength=len(reference.population_names))
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    ends = np.searchsorted(starts, pre, side="right") - 1, np.searchsorted(starts, post, side="right") - 1
+    owner = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    ends = owner[pre] * len(sizes) + owner[post]
     lines = ["name: " + reference.name, "dt: 1 ms", "seed: 1", "populations:"]
     lines += [f"  {name}: {CELL % size}" for name, size in zip(reference.population_names, sizes.tolist(), strict=True)]
     lines += ["projections:"]
     rng = np.random.default_rng(4)
-    for a, b in np.unique(np.stack(ends, axis=1), axis=0).tolist():
-        chosen = (ends[0] == a) & (ends[1] == b)
+    for code in np.flatnonzero(np.bincount(ends)).tolist():
+        a, b = divmod(code, len(sizes))
+        chosen = ends == code
         weight = rng.uniform(0.005, 0.02, int(chosen.sum()))
         np.savez(folder / f"{a}-{b}.npz", pre=pre[chosen] - starts[a], post=post[chosen] - starts[b], weight=weight)
         names = reference.population_names

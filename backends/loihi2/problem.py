@@ -17,6 +17,7 @@ from neurocompile.ir import LIF, LeakyReadout, Network, SpikeSource
 from neurocompile.ir.neurons import expand
 from neurocompile.machine import Machine
 from neurocompile.mapping.problem import MappingProblem, Resource, SetResource
+from neurocompile.mapping.targets import distinct_targets
 
 
 def make_problem(network: Network, projections: Sequence[LoweredProjection], machine: Machine) -> MappingProblem:
@@ -29,7 +30,6 @@ def make_problem(network: Network, projections: Sequence[LoweredProjection], mac
     word, block = int(machine.value("core.synapse_word")), machine.value("core.synapse_block")
     overhead = machine.value("core.synapse_block_header") + word - 1
     synapse_bits = np.zeros(n)
-    edges = []
     for projection in projections:
         bits = machine.value("core.weight_bits") + machine.value("core.index_bits")
         low_bits_in_d = projection.rule is not None and projection.rule["dd_fixed"] is not None
@@ -37,14 +37,9 @@ def make_problem(network: Network, projections: Sequence[LoweredProjection], mac
             bits += machine.value("core.delay_bits")
         if projection.rule is not None:
             bits += machine.value("core.tag_bits")
-        source = projection.pre_ids.astype(np.int64) + starts[projection.pre]
-        target = projection.post_ids.astype(np.int64) + starts[projection.post]
-        synapse_bits += np.bincount(target, minlength=n) * (bits + overhead / block)
-        edges.append(source * n + target)
-    pairs = np.unique(np.concatenate(edges)) if edges else np.zeros(0, np.int64)
-    source, target = pairs // max(n, 1), pairs % max(n, 1)
-    indptr = np.zeros(n + 1, np.int64)
-    np.cumsum(np.bincount(source, minlength=n), out=indptr[1:])
+        first, size = starts[projection.post], network.populations[projection.post].size
+        synapse_bits[first : first + size] += np.bincount(projection.post_ids, minlength=size) * (bits + overhead / block)
+    indptr, indices = distinct_targets(n, [(p.pre_ids, p.post_ids, starts[p.pre], starts[p.post]) for p in projections])
     inside = (~external).astype(np.float64)
 
     def resource(
@@ -75,7 +70,7 @@ def make_problem(network: Network, projections: Sequence[LoweredProjection], mac
         population_names=names,
         external=external,
         indptr=indptr,
-        indices=target.astype(np.int32),
+        indices=indices,
         resources=resources,
         set_resources=(
             SetResource(name="profiles", limit=int(profiles.value), label=_profiles(network, external), confidence=profiles.confidence),

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
 
 from neurocompile.backends.spinnaker.learning import Learning, table_bytes
 from neurocompile.backends.spinnaker.neurons import Cell
@@ -22,6 +22,7 @@ from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.ir.realise import Connections
 from neurocompile.machine import Machine
 from neurocompile.mapping.problem import MappingProblem, Resource, SetResource
+from neurocompile.mapping.targets import distinct_targets
 
 COMBINED_PLASTIC = frozenset({("IF_curr_delta", False), ("IF_curr_exp", False), ("IF_curr_exp", True)})
 """(cell, multiplicative) with a combined spike-pair STDP binary in the sPyNNaker 1!7.4.1 wheel."""
@@ -55,18 +56,19 @@ def mapping_problem(
 
     events, sdram = np.zeros(n), np.zeros(n)
     static_bytes, plastic_bytes = machine.value("core.synapse_bits") / 8, machine.value("core.plastic_synapse_bits") / 8
-    pairs: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+    pairs: list[tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.integer[Any]], int, int]] = []
     for projection in network.synaptic_projections:
         synapses = connections[projection.name]
-        post = synapses.post.astype(np.int64) + offset[projection.post]
-        pairs.append((synapses.pre.astype(np.int64) + offset[projection.pre], post))
-        np.add.at(events, post, rates[projection.pre][synapses.pre])
+        pairs.append((synapses.pre, synapses.post, offset[projection.pre], offset[projection.post]))
+        size = sizes[number[projection.post]]
+        mine = slice(offset[projection.post], offset[projection.post] + size)
+        events[mine] += np.bincount(synapses.post, rates[projection.pre][synapses.pre], size)
         plastic = (synapses.weight >= 0) & (projection.name in learning.plastic)
-        np.add.at(sdram, post, np.where(plastic, plastic_bytes, static_bytes))
+        sdram[mine] += np.bincount(synapses.post, np.where(plastic, plastic_bytes, static_bytes), size)
     for m in learning.modulations:
         n_pre, n_post = cells[number[m.pre]].size, cells[number[m.post]].size
         pre, post = np.divmod(np.arange(n_pre * n_post, dtype=np.int64), n_post)
-        pairs.append((pre + offset[m.pre], post + offset[m.post]))
+        pairs.append((pre, post, offset[m.pre], offset[m.post]))
         np.add.at(events, post + offset[m.post], rates[m.pre][pre])
         np.add.at(sdram, post + offset[m.post], static_bytes)
 
@@ -90,7 +92,7 @@ def mapping_problem(
     # A single neuron may be asked more than a core can do in real time; it still gets its core, and the program runs slower or drops.
     load = np.minimum(load, 1.0)
 
-    indptr, indices = _csr(pairs, n)
+    indptr, indices = distinct_targets(n, pairs)
     source = np.asarray([c.cell == "source" for c in cells])[population]
     rows = machine.value("core.row_header_words") + (PLASTIC_HEADER_WORDS if rule_of else 0)
     return (
@@ -239,13 +241,3 @@ def _dtcm(cells: list[Cell], learning: Learning, dt: float, machine: Machine) ->
             )
         per_cell.append(own * free / (free - shared) if own > 0.0 else 0.0)
     return np.repeat(np.asarray(per_cell), [c.size for c in cells]), max(free, 0.0)
-
-
-def _csr(pairs: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]], n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """Return ``indptr`` and ``indices`` of the distinct targets of each source, sorted."""
-    pre = np.concatenate([p for p, _ in pairs]) if pairs else np.zeros(0, np.int64)
-    post = np.concatenate([q for _, q in pairs]) if pairs else np.zeros(0, np.int64)
-    matrix = scipy.sparse.coo_array((np.ones(len(pre), np.bool_), (pre, post)), shape=(n, n)).tocsr()
-    matrix.sum_duplicates()
-    matrix.sort_indices()
-    return matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import AnyArray, load_npz
-from neurocompile.mapping.problem import BoolArray, FloatArray, Int32Array, MappingProblem, Resource
+from neurocompile.mapping.problem import BoolArray, FloatArray, MappingProblem, Resource
+from neurocompile.mapping.targets import distinct_targets
 
 BALANCES = ("neurons", "synapses")
 Int64Array = npt.NDArray[np.int64]
@@ -96,7 +97,7 @@ def graph_problem(
     cost[outside] = 0.0
     share = cost.sum() / cores
     limit = max(np.floor((1.0 + slack) * share * (1 + 1e-12)), np.ceil(share), cost.max(initial=0.0), 1.0)
-    indptr, indices = _csr(n, pre, post)
+    indptr, indices = distinct_targets(n, [(pre, post, 0, 0)])
     return MappingProblem(
         n_neurons=n,
         population=np.zeros(n, np.int32),
@@ -108,9 +109,3 @@ def graph_problem(
         core_width=np.ones(1, np.int32),
         rate=rate,
     )
-
-
-def _csr(n: int, pre: Int64Array, post: Int64Array) -> tuple[Int64Array, Int32Array]:
-    code = np.unique(pre * n + post) if len(pre) else np.zeros(0, np.int64)
-    source, target = np.divmod(code, max(n, 1))
-    return np.concatenate([[0], np.cumsum(np.bincount(source, minlength=n))]).astype(np.int64), target.astype(np.int32)

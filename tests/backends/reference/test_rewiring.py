@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy.stats import chi2, chisquare
 
 from neurocompile.backends.reference import RecordOptions, Simulator
-from neurocompile.backends.reference.kernels.rewiring import draw_pairs
 from neurocompile.ir import (
     ALIF,
     LIF,
@@ -22,12 +18,10 @@ from neurocompile.ir import (
     AllToAll,
     Constant,
     EProp,
-    Explicit,
     FixedProbability,
     GradientDescent,
     KappaLearning,
     LeakyReadout,
-    Network,
     Normal,
     PerEvent,
     PerInterval,
@@ -36,93 +30,28 @@ from neurocompile.ir import (
     RandomFeedback,
     Regularization,
     Rewiring,
-    SpikeSource,
     Surrogate,
     SymmetricFeedback,
     Task,
 )
-from neurocompile.ir.counter_rng import stream_key
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.realise import Connections, realise
-from neurocompile.ir.signals import Signal, Spikes
-from tests.backends.reference.dense_rewiring import allowed_pairs, dense, move
-
-N_IN, N_HIDDEN, N_OUT = 5, 6, 2
-NEURON = LIF(tau_mem=0.02, v_threshold=0.5)
-RULE = EProp(
-    surrogate=Surrogate(height=0.8, width=0.6),
-    regularization=Regularization(strength=0.05, rate=10.0),
-    feedback=SymmetricFeedback(),
-    optimizer=GradientDescent(learning_rate=1e-4),
-    sign_constraint=True,
-    rewiring=Rewiring(every_steps=50, l1=1e-3, noise=4e-3),
+from tests.backends.reference.dense_rewiring import allowed_pairs, dense
+from tests.backends.reference.rewired_networks import (
+    BIG,
+    N_HIDDEN,
+    N_OUT,
+    NEURON,
+    RULE,
+    as_spikes,
+    assert_same,
+    drawn,
+    errors_to,
+    fired,
+    lists,
+    make,
+    wiring,
 )
-ENDS = (("in", "hidden", 0.3), ("hidden", "hidden", 0.25), ("hidden", "out", 0.3))
-SIZES = {"in": N_IN, "hidden": N_HIDDEN, "out": N_OUT}
-
-
-def lists(seed: int, density: float, longest: int) -> tuple[Projection, ...]:
-    """Sparse lists in random order with both signs, some weights 0, and delays of their own."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for pre, post, std in ENDS:
-        chosen = rng.permutation(SIZES[pre] * SIZES[post])[: max(1, int(density * SIZES[pre] * SIZES[post]))]
-        weight = rng.normal(0.1, std, len(chosen)) * (rng.random(len(chosen)) < 0.9)
-        ends = (chosen // SIZES[post]).astype(np.int32), (chosen % SIZES[post]).astype(np.int32)
-        delay = rng.integers(1, longest + 1, len(chosen))
-        found.append(
-            Projection(pre=pre, post=post, connect=Explicit(pre=ends[0], post=ends[1], weight=weight, delay=delay), learning="eprop")
-        )
-    return tuple(found)
-
-
-def drawn(density: float) -> tuple[Projection, ...]:
-    connect = {post: FixedProbability(probability=density, allow_autapses=False) for _, post, _ in ENDS}
-    return tuple(
-        Projection(pre=pre, post=post, connect=connect[post], weight=Normal(mean=0.1, std=std), learning="eprop") for pre, post, std in ENDS
-    )
-
-
-def make(
-    rule: EProp, hidden: LIF = NEURON, *, projections: tuple[Projection, ...] | None = None, seed: int = 1, sizes: Mapping[str, int] = SIZES
-) -> Network:
-    models = {"in": SpikeSource(), "hidden": hidden, "out": LeakyReadout(tau_mem=0.02)}
-    return Network(
-        name="rewired",
-        dt=1e-3,
-        seed=seed,
-        populations=tuple(Population(name=name, size=sizes[name], model=model) for name, model in models.items()),
-        projections=drawn(0.4) if projections is None else projections,
-        rules=(rule,),
-        task=Task(readout="out"),
-    )
-
-
-def fired(seed: int, steps: int, share: float = 0.1, n: int = N_IN) -> npt.NDArray[np.bool_]:
-    return np.random.default_rng(seed).random((steps, n)) < share
-
-
-def as_spikes(on: npt.NDArray[np.bool_]) -> dict[str, Spikes]:
-    step, neuron = np.nonzero(on)
-    return {"in": Spikes(neuron=neuron.astype(np.int32), step=step)}
-
-
-def errors_to(seed: int, steps: int, first: int = 0) -> dict[str, Signal]:
-    rng = np.random.default_rng(seed)
-    target, window = rng.uniform(-1, 1, (5000, N_OUT)), rng.random(5000) < 0.8
-    return {"out": Signal(target=target[first : first + steps], window=window[first : first + steps])}
-
-
-def assert_same(left: Connections, right: Connections, tolerance: float = 0.0, message: str = "") -> None:
-    np.testing.assert_array_equal(left.pre, right.pre, err_msg=message)
-    np.testing.assert_array_equal(left.post, right.post, err_msg=message)
-    np.testing.assert_array_equal(left.delay, right.delay, err_msg=message)
-    np.testing.assert_allclose(left.weight, right.weight, rtol=0, atol=tolerance, err_msg=message)
-
-
-def wiring(simulator: Simulator) -> dict[str, Connections]:
-    return {name: simulator.connections(name) for name in simulator.rewired}
-
 
 rewirings = st.builds(
     Rewiring, every_steps=st.integers(7, 60), l1=st.floats(1e-5, 5e-3), noise=st.one_of(st.just(0.0), st.floats(1e-4, 2e-2))
@@ -199,7 +128,6 @@ def test_the_definition_sees_moves() -> None:
     assert any((other.connections(name).pre != slots.pre).any() for name, slots in expected.items())
 
 
-BIG = {"in": 20, "hidden": 40, "out": N_OUT}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "two filters": {"kappa_reg": 0.9},
@@ -383,135 +311,6 @@ def test_full_projections_stay() -> None:
             assert_same(simulator.connections(name), connections)
 
 
-def pairs_drawn(n_pre: int, n_post: int, taken: list[int], draws: int, *, autapses: bool = True) -> npt.NDArray[np.int64]:
-    """Move the first of some synapses again and again from the same start; return how often each pair was drawn."""
-    key, counts = stream_key(1, "rewiring", "test"), np.zeros(n_pre * n_post, np.int64)
-    start = np.array(taken, np.int64)
-    for number in range(1, draws + 1):
-        pre, post = (start // n_post).astype(np.int32), (start % n_post).astype(np.int32)
-        assert draw_pairs(key[0], key[1], number, np.zeros(1, np.int64), pre, post, n_pre, n_post, autapses).all()
-        counts[pre[0] * n_post + post[0]] += 1
-    return counts
-
-
-@pytest.mark.parametrize("autapses", [True, False])
-def test_new_pairs_are_uniform(autapses: bool) -> None:
-    """Chi-square over all free pairs; a correct generator fails for one seed in a thousand, and the seed is fixed."""
-    taken = [3, 17, 40, 41, 99]
-    counts = pairs_drawn(10, 10, taken, 19_000, autapses=autapses)
-    free = [p for p in range(100) if p not in taken and (autapses or p // 10 != p % 10)]
-    assert counts.sum() == counts[free].sum()
-    assert chisquare(counts[free]).pvalue > 1e-3
-
-
-def test_pairs_are_uniform_where_few_are_free() -> None:
-    """Three of 4,900 pairs are free: half of the draws find none of them in 1,024 tries and count the free pairs through."""
-    free = [5, 2000, 4899]
-    counts = pairs_drawn(70, 70, [p for p in range(4900) if p not in free], 600)
-    assert counts.sum() == counts[free].sum() == 600
-    assert chisquare(counts[free]).pvalue > 1e-3
-
-
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 10**6), n=st.integers(1, 7), density=st.floats(0.1, 1.0), kept=st.booleans())
-def test_draws_equal_another_implementation(seed: int, n: int, density: float, kept: bool) -> None:
-    """Also where no pair, or the last one, is free, and with parallel synapses in a list."""
-    rng = np.random.default_rng(seed)
-    m = max(1, int(density * n * n))
-    chosen = rng.permutation(n * n)[:m] if kept else rng.integers(0, n * n, m)
-    pre, post = (chosen // n).astype(np.int32), (chosen % n).astype(np.int32)
-    projection = Projection(name="p", pre="hidden", post="hidden", connect=Explicit(pre=pre, post=post), learning="eprop")
-    network = make(RULE, projections=(projection,), sizes=SIZES | {"hidden": n}, seed=seed)
-    slots = np.flatnonzero(rng.random(m) < 0.6)
-    pairs = list(zip(pre.tolist(), post.tolist(), strict=True))
-    stuck = move(network, projection, 3, pairs, slots.tolist())
-    key, autapses = stream_key(seed, "rewiring", "p"), bool((pre == post).any())
-    moved = draw_pairs(key[0], key[1], 3, slots, pre, post, n, n, autapses)
-    assert pairs == list(zip(pre.tolist(), post.tolist(), strict=True))
-    assert stuck == len(slots) - moved.sum()
-
-
-@pytest.mark.parametrize("algorithm", ["loop", "anchored"])
-def test_statistics_of_the_walk(algorithm: str) -> None:
-    """4,000 synapses of one source without gradient: after n silent steps the weight has moved by -l1 n on average, and its variance is
-    noise^2 n, within the interval that a correct sample leaves once in 1e4 (chi-square; mean: four standard errors)."""
-    m, l1, noise = 4000, 2e-4, 3e-3
-    rule = replace(RULE, rewiring=Rewiring(every_steps=10**6, l1=l1, noise=noise), optimizer=GradientDescent(learning_rate=0.0))
-    only = Projection(pre="in", post="hidden", connect=AllToAll(), weight=Constant(value=0.3), learning="eprop")
-    network = make(rule, replace(NEURON, v_threshold=100.0), projections=(only,), sizes={"in": 1, "hidden": m, "out": N_OUT})
-    simulator = Simulator(network, algorithm=algorithm)
-    intervals = (1, 4, 64, 400)
-    arrivals = np.cumsum(intervals)
-    spikes = {"in": Spikes(neuron=np.zeros(4, np.int32), step=arrivals - 1)}
-    weights = [simulator.weights()[only.name]]
-    for n, stamp in zip(intervals, arrivals.tolist(), strict=True):
-        simulator.run(stamp + 1 - simulator.step, spikes=spikes)
-        weights.append(simulator.weights()[only.name])
-        change = weights[-1] - weights[-2]
-        low, high = chi2.ppf([5e-5, 1 - 5e-5], m - 1)
-        assert low < (m - 1) * change.var(ddof=1) / (noise**2 * n) < high
-        assert abs(change.mean() + l1 * n) < 4 * noise * np.sqrt(n / m)
-    steps = np.diff(np.array(weights), axis=0)
-    correlation = np.corrcoef(steps)[np.triu_indices(4, 1)]
-    assert np.abs(correlation).max() < 4 / np.sqrt(m)  # steps of a synapse are independent
-
-
-def test_the_walk_does_not_depend_on_order_or_place() -> None:
-    """Two projections between the same populations have draws of their own, and so have parallel synapses."""
-    pair = {"pre": np.zeros(2, np.int32), "post": np.zeros(2, np.int32), "weight": np.full(2, 0.3)}
-    both = tuple(Projection(name=n, pre="in", post="hidden", connect=Explicit(**pair), learning="eprop") for n in ("a", "b"))
-    for projections in (both, both[::-1]):
-        simulator = Simulator(make(RULE, projections=projections))
-        simulator.run(20, spikes={"in": Spikes(neuron=np.zeros(1, np.int32), step=np.array([10]))})
-        weights = simulator.weights()
-        found = [float(w) for name in ("a", "b") for w in weights[name]]
-        assert len(set(found)) == 4
-        assert found == pytest.approx(found)
-        if projections is both:
-            first = found
-    assert found == first
-
-
-def lone(weight: float, rewiring: Rewiring) -> Network:
-    connect = Explicit(pre=np.zeros(1, np.int32), post=np.zeros(1, np.int32), weight=np.array([weight]))
-    projection = Projection(pre="in", post="hidden", connect=connect, learning="eprop")
-    return make(replace(RULE, rewiring=rewiring), projections=(projection,))
-
-
-@pytest.mark.parametrize("algorithm", ["loop", "anchored"])
-@pytest.mark.parametrize(("weight", "sign"), [(0.0, 1.0), (-0.0, -1.0), (0.2, 1.0), (-0.2, -1.0)])
-def test_signs_of_weights_that_begin_or_end_at_0(algorithm: str, weight: float, sign: float) -> None:
-    """An initial 0 is positive, -0.0 negative; both move at the first rewiring. A pull that ends at 0 keeps the sign of its weight."""
-    simulator = Simulator(lone(weight, Rewiring(every_steps=30, l1=0.1)), algorithm=algorithm)
-    every = {"in": Spikes(neuron=np.tile(np.arange(N_IN, dtype=np.int32), 14), step=np.repeat(np.arange(0, 28, 2), N_IN))}
-    simulator.run(30, spikes=every)
-    connections = simulator.connections("in->hidden")
-    assert connections.weight[0] == 0.0
-    assert np.copysign(1.0, connections.weight[0]) == sign
-    assert (connections.pre[0], connections.post[0]) == (0, 0)
-    simulator.run(1)
-    assert simulator.n_rewired == {"in->hidden": 1}
-    again = Simulator(simulator.network, {"in->hidden": simulator.connections("in->hidden")}, algorithm=algorithm)
-    assert np.copysign(1.0, again.weights()["in->hidden"][0]) == sign
-
-
-@pytest.mark.parametrize("algorithm", ["loop", "anchored"])
-def test_pauses_and_empty_runs_do_not_rewire(algorithm: str) -> None:
-    """The rewiring of learning step 30 waits until that step is learned in, and happens once."""
-    simulator = Simulator(lone(0.0, Rewiring(every_steps=30, l1=1e-3)), algorithm=algorithm)
-    simulator.run(30)
-    simulator.run(50, learn=False)
-    simulator.run(0)
-    assert simulator.n_rewired == {"in->hidden": 0}
-    simulator.run(1)
-    assert simulator.n_rewired == {"in->hidden": 1}
-    simulator.run(29)
-    simulator.run(100, learn=False)
-    assert simulator.n_rewired == {"in->hidden": 1}
-    simulator.run(31)
-    assert simulator.n_rewired == {"in->hidden": 3}
-
-
 def test_snapshots_across_a_rewiring() -> None:
     """Rows hold weights and traces by number of the synapse, whatever pair it joins; a row after step t has the wiring of step t."""
     network, on = make(RULE, sizes=BIG), as_spikes(fired(5, 200, 0.2, 20))
@@ -557,60 +356,6 @@ def test_only_rules_with_rewiring_move() -> None:
     for name, connections in results[1].items():
         assert_same(results[0][name], connections, 1e-10, name)
         assert_same(results[2][name], connections, 0.0, name)
-
-
-def with_ends(connections: Connections, **changes: Any) -> Connections:
-    fields = {name: getattr(connections, name) for name in ("pre", "post", "weight", "delay")}
-    return Connections(**{name: np.array(values) for name, values in (fields | changes).items()})
-
-
-def test_connections_can_be_set() -> None:
-    """What an evaluator does: it gets the wiring and the weights of another simulator."""
-    network, on = make(RULE, sizes=BIG), as_spikes(fired(5, 300, 0.08, 20))
-    for algorithm in ("loop", "anchored"):
-        trained, other = Simulator(network, algorithm=algorithm), Simulator(network, algorithm=algorithm)
-        trained.run(300, spikes=on, signals=errors_to(5, 300))
-        other.set_connections(wiring(trained))
-        for name, connections in wiring(trained).items():
-            assert_same(other.connections(name), connections)
-        other.run(300, spikes=as_spikes(fired(6, 300, 0.2, 20)), learn=False)
-        assert all(not traces.any() for name in other.rewired for traces in other._engine.traces(name).values())
-        for name, connections in wiring(trained).items():
-            assert_same(other.connections(name), connections)
-
-
-BAD: Mapping[str, tuple[dict[str, Any], str]] = {
-    "neuron": ({"pre": [0, 99]}, "NC204.*pre index 99"),
-    "number": ({"pre": [0], "post": [0], "weight": [0.1], "delay": np.ones(1, np.uint8)}, "NC235.*1 synapses, expected 2"),
-    "delay": ({"delay": np.array([1, 2], np.uint8)}, "NC235.*same delays"),
-    "finite": ({"weight": [0.1, np.nan]}, "NC203.*value 1"),
-    "bounds": ({"weight": [0.1, 1000.0]}, "NC236"),
-}
-
-
-@pytest.mark.parametrize("what", BAD)
-def test_connections_that_do_not_fit_change_nothing(what: str) -> None:
-    connect = Explicit(pre=np.array([0, 1]), post=np.array([2, 3]), weight=np.array([0.1, 0.2]))
-    simulator = Simulator(make(RULE, projections=(Projection(pre="in", post="hidden", connect=connect, learning="eprop"),)))
-    present = simulator.connections("in->hidden")
-    change, message = BAD[what]
-    changes = {name: np.asarray(v, np.int32 if name in {"pre", "post"} else None) for name, v in change.items()}
-    with pytest.raises(InputError, match=message):
-        simulator.set_connections({"in->hidden": with_ends(present, **changes)})
-    assert_same(simulator.connections("in->hidden"), present)
-
-
-def test_connections_of_unknown_and_fixed_projections() -> None:
-    fixed = Simulator(make(replace(RULE, rewiring=None)))
-    found = fixed.connections("in->hidden")
-    assert_same(found, realise(fixed.network, fixed.network.projection("in->hidden")))
-    with pytest.raises(InputError, match=r"NC235.*'in->hidden'"):
-        fixed.set_connections({"in->hidden": found})
-    for simulator in (fixed, Simulator(make(RULE))):
-        with pytest.raises(InputError, match=r"NC207.*'no'"):
-            simulator.connections("no")
-        with pytest.raises(InputError, match=r"NC207.*'no'"):
-            simulator.set_connections({"no": found})
 
 
 def test_memory_of_a_rewired_synapse() -> None:

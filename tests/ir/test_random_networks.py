@@ -347,7 +347,7 @@ class Kinds:
             text["kappa_learning"] = {"learning_rate": rate, "per": per[0], "bounds": [low, high]}
             value["kappa_learning"] = KappaLearning(learning_rate=rate, per=per[1], bounds=(low, high))
         if value.get("sign_constraint", False) and self.draw(st.booleans()):
-            steps, pull = self.steps(10**6), self.membrane(st.integers(0, 50))
+            steps, pull = self.steps(10**6), self.membrane(st.integers(1, 50))
             text["rewiring"] = {"every": steps[0], "l1": pull[0]}
             value["rewiring"] = Rewiring(every_steps=steps[1], l1=pull[1])
 

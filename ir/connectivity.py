@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray, frozen_array
 from neurocompile.ir.errors import InputError
@@ -100,6 +101,23 @@ class DistanceDependent:
             raise InputError.of("NC201", f"periodic is {list(self.periodic)}, lengths must be > 0 and finite", field=("periodic",))
 
 
+def check_ends(pre: npt.NDArray[Any], post: npt.NDArray[Any], source: str) -> None:
+    """Raise InputError unless two arrays can be the ends of synapses: NC202 (shape, kind of number), NC204 (range).
+
+    ``source``: where they came from, for messages.
+    """
+    for name, given in (("pre", pre), ("post", post)):
+        if given.ndim != 1:
+            raise InputError.of("NC202", f"{source}: '{name}' has shape {given.shape}, must be 1-D", field=(name,))
+        if given.size and not np.issubdtype(given.dtype, np.integer):
+            raise InputError.of("NC202", f"{source}: '{name}' holds {given.dtype}, must hold integers", field=(name,))
+        if given.size and (given.min() < 0 or given.max() > np.iinfo(np.int32).max):
+            bad = int(np.argmax((given < 0) | (given > np.iinfo(np.int32).max)))
+            raise InputError.of("NC204", f"{source}: {name}[{bad}] is {given[bad]}, outside 0 .. 2^31-1", field=(name,))
+    if post.shape != pre.shape:
+        raise InputError.of("NC202", f"{source}: 'post' has shape {post.shape}, 'pre' has {pre.shape}", field=("post",))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Explicit:
     """A list of synapses, in an order that is kept.
@@ -123,18 +141,11 @@ class Explicit:
     source: str = "python"
 
     def __post_init__(self) -> None:
+        check_ends(np.asarray(self.pre), np.asarray(self.post), self.source)
         for name in ("pre", "post"):
-            given = np.asarray(getattr(self, name))
-            if given.ndim != 1:
-                raise InputError.of("NC202", f"{self.source}: '{name}' has shape {given.shape}, must be 1-D", field=(name,))
-            if given.size and not np.issubdtype(given.dtype, np.integer):
-                raise InputError.of("NC202", f"{self.source}: '{name}' holds {given.dtype}, must hold integers", field=(name,))
-            if given.size and (given.min() < 0 or given.max() > np.iinfo(np.int32).max):
-                bad = int(np.argmax((given < 0) | (given > np.iinfo(np.int32).max)))
-                raise InputError.of("NC204", f"{self.source}: {name}[{bad}] is {given[bad]}, outside 0 .. 2^31-1", field=(name,))
-            object.__setattr__(self, name, frozen_array(given, np.int32))
+            object.__setattr__(self, name, frozen_array(getattr(self, name), np.int32))
         n = len(self.pre)
-        for name in ("post", "weight", "delay"):
+        for name in ("weight", "delay"):
             values = getattr(self, name)
             if values is not None and np.shape(values) != (n,):
                 raise InputError.of("NC202", f"{self.source}: '{name}' has shape {np.shape(values)}, 'pre' has ({n},)", field=(name,))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -102,15 +103,21 @@ def _floats(values: AnyArray, name: str, path: Path) -> FloatArray:
     return np.asarray(values, dtype=np.float64)
 
 
-def _npz_edges(arrays: dict[str, AnyArray], path: Path) -> Explicit:
+def pre_and_post(arrays: Mapping[str, AnyArray], path: Path, written_by: str) -> tuple[AnyArray, AnyArray]:
+    """Return the ends of the edges of an .npz file; InputError NC107, whose help says what it is ``written_by``, without them."""
     for name in ("pre", "post"):
         if name not in arrays:
             raise InputError.of(
                 "NC107",
                 f"has no array '{name}' (it has: {', '.join(arrays)[:200] or 'none'})",
                 file=str(path),
-                help="save it with np.savez(path, pre=..., post=..., weight=...) or scipy.sparse.save_npz",
+                help=f"save it with {written_by}",
             )
+    return arrays["pre"], arrays["post"]
+
+
+def _npz_edges(arrays: dict[str, AnyArray], path: Path) -> Explicit:
+    pre, post = pre_and_post(arrays, path, "np.savez(path, pre=..., post=..., weight=...) or scipy.sparse.save_npz")
     unknown = [n for n in arrays if n not in _COLUMNS]
     if unknown:
         raise InputError.of(
@@ -118,7 +125,7 @@ def _npz_edges(arrays: dict[str, AnyArray], path: Path) -> Explicit:
         )
     weight = _floats(arrays["weight"], "weight", path) if "weight" in arrays else None
     delay = _floats(arrays["delay"], "delay", path) if "delay" in arrays else None
-    return _explicit(arrays["pre"], arrays["post"], weight, delay, path)
+    return _explicit(pre, post, weight, delay, path)
 
 
 def _explicit(pre: AnyArray, post: AnyArray, weight: AnyArray | None, delay: AnyArray | None, path: Path) -> Explicit:

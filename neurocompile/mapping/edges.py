@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from neurocompile.ir.connectivity import check_ends
+from neurocompile.ir.edge_files import pre_and_post
 from neurocompile.ir.errors import InputError
-from neurocompile.ir.npz import AnyArray, load_npz
+from neurocompile.ir.npz import load_npz
 from neurocompile.mapping.problem import BoolArray, FloatArray, MappingProblem, Resource
 from neurocompile.mapping.targets import distinct_targets
 
@@ -31,17 +33,9 @@ def read_edge_file(path: Path) -> tuple[int, Int64Array, Int64Array, FloatArray 
         NC105, NC106, NC107 (file, arrays), NC201 .. NC204 (values).
     """
     arrays = load_npz(path)
-    for name in ("pre", "post"):
-        if name not in arrays:
-            raise InputError.of(
-                "NC107",
-                f"has no array '{name}' (it has: {', '.join(sorted(arrays))[:200] or 'none'})",
-                file=str(path),
-                help="save it with np.savez(path, pre=..., post=...), optionally with rate and n",
-            )
-    pre, post = (_indices(arrays[name], name, path) for name in ("pre", "post"))
-    if pre.shape != post.shape:
-        raise InputError.of("NC202", f"'pre' has {len(pre)} values, 'post' has {len(post)}", file=str(path), help="one of each an edge")
+    ends = pre_and_post(arrays, path, "np.savez(path, pre=..., post=...), optionally with rate and n")
+    check_ends(*ends, path.name)
+    pre, post = (end.astype(np.int64) for end in ends)
     largest = int(max(pre.max(initial=-1), post.max(initial=-1)))
     n = largest + 1
     if "n" in arrays:
@@ -54,7 +48,7 @@ def read_edge_file(path: Path) -> tuple[int, Int64Array, Int64Array, FloatArray 
                 "NC204", f"neuron {largest} has an edge, but n is {n}", file=str(path), help="neurons count from 0 to n - 1"
             )
     elif "rate" in arrays:
-        n = max(n, len(arrays["rate"]))
+        n = max(n, arrays["rate"].size)
     if n > 2**31 - 1:
         raise InputError.of("NC201", f"{n} neurons, at most 2^31 - 1 are possible", file=str(path))
     rate = arrays.get("rate")
@@ -62,18 +56,10 @@ def read_edge_file(path: Path) -> tuple[int, Int64Array, Int64Array, FloatArray 
         if rate.shape != (n,) or rate.dtype.kind not in "iuf":
             raise InputError.of("NC202", f"'rate' holds {rate.dtype} of shape {rate.shape}, expected numbers ({n},)", file=str(path))
         rate = rate.astype(np.float64)
-        if not (np.isfinite(rate).all() and (rate >= 0).all()):
-            raise InputError.of("NC203", f"'rate' holds {rate[~(rate >= 0)][0]:g}, must be finite and >= 0", file=str(path))
+        wrong = ~(np.isfinite(rate) & (rate >= 0))
+        if wrong.any():
+            raise InputError.of("NC203", f"'rate' holds {rate[wrong][0]:g}, must be finite and >= 0", file=str(path))
     return n, pre, post, rate
-
-
-def _indices(values: AnyArray, name: str, path: Path) -> Int64Array:
-    if values.ndim != 1 or values.dtype.kind not in "iu":
-        raise InputError.of("NC202", f"'{name}' holds {values.dtype} of shape {values.shape}, expected 1-D integers", file=str(path))
-    found = values.astype(np.int64)
-    if found.size and found.min() < 0:
-        raise InputError.of("NC204", f"{name}[{int(found.argmin())}] is {found.min()}, must be >= 0", file=str(path))
-    return found
 
 
 def graph_problem(

@@ -222,6 +222,9 @@ def test_archives_beyond_32_bits(monkeypatch: pytest.MonkeyPatch, most: int) -> 
     monkeypatch.setattr("neurocompile.ir.archive._MOST_MEMBERS", 3)
     arrays = {f"a{i}": np.random.default_rng(i).integers(0, 9, 500 * i) for i in range(6)}
     content = npz_bytes(arrays)
+    assert content.count(b"PK\6\6") == content.count(b"PK\6\7") == 1  # the directory's end in 64 bits
+    n_large = sum(np.asarray(array).nbytes + 128 > most for array in arrays.values())  # 128: the header of .npy
+    assert content.count(b"\xff" * 8) == 2 * n_large  # both sizes, in both headers of a member
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.testzip() is None
         assert len(archive.infolist()) == 6

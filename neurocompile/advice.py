@@ -17,7 +17,7 @@ from neurocompile.ir.connectivity import FixedInDegree, FixedOutDegree
 from neurocompile.ir.errors import DoesNotFitError, InputError, NeurocompileError
 from neurocompile.ir.realise import Connections, realise
 from neurocompile.machine import Machine, machines_of_family
-from neurocompile.mapping import map_network
+from neurocompile.mapping import MapOptions, map_network
 from neurocompile.mapping.partition import partition
 from neurocompile.mapping.place import found_room
 from neurocompile.mapping.place.fill import part_costs
@@ -37,7 +37,7 @@ Fits = Callable[[MappingProblem, Machine], bool]
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Attempt:
     """What was compiled. ``trained``: the synapses were given, not those of the description; ``lower``: gives the mapper's problem for
-    other synapses or another machine; ``algorithm``: the partitioner."""
+    other synapses or another machine; ``options``: of the mapper."""
 
     network: Network
     connections: Mapping[str, Connections]
@@ -46,7 +46,7 @@ class Attempt:
     overrides: Mapping[str, float]
     problem: MappingProblem
     lower: Lower
-    algorithm: str
+    options: MapOptions
 
     def trial(self, connections: Mapping[str, Connections], machine: Machine) -> MappingProblem | None:
         """The problem of other synapses or another machine; None where the target refuses them."""
@@ -296,7 +296,7 @@ def _of_tables(short: Shortfall, attempt: Attempt) -> tuple[str, list[str]]:
 
     def fits(problem: MappingProblem | None, machine: Machine) -> bool:
         try:
-            return problem is not None and bool(map_network(problem, machine, seed=attempt.network.seed, partition=attempt.algorithm))
+            return problem is not None and bool(map_network(problem, machine, attempt.options))
         except DoesNotFitError:
             return False
 

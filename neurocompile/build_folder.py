@@ -105,6 +105,8 @@ def _provenance(compiled: Compiled, options: CompileOptions, inputs: Mapping[str
             "overrides": dict(options.overrides),
             "extra": dict(options.extra),
             "partition": options.partition,
+            "routes": options.routes,
+            "effort": options.effort,
         },
         "versions": versions(),
         "inputs": {name: _digest(content) for name, content in sorted(inputs.items())},

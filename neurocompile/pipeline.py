@@ -21,7 +21,7 @@ from neurocompile.ir.realise import BYTES_PER_SYNAPSE, Connections, realise_all,
 from neurocompile.ir.rewired import moved_synapses, rewired_projections
 from neurocompile.ir.shards import IN_TURN, Shards
 from neurocompile.machine import Machine, load_machine
-from neurocompile.mapping import map_network
+from neurocompile.mapping import MapOptions, map_network
 from neurocompile.mapping.problem import MappingProblem
 from neurocompile.mapping.shortfall import ShortfallError
 from neurocompile.mapping.types import Mapping as CoreMapping
@@ -38,7 +38,7 @@ class CompileOptions:
     target : name of a registered target; machine : name or path of a machine file, None for the target's default;
     overrides : machine quantity -> value (shown as overridden in the report); extra : target options;
     rates : recording (``simulate --save``) whose firing rates weight the traffic; None: those of the description, or all alike;
-    partition : one of ``mapping.partition.ALGORITHMS``.
+    partition : one of ``mapping.partition.ALGORITHMS``; routes : one of ``mapping.MODES``; effort : one of ``mapping.EFFORTS``.
     """
 
     target: str
@@ -48,6 +48,8 @@ class CompileOptions:
     extra: Mapping[str, str] = field(default_factory=dict)
     rates: Path | None = None
     partition: str = "auto"
+    routes: str = "auto"
+    effort: str = "normal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -181,8 +183,9 @@ def compile_network(
         rates = None if options.rates is None else recorded_rates(network, options.rates)
         say("map")
         problem = with_hints(problem, network, machine, rates)
+        how = MapOptions(seed=network.seed, partition=options.partition, routes=options.routes, effort=options.effort)
         try:
-            mapping = map_network(problem, machine, seed=network.seed, partition=options.partition, progress=progress)
+            mapping = map_network(problem, machine, how, progress=progress)
         except ShortfallError as error:
             say("look for what would fit")
 
@@ -198,7 +201,7 @@ def compile_network(
                 overrides=options.overrides,
                 problem=problem,
                 lower=lower_again,
-                algorithm=options.partition,
+                options=how,
             )
             raise advised(error, attempt) from None
     say("emit")

@@ -12,6 +12,7 @@ from neurocompile.build_folder import assemble, write_build
 from neurocompile.cli.common import Opened, Output, common_options, connect, key_values, network_argument, network_options, open_network
 from neurocompile.cluster import open_shards
 from neurocompile.ir.errors import InputError
+from neurocompile.mapping import EFFORTS, MODES
 from neurocompile.mapping.partition import ALGORITHMS
 from neurocompile.pipeline import Compiled, CompileOptions, compile_network
 from neurocompile.report import render_text
@@ -24,6 +25,10 @@ def _compile_options(command: Any) -> Any:
         click.option(
             "--rates", type=click.Path(path_type=Path), help="Firing rates for the mapper: a recording (npz of `simulate --save`)."
         ),
+        click.option("--effort", type=click.Choice(EFFORTS), default="normal", show_default=True, help="How long the mapper searches."),
+        click.option(
+            "--routes", type=click.Choice(MODES), default="auto", show_default=True, help="What shares a route and table entries."
+        ),
         click.option("--partition", type=click.Choice(ALGORITHMS), default="auto", show_default=True, help="How neurons get cores."),
         click.option("--weights", type=click.Path(path_type=Path), help="Trained weights (weights.npz of `train`)."),
         click.option("--allow-approximation", is_flag=True, help="Accept what the target can only approximate; the report lists it."),
@@ -34,9 +39,8 @@ def _compile_options(command: Any) -> Any:
     return command
 
 
-def _options(
-    target: str, machine: str | None, allow_approximation: bool, settings: tuple[str, ...], rates: Path | None, partition: str
-) -> CompileOptions:
+def _options(settings: tuple[str, ...], **given: Any) -> CompileOptions:
+    """Options of a build: those ``given`` and what ``--set`` says."""
     overrides: dict[str, float] = {}
     extra: dict[str, str] = {}
     for key, value in key_values(settings, "--set").items():
@@ -47,15 +51,7 @@ def _options(
                 raise InputError.of("NC160", f"--set {key}={value}: the value of a machine quantity is a number") from None
         else:
             extra[key] = value
-    return CompileOptions(
-        target=target,
-        machine=machine,
-        allow_approximation=allow_approximation,
-        overrides=overrides,
-        extra=extra,
-        rates=rates,
-        partition=partition,
-    )
+    return CompileOptions(overrides=overrides, extra=extra, **given)
 
 
 def _compile(
@@ -94,6 +90,8 @@ def build(
     weights: Path | None,
     rates: Path | None,
     partition: str,
+    routes: str,
+    effort: str,
     settings: tuple[str, ...],
     scheduler: str | None,
     dt: str | None,
@@ -102,7 +100,16 @@ def build(
     output: Output,
 ) -> None:
     """Compile NET for a target and write a build folder (whole or not at all)."""
-    options = _options(target, machine, allow_approximation, settings, rates, partition)
+    options = _options(
+        settings,
+        target=target,
+        machine=machine,
+        allow_approximation=allow_approximation,
+        rates=rates,
+        partition=partition,
+        routes=routes,
+        effort=effort,
+    )
     compiled, files = _compile(net, options, dt=dt, seed=seed, weights=weights, scheduler=scheduler, output=output)
     destination = out if out is not None else Path("build") / f"{compiled.network.name.replace(' ', '_')}-{target}"
     write_build(files, destination)
@@ -129,6 +136,8 @@ def plan(
     weights: Path | None,
     rates: Path | None,
     partition: str,
+    routes: str,
+    effort: str,
     settings: tuple[str, ...],
     scheduler: str | None,
     dt: str | None,
@@ -136,7 +145,16 @@ def plan(
     output: Output,
 ) -> None:
     """Compile NET for a target and show the report; write nothing."""
-    options = _options(target, machine, allow_approximation, settings, rates, partition)
+    options = _options(
+        settings,
+        target=target,
+        machine=machine,
+        allow_approximation=allow_approximation,
+        rates=rates,
+        partition=partition,
+        routes=routes,
+        effort=effort,
+    )
     _compiled, files = _compile(net, options, dt=dt, seed=seed, weights=weights, scheduler=scheduler, output=output)
     summary = json.loads(files["report.json"])
     output.result("plan", {"report": summary}, *render_text(summary))

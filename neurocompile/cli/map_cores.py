@@ -19,7 +19,7 @@ from neurocompile.ir.hints import expected_rates
 from neurocompile.ir.npz import AnyArray, save_npz
 from neurocompile.ir.realise import realise_all
 from neurocompile.machine import Machine, load_machine
-from neurocompile.mapping import check_problem, partition_and_place
+from neurocompile.mapping import EFFORTS, MapOptions, check_problem, partition_and_place
 from neurocompile.mapping.edges import BALANCES, graph_problem, read_edge_file
 from neurocompile.mapping.partition import ALGORITHMS, partition
 from neurocompile.mapping.problem import MappingProblem
@@ -97,6 +97,7 @@ def _target_of(machine: Machine) -> Target:
 @click.option("--balance", type=click.Choice(BALANCES), default="neurons", show_default=True, help="With --cores: what is shared evenly.")
 @click.option("--machine", "-m", "machine_name", metavar="NAME|FILE", help="Machine: its limits (without --cores), and its chips.")
 @click.option("--partition", "algorithm", type=click.Choice(ALGORITHMS), default="auto", show_default=True, help="How neurons get cores.")
+@click.option("--effort", type=click.Choice(EFFORTS), default="normal", show_default=True, help="How long the mapper searches.")
 @click.option("--rates", type=click.Path(path_type=Path), help="Firing rates: a recording (npz of `simulate --save`).")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="npz to write: core (n,), with a machine chip (n,).")
 @network_options
@@ -108,6 +109,7 @@ def map_cores(
     balance: str,
     machine_name: str | None,
     algorithm: str,
+    effort: str,
     rates: Path | None,
     out: Path,
     dt: str | None,
@@ -131,10 +133,11 @@ def map_cores(
     wall, cpu = time.perf_counter(), _cpu_s()
     placement = None
     if machine is None:
-        parts = partition(problem, algorithm=algorithm, seed=chosen, n_parts=cores, progress=output.progress)
+        parts = partition(problem, algorithm=algorithm, seed=chosen, n_parts=cores, effort=effort, progress=output.progress)
         verify_partition(problem, parts)
     else:
-        parts, placement = partition_and_place(problem, machine, seed=chosen, partition=algorithm, n_parts=cores, progress=output.progress)
+        options = MapOptions(seed=chosen, partition=algorithm, n_parts=cores, effort=effort)
+        parts, placement = partition_and_place(problem, machine, options, progress=output.progress)
     inside = np.cumsum(~parts.external) - 1  # cores are numbered without the parts of external neurons
     core = np.where(parts.external, -1, inside)[parts.part].astype(np.int32)
     arrays: dict[str, AnyArray] = {"core": core}

@@ -9,36 +9,32 @@ import numpy as np
 
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.machine import Machine
+from neurocompile.mapping.options import EFFORTS, MapOptions
 from neurocompile.mapping.partition import partition as partition_neurons
 from neurocompile.mapping.place import found_room, place
 from neurocompile.mapping.problem import MappingProblem
-from neurocompile.mapping.route import route
+from neurocompile.mapping.route import MODES, route
+from neurocompile.mapping.route.merge import ENTRY_PRICE
 from neurocompile.mapping.shortfall import ShortfallError
 from neurocompile.mapping.tables import tabulate
 from neurocompile.mapping.traffic import measure_traffic
-from neurocompile.mapping.types import Mapping, Partition, Placement
-from neurocompile.mapping.usage import measure_usage
+from neurocompile.mapping.types import Mapping, Partition, Placement, Routes, RoutingTables
+from neurocompile.mapping.usage import deliveries, measure_usage
 from neurocompile.mapping.verify import verify_mapping, verify_partition, verify_placement
+
+Say = Callable[[str], None]
+_DEFAULT = MapOptions()
+_DEARER = (8.0, 1e9)
+"""Prices of an entry, as multiples of the first, at which routes become one where tables do not fit; the last joins all of a chip."""
 
 
 def map_network(
-    problem: MappingProblem,
-    machine: Machine,
-    *,
-    seed: int = 1,
-    partition: str = "auto",
-    n_parts: int | None = None,
-    slack: float = 0.05,
-    progress: Callable[[str], None] | None = None,
+    problem: MappingProblem, machine: Machine, options: MapOptions = _DEFAULT, *, progress: Callable[[str], None] | None = None
 ) -> Mapping:
     """Run all stages, with a verifier after each.
 
     Parameters
     ----------
-    seed
-        Of everything random; the same problem, machine and seed give the same mapping.
-    partition, n_parts, slack
-        Algorithm, most parts, and parts that may be spent to lower the traffic: see :func:`neurocompile.mapping.partition.partition`.
     progress
         Called with the name of each stage as it begins.
 
@@ -51,40 +47,47 @@ def map_network(
     """
     say = progress or (lambda _stage: None)
     check_problem(problem)
-    parts, placement = partition_and_place(
-        problem, machine, seed=seed, partition=partition, n_parts=n_parts, slack=slack, progress=progress
-    )
-    say("route")
-    routes = route(problem, parts, placement, machine)
-    say("tabulate")
-    try:
-        tables = tabulate(problem.n_neurons, parts, placement, routes, machine)
-    except DoesNotFitError as error:
-        if all(d.code not in {"NC404", "NC406"} for d in error.diagnostics):
-            raise
-        say("route by core: tables of exact routes do not fit")
-        routes = route(problem, parts, placement, machine, exact=False)
-        try:
-            tables = tabulate(problem.n_neurons, parts, placement, routes, machine)
-        except ShortfallError as short:
-            raise ShortfallError(short.diagnostic, replace(short.shortfall, partition=parts)) from None
+    parts, placement = partition_and_place(problem, machine, options, progress=progress)
+    routes, tables, price = _route_and_tabulate(problem, parts, placement, machine, options.routes, say)
     usage = measure_usage(problem, parts, placement, routes, tables, machine)
     traffic = measure_traffic(problem, placement, routes, tables, machine)
+    traffic["sharing"] = {"asked": options.routes, "price": price, **deliveries(problem, parts, routes)}
     mapping = Mapping(partition=parts, placement=placement, routes=routes, tables=tables, usage=usage, traffic=traffic)
     say("verify")
     verify_mapping(problem, mapping, machine)
     return mapping
 
 
+def _route_and_tabulate(
+    problem: MappingProblem, parts: Partition, placement: Placement, machine: Machine, mode: str, say: Say
+) -> tuple[Routes, RoutingTables, float | None]:
+    """Routes, tables, and what an entry was worth in strays (``auto`` on machines with tables): more than usual where tables do not fit."""
+    say("route")
+    if mode != "auto" or machine.routing != "multicast_tcam":
+        routes = route(problem, parts, placement, machine, mode=mode)
+        say("tabulate")
+        try:
+            return routes, tabulate(problem.n_neurons, parts, placement, routes, machine), None
+        except ShortfallError as short:
+            wider = replace(short.diagnostic, help=f"let more neurons share entries (--routes auto); or {short.diagnostic.help}")
+            raise ShortfallError(wider, replace(short.shortfall, partition=parts)) from None
+    refusal: ShortfallError | None = None
+    for factor in (1.0, *_DEARER):
+        price = factor * ENTRY_PRICE
+        if factor > 1.0:
+            say(f"route: tables do not fit, an entry is worth {price:g} strays")
+        routes = route(problem, parts, placement, machine, mode=mode, price=price)
+        say("tabulate")
+        try:
+            return routes, tabulate(problem.n_neurons, parts, placement, routes, machine), price
+        except ShortfallError as error:
+            refusal = error
+    assert refusal is not None
+    raise ShortfallError(refusal.diagnostic, replace(refusal.shortfall, partition=parts))
+
+
 def partition_and_place(
-    problem: MappingProblem,
-    machine: Machine,
-    *,
-    seed: int = 1,
-    partition: str = "auto",
-    n_parts: int | None = None,
-    slack: float = 0.05,
-    progress: Callable[[str], None] | None = None,
+    problem: MappingProblem, machine: Machine, options: MapOptions = _DEFAULT, *, progress: Callable[[str], None] | None = None
 ) -> tuple[Partition, Placement]:
     """Run the first two stages, with a verifier after each; parameters and errors as of :func:`map_network`.
 
@@ -92,35 +95,45 @@ def partition_and_place(
     """
     say = progress or (lambda _stage: None)
     say("partition")
-    parts = partition_neurons(problem, algorithm=partition, seed=seed, n_parts=n_parts, slack=slack, progress=say)
+    parts = _partition(problem, options, say)
     verify_partition(problem, parts)
     say("place")
     try:
-        placement = place(problem, parts, machine, seed=seed)
+        placement = place(problem, parts, machine, seed=options.seed, effort=options.effort)
     except ShortfallError:
-        closer = None if n_parts is not None else _fewer_parts(problem, parts, machine, partition, seed, say)
+        closer = None if options.n_parts is not None else _fewer_parts(problem, parts, machine, options, say)
         if closer is None:
             raise
         parts = closer
         verify_partition(problem, parts)
-        placement = place(problem, parts, machine, seed=seed)
+        placement = place(problem, parts, machine, seed=options.seed, effort=options.effort)
     verify_placement(problem, parts, placement, machine)
     return parts, placement
 
 
-def _fewer_parts(
-    problem: MappingProblem, parts: Partition, machine: Machine, algorithm: str, seed: int, say: Callable[[str], None]
-) -> Partition | None:
+def _partition(problem: MappingProblem, options: MapOptions, say: Say) -> Partition:
+    return partition_neurons(
+        problem,
+        algorithm=options.partition,
+        seed=options.seed,
+        n_parts=options.n_parts,
+        slack=options.slack,
+        effort=options.effort,
+        progress=say,
+    )
+
+
+def _fewer_parts(problem: MappingProblem, parts: Partition, machine: Machine, options: MapOptions, say: Say) -> Partition | None:
     """A partition for which there is room where one that lowers traffic with parts to spare has none; None: none was found."""
     quality = parts.quality
     assert quality is not None
     if quality.lower_bound > machine.n_cores:  # there is none; the message is about as few parts as were found
         few = quality.sequential_cores is not None and quality.sequential_cores < quality.cores
         return partition_neurons(problem, algorithm="sequential") if few else None
-    for name, slack in ((algorithm, 0.0), ("sequential", 0.0)):
+    for name in (options.partition, "sequential"):
         say("partition: with as few parts as there may be")
         try:
-            found = partition_neurons(problem, algorithm=name, seed=seed, slack=slack, progress=say)
+            found = _partition(problem, replace(options, partition=name, slack=0.0), say)
         except DoesNotFitError:
             continue
         if found_room(problem, found, machine):
@@ -167,4 +180,4 @@ def check_problem(problem: MappingProblem) -> None:
             raise ValueError(f"set resource '{labels.name}' has labels below -1")
 
 
-__all__ = ["check_problem", "map_network", "partition_and_place"]
+__all__ = ["EFFORTS", "MODES", "MapOptions", "check_problem", "map_network", "partition_and_place"]

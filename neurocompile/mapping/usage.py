@@ -83,9 +83,8 @@ def measure_usage(
             | {"worst": _chip(machine, np.array(list(tables.tables)), lengths)}
         )
     if not routes.exact:
-        rows.append(
-            _row("stray deliveries", "machine", np.array([float(stray_deliveries(problem, partition, routes))]), None, "packet", "measured")
-        )
+        strays = float(deliveries(problem, partition, routes)["stray_deliveries"])
+        rows.append(_row("stray deliveries", "machine", np.array([strays]), None, "packet", "measured"))
     return tuple(rows)
 
 
@@ -93,10 +92,12 @@ def _most_usable(machine: Machine) -> float:
     return float(max(len(machine.topology.usable_cores(chip)) for chip in machine.topology.chips.tolist()))
 
 
-def stray_deliveries(problem: MappingProblem, partition: Partition, routes: Routes) -> int:
-    """(source neuron, part) pairs that packets reach without a target there, when every neuron spikes once."""
+def deliveries(problem: MappingProblem, partition: Partition, routes: Routes) -> dict[str, int]:
+    """``deliveries``: (source neuron, part with a target of it) pairs, ``stray_deliveries``: pairs that packets reach without a target
+    there; when every neuron spikes once."""
     start, _ = target_parts(problem.indptr, problem.indices, partition.part, partition.n_parts)
-    return int((np.diff(routes.neuron_start) * np.diff(routes.target_start)).sum() - start[-1])
+    wanted = int(start[-1])
+    return {"deliveries": wanted, "stray_deliveries": int((np.diff(routes.neuron_start) * np.diff(routes.target_start)).sum()) - wanted}
 
 
 def _row(name: str, scope: str, used: FloatArray, available: float | None, unit: str, confidence: str) -> dict[str, object]:

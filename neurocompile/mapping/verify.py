@@ -159,16 +159,17 @@ def verify_mapping(problem: MappingProblem, mapping: Mapping, machine: Machine) 
     source, target = _pairs(problem, mapping.partition.part, mapping.partition.n_parts)
     _verify_routes(problem, mapping, machine, source, target)
     if not mapping.routes.exact:
-        # Every neuron of a part reaches what any neuron of the part has targets on.
-        n = mapping.partition.n_parts
-        sends = np.unique(source)
-        wanted = np.unique(mapping.partition.part[source].astype(np.int64) * n + target)
-        start = np.searchsorted(wanted // n, np.arange(n + 1))
-        count = np.diff(start)[mapping.partition.part[sends]]
-        first = start[mapping.partition.part[sends]]
-        source = np.repeat(sends, count)
+        # Every neuron reaches all parts that its route declares; that its own are among them has been seen.
+        r = mapping.routes
+        route = np.repeat(np.arange(len(r)), np.diff(r.neuron_start))
+        count = np.diff(r.target_start)[route]
         offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-        target = (wanted % n)[np.repeat(first, count) + offset]
+        source, target = (
+            np.repeat(r.neurons, count).astype(np.int64),
+            r.targets[np.repeat(r.target_start[route], count) + offset].astype(np.int64),
+        )
+        order = np.lexsort((target, source))
+        source, target = source[order], target[order]
     if machine.routing == "destination":
         _verify_axons(mapping, source, target)
     else:

@@ -83,7 +83,10 @@ def render_text(report: Mapping[str, Any]) -> list[Any]:
     if report.get("routing"):
         routing = report["routing"]
         entries = f", {routing['table_entries']:,} table entries ({routing['table_entries_before_minimisation']:,} before minimisation)"
-        stray = "" if routing["exact"] else "; routed per core: some packets reach cores that drop them"
+        sharing = routing["sharing"]
+        stray = (
+            "" if routing["exact"] else f"; {sharing['stray_deliveries']:,} deliveries in vain beside {sharing['deliveries']:,} needed ones"
+        )
         pieces.append(Text(f"routing: {routing['routes']:,} routes, {routing['hops']:,} links{entries}{stray}"))
         pieces.extend(Text(line) for line in _traffic(routing))
     pieces.extend(Text(line) for line in _cost(report.get("cost")))

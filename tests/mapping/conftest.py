@@ -214,15 +214,16 @@ class Oracle:
 
     @classmethod
     def wanted(cls, problem: MappingProblem, mapping: Mapping) -> dict[int, set[int]]:
-        """Parts that the packets of each neuron with targets must reach, and no others."""
+        """Parts that the packets of each neuron with targets must reach, and no others: its own; where routes are not exact, those that its
+        route declares, with its own among them."""
         part = mapping.partition.part.tolist()
         own = {n: parts for n in range(problem.n_neurons) if (parts := cls.target_parts(problem, part, n))}
         if mapping.routes.exact:
             return own
-        union: dict[int, set[int]] = defaultdict(set)
-        for neuron, parts in own.items():
-            union[part[neuron]] |= parts
-        return {neuron: union[part[neuron]] for neuron in own}
+        declared = {n: set(r.target_parts.tolist()) for r in mapping.routes for n in r.neurons.tolist()}
+        assert declared.keys() == own.keys()
+        assert all(parts <= declared[neuron] for neuron, parts in own.items())
+        return declared
 
     @classmethod
     def wrong_neurons(cls, problem: MappingProblem, mapping: Mapping, machine: Machine) -> list[int]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from neurocompile.ir.codes import CODES
 from neurocompile.ir.errors import DoesNotFitError, ExitCode
 from neurocompile.machine import list_machines, load_machine, machines_of_family
-from neurocompile.mapping import check_problem, map_network
+from neurocompile.mapping import MapOptions, check_problem, map_network
 from neurocompile.mapping.export import mapping_arrays
 from neurocompile.mapping.partition import partition
 from neurocompile.mapping.partition.metrics import lower_bounds
@@ -98,7 +98,7 @@ def test_machines_that_come_with_neurocompile(problem: Factory, oracle: Any, nam
 def test_same_seed_same_mapping_other_seed_another(problem: Factory, machine: Factory) -> None:
     network = problem(sizes=(20, 200, 10), density=0.05)
     made = machine()
-    first, second, other = (mapping_arrays(map_network(network, made, seed=s)) for s in (1, 1, 2))
+    first, second, other = (mapping_arrays(map_network(network, made, MapOptions(seed=s))) for s in (1, 1, 2))
     assert all(np.array_equal(first[name], second[name]) for name in first)
     assert not np.array_equal(first["part_chip"], other["part_chip"])
 
@@ -110,19 +110,25 @@ def test_stages_are_announced_in_order(problem: Factory, machine: Factory) -> No
     assert said[1] == "partition: graph"
 
 
-def test_tables_of_exact_routes_too_long_fall_back_to_routes_by_core(problem: Factory, machine: Factory, oracle: Any) -> None:
-    """Every neuron has its own set of target parts, so exact routes need an entry a neuron; by core, one a core."""
+def test_tables_too_long_let_more_packets_be_delivered_in_vain(
+    problem: Factory, machine: Factory, oracle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every neuron has its own set of target parts: exact routes need an entry a neuron, what all of a chip shares one a chip."""
+    monkeypatch.setattr("neurocompile.mapping.ENTRY_PRICE", 0.5)  # almost exact at first
     network = problem(sizes=(20, 160), external=(True, False), density=0.15, neurons=8)
-    exact = map_network(network, machine(entries=1000))
-    longest = max(len(t.key) for t in exact.tables.tables.values())
-    said: list[str] = []
-    made = machine(entries=longest // 2)  # rounds of moves would find one entry less
-    mapping = map_network(network, made, progress=said.append)
+    exact, easy = (map_network(network, machine(entries=1000), MapOptions(routes=routes)) for routes in ("exact", "auto"))
     assert exact.routes.exact
+    assert "stray deliveries" not in {row["name"] for row in exact.usage}
+    said: list[str] = []
+    made = machine(entries=12)
+    mapping = map_network(network, made, progress=said.append)
     assert not mapping.routes.exact
-    assert any(stage.startswith("route by core") for stage in said)
+    assert any(stage.startswith("route: tables do not fit") for stage in said)
+    assert mapping.traffic["sharing"]["price"] > easy.traffic["sharing"]["price"] == 0.5
+    assert mapping.traffic["sharing"]["stray_deliveries"] > easy.traffic["sharing"]["stray_deliveries"]
     oracle.check(network, mapping, made)
-    assert max(len(t.key) for t in mapping.tables.tables.values()) < longest
+    with pytest.raises(DoesNotFitError, match="NC404"):
+        map_network(network, made, MapOptions(routes="exact"))
     row = next(row for row in mapping.usage if row["name"] == "stray deliveries")
     part = mapping.partition.part.tolist()
     own = sum(len(oracle.target_parts(network, part, n)) for n in range(network.n_neurons))
@@ -205,11 +211,11 @@ def test_parts_spent_on_traffic_are_given_back_where_there_is_no_room(problem: F
     least = lower_bounds(network).cores
     assert spent.n_parts > least == 6
     made = machine(width=least, height=1, cores=2, reserved=1)
-    mapping = map_network(network, made, partition="streaming", slack=1.0)
+    mapping = map_network(network, made, MapOptions(partition="streaming", slack=1.0))
     oracle.check(network, mapping, made)
     assert mapping.partition.n_parts == least
     with pytest.raises(DoesNotFitError, match=r"NC402.*needs 6 cores .* has 5 usable cores on 5 chips: 1 too few"):
-        map_network(network, machine(width=5, height=1, cores=2, reserved=1), partition="streaming", slack=1.0)
+        map_network(network, machine(width=5, height=1, cores=2, reserved=1), MapOptions(partition="streaming", slack=1.0))
 
 
 def test_a_machine_file_with_the_name_of_a_packaged_one_does_not_hide_it(machine: Factory) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocompile.ir.errors import DoesNotFitError
-from neurocompile.mapping import map_network
+from neurocompile.mapping import MapOptions, map_network
 from neurocompile.mapping.partition import ALGORITHMS, improve, partition
 from neurocompile.mapping.partition._passes import sweep
 from neurocompile.mapping.partition._state import State, new_scratch, new_state, weighted_km1
@@ -425,7 +425,7 @@ def test_every_algorithm_on_damaged_machines(
     chips = machine.topology.chips
     network = replace(network, chip=np.where(network.chip >= 0, chips[np.minimum(network.chip, len(chips) - 1)], -1).astype(np.int32))
     try:
-        mapping = map_network(network, machine, partition=algorithm, seed=seed % 5)
+        mapping = map_network(network, machine, MapOptions(partition=algorithm, seed=seed % 5))
     except DoesNotFitError:
         return
     oracle.check(network, mapping, machine)

@@ -115,7 +115,7 @@ def test_groups_of_neurons(problem: Factory, machine: Factory, oracle: Any, exac
         wanted = frozenset(oracle.target_parts(network, part, neuron))
         if wanted:
             expected.setdefault((part[neuron], wanted if exact else frozenset()), set()).add(neuron)
-    routes = route(network, parts, placement, made, exact=exact)
+    routes = route(network, parts, placement, made, mode="exact" if exact else "core")
     found = {(r.source_part, frozenset(r.target_parts.tolist()) if exact else frozenset()): set(r.neurons.tolist()) for r in routes}
     assert len(found) == len(routes)
     assert found == expected

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocompile.ir.read import read_network
-from neurocompile.mapping import map_network
+from neurocompile.mapping import MapOptions, map_network
 from neurocompile.mapping.partition.metrics import lower_bounds
 from neurocompile.pipeline import CompileOptions, compile_network
 from neurocompile.report import build_report
@@ -28,7 +28,7 @@ Factory = Callable[..., Any]
 def test_usage_equals_sums_over_sets(problem: Factory, machine: Factory, oracle: Any, seed: int, density: float, neurons: int) -> None:
     network = problem(seed=seed, sizes=(10, 40, 20), density=density, neurons=neurons, profiles=4, widths=(1, 1, 2), chip_memory=1e4)
     made = machine(width=5)
-    mapping = map_network(network, made)
+    mapping = map_network(network, made, MapOptions(routes="exact"))
     rows = {row["name"]: row for row in mapping.usage}
     assert len(rows) == len(mapping.usage)
     assert json.loads(json.dumps(mapping.usage)) == list(mapping.usage)

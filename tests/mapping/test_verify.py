@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from neurocompile.ir.errors import ExitCode, MismatchError
 from neurocompile.machine import Machine
-from neurocompile.mapping import map_network
+from neurocompile.mapping import MapOptions, map_network
 from neurocompile.mapping.problem import MappingProblem, Resource, SetResource
 from neurocompile.mapping.types import Mapping, Partition, Placement, Route, Routes, RoutingTable, RoutingTables
 from neurocompile.mapping.verify import verify_mapping, verify_partition
@@ -83,10 +83,11 @@ def edited(array: Array, at: Any, value: Any) -> Array:
 
 
 def make_case(problem: Factory, made: Machine, **options: Any) -> Case:
+    routes = options.pop("routes", "exact")
     network = problem(
         **{"sizes": (12, 60, 16), "density": 0.06, "neurons": 6, "widths": (1, 1, 2), "profiles": 5, "chip_memory": 1e4, **options}
     )
-    case = Case(network, made, map_network(network, made))
+    case = Case(network, made, map_network(network, made, MapOptions(routes=routes)))
     case.verify()
     return case
 
@@ -100,7 +101,7 @@ def case(problem: Factory, machine: Factory) -> Case:
 @pytest.fixture(scope="module")
 def by_core(problem: Factory, machine: Factory) -> Case:
     """Routes by core: packets reach also parts that only other neurons of the part have targets on."""
-    found = make_case(problem, machine(cores=4, entries=14), density=0.12)
+    found = make_case(problem, machine(cores=4), density=0.12, routes="core")
     assert not found.mapping.routes.exact
     return found
 

@@ -19,10 +19,10 @@ from neurocompile.mapping.problem import Int32Array
 
 _HOT, _COLD = 2.0, 0.2  # first and last temperature, in mean spikes of a source
 _WORK = 100_000_000  # pins to look at in all rounds together
-_ROUNDS = (10, 40)  # fewest, most
+FEWEST_ROUNDS, MOST_ROUNDS = 10, 40
 
 
-def anneal(units: Units, part: Int32Array, *, seed: int = 1) -> Int32Array:
+def anneal(units: Units, part: Int32Array, *, seed: int = 1, most_rounds: int = MOST_ROUNDS) -> Int32Array:
     """Return a partition of units with no more rate-weighted km1, and no more parts, than ``part``, which keeps every limit."""
     net = units.net
     n_parts = int(part.max(initial=-1)) + 1
@@ -36,7 +36,7 @@ def anneal(units: Units, part: Int32Array, *, seed: int = 1) -> Int32Array:
     scratch = new_scratch(net, n_parts)
     before = weighted_km1(net, new_state(net, part, n_parts, room_of(net)))
     found = part
-    rounds = int(np.clip(_WORK // max(len(net.out_units), 1), *_ROUNDS))
+    rounds = int(np.clip(_WORK // max(len(net.out_units), 1), FEWEST_ROUNDS, most_rounds))
     for i in range(rounds):
         temperature = mean * _HOT * (_COLD / _HOT) ** (i / (rounds - 1))
         state = new_state(net, found, n_parts, room_of(net))

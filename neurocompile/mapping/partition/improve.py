@@ -4,7 +4,7 @@
   part is opened.
 - ``dissolve``: while there are more parts than wanted, the emptiest part is shared out, if all its units find room.
 - ``refine``: rounds over all units in random order: the best move, or exchange, with a gain in weighted km1 (label propagation with exact
-  gains), until a round gains less than 1e-4 of what is left.
+  gains), until a round gains less than 1e-4 (or what was asked for) of what is left.
 - ``merge``: two parts that fit into one become one, largest common traffic first. Neither refining nor merging ever raises km1.
 """
 
@@ -21,16 +21,20 @@ from neurocompile.mapping.types import Int64Array
 
 _ALL_ROOM_PINS = 20_000_000  # nets' lists get room for every part up to so many synapses, room for a few more parts beyond
 _ROOM = 8
-_ENOUGH, _ENOUGH_LARGE = 1e-4, 1e-3  # refining ends when a round gains less than this share of what is left
 _ALL_ROUNDS_PINS = 20_000_000  # synapses up to which every round of refinement is over all units
 _NEAR = 0.02  # beyond: units whose best move would have lost less than this share of what they could lose
 WISHES = 1 << 16
 """Places in the memory of units that want to go somewhere."""
+LEAST_GAIN = 1e-4
+"""Share of what is left that a round of refining must gain for another to follow."""
+_LEAST_LARGE = 1e-3
 _MOST_ROUNDS = 20
 _MERGE_AT_MOST = 2048  # parts looked at for merging, the emptiest first
 
 
-def improve(units: Units, part: Int32Array, *, share: FloatArray, wanted: int, most: int | None = None, seed: int = 1) -> Int32Array | None:
+def improve(
+    units: Units, part: Int32Array, *, share: FloatArray, wanted: int, most: int | None = None, seed: int = 1, least: float = LEAST_GAIN
+) -> Int32Array | None:
     """Return a partition of units that keeps every limit, from ``part`` (-1: external, or nowhere yet); None if no room was found.
 
     Parameters
@@ -41,6 +45,8 @@ def improve(units: Units, part: Int32Array, *, share: FloatArray, wanted: int, m
         Number of parts from which dissolving stops.
     most
         No more parts than this are opened; None: as many as it takes.
+    least
+        Rounds of refining end with one that gains less than this share of what is left.
     """
     rng = np.random.default_rng(seed)
     repaired = repair(units, part, share=share, most=most)
@@ -50,7 +56,7 @@ def improve(units: Units, part: Int32Array, *, share: FloatArray, wanted: int, m
     part = dissolve(units, part, share=share, wanted=wanted)
     for _ in range(4):
         before = int(part.max(initial=-1)) + 1
-        part = refine(units, part, rng)
+        part = refine(units, part, rng, least)
         part = dissolve(units, merge(units, part), share=share, wanted=wanted)
         if int(part.max(initial=-1)) + 1 == before:
             break
@@ -132,8 +138,8 @@ def dissolve(units: Units, part: Int32Array, *, share: FloatArray, wanted: int) 
     return compress(state.part)
 
 
-def refine(units: Units, part: Int32Array, rng: np.random.Generator) -> Int32Array:
-    """Moves and exchanges with exact gain until a round gains less than 1e-4 of what is left.
+def refine(units: Units, part: Int32Array, rng: np.random.Generator, least: float = LEAST_GAIN) -> Int32Array:
+    """Moves and exchanges with exact gain until a round gains less than ``least`` of what is left.
 
     Large networks: rounds are over units that wanted to move, or nearly did, until one gains less than 1e-3; then over all again, and if
     that gains no more, it ends. (96 million synapses in 1,024 parts: a third of the time, the same km1 to .1 %.)
@@ -145,7 +151,7 @@ def refine(units: Units, part: Int32Array, rng: np.random.Generator) -> Int32Arr
     wish, wish_part = np.full(WISHES, -1, np.int32), np.full(WISHES, -1, np.int32)
     near = np.ones(units.n_units)
     large = len(net.out_units) > _ALL_ROUNDS_PINS
-    enough = _ENOUGH_LARGE if large else _ENOUGH
+    enough = max(least, _LEAST_LARGE) if large else least
     scratch = new_scratch(net, n_parts)
     for _ in range(_MOST_ROUNDS):
         # Made anew each round: sums of floats do not drift, and lists that are full get room.
@@ -246,4 +252,4 @@ def _overlap(net: Net, st: State, rank: Int32Array, n: int) -> tuple[Int64Array,
     return common, saved
 
 
-__all__ = ["WISHES", "compress", "dissolve", "improve", "merge", "refine", "repair", "room_of", "with_axons_out"]
+__all__ = ["LEAST_GAIN", "WISHES", "compress", "dissolve", "improve", "merge", "refine", "repair", "room_of", "with_axons_out"]

@@ -12,16 +12,19 @@ from scipy.sparse.csgraph import connected_components
 
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.mapping.partition import graph, hypergraph, sequential, streaming
-from neurocompile.mapping.partition.anneal import anneal
-from neurocompile.mapping.partition.improve import improve
+from neurocompile.mapping.partition.anneal import FEWEST_ROUNDS, MOST_ROUNDS, anneal
+from neurocompile.mapping.partition.improve import LEAST_GAIN, improve
 from neurocompile.mapping.partition.loads import parts_of_classes, shares
 from neurocompile.mapping.partition.metrics import Bounds, bounds_of, measure
+from neurocompile.mapping.partition.structure import is_structured
 from neurocompile.mapping.partition.units import Units, prepare
 from neurocompile.mapping.problem import Int32Array, MappingProblem
 from neurocompile.mapping.types import Partition, PartitionQuality
 
 ALGORITHMS = ("auto", "sequential", "refined", "streaming", "graph", "hypergraph")
-_SMALL_PINS = 2_000_000  # auto: synapses up to which the hypergraph partitioner is always tried (about 20 CPU-s a million)
+_TINY_PINS = 100_000  # auto: synapses up to which all is tried that may win, whatever the network looks like: seconds
+_SMALL_PINS = 2_000_000  # auto: synapses up to which the hypergraph partitioner may be tried on any network (about 20 CPU-s a million)
+_COARSE = 2e-3  # least gain of a round of refining where a network has no structure (0.3 % of the microcircuit, for half the time)
 _HYPERGRAPH_PINS = 12_000_000  # auto: synapses up to which it is tried on layered networks, where it is far better (and faster)
 _LAYERED = 0.5  # a network with fewer of its synapses on cycles is layered
 _WORTH_REFINING = 2.0  # auto: sequential fill is refined if its packets are fewer than so many times those of the best
@@ -30,6 +33,17 @@ _ANNEAL_PINS = 12_000_000  # auto: synapses up to which the best is annealed (1 
 _FULL = 1.01  # auto: parts, as a multiple of the lower bound, with which the graph partitioner runs once more
 _FAR = 1.1  # parts, as a multiple of what is allowed, from which the next algorithm begins where the last one ended
 _MOST_TRIES = 5  # numbers of parts tried with one algorithm
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Algorithms to run; whether the graph partitioner runs once more with fewer and fuller parts; least gain of a round of refining; most
+    rounds of annealing (0: none)."""
+
+    names: tuple[str, ...]
+    fuller: bool = False
+    least: float = LEAST_GAIN
+    anneal: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,7 @@ def partition(
     seed: int = 1,
     n_parts: int | None = None,
     slack: float = 0.05,
+    effort: str = "normal",
     progress: Callable[[str], None] | None = None,
 ) -> Partition:
     """Return a partition that honours every limit of a core exactly.
@@ -66,6 +81,8 @@ def partition(
         No more parts than this (external ones not counted); None: as few as the limits allow, or up to ``slack`` more.
     slack
         Parts beyond the lower bound, as a share of it, that may be spent to lower the traffic.
+    effort
+        ``fast``: one cheap algorithm and one round of refining; ``normal``: ``auto`` leaves out what rarely wins; ``high``: it does not.
     progress
         Called with the name of each algorithm as it begins.
 
@@ -98,30 +115,31 @@ def partition(
         allowed = n_parts
     candidates = [start] if start is not None else []
     enough = start is not None and start.n_parts <= 1
-    if algorithm != "sequential" and not enough:
-        for name in _choose(units, algorithm):
-            if name == "refined" and algorithm == "auto" and not _worth_refining(start, candidates):
-                continue
-            say(f"partition: {name}")
-            try:
-                candidates += _run(units, bounds, name, start, allowed, n_parts, seed, known=_fewest(candidates, start, allowed))
-                fuller = math.ceil(bounds.cores * _FULL)
-                if (algorithm, name) == ("auto", "graph") and fuller < 0.99 * allowed and len(units.net.out_units) <= _ANNEAL_PINS:
-                    candidates += _run(units, bounds, name, start, allowed, n_parts, seed, target=fuller)
-            except ImportError as error:
-                notes.append(f"{name}: {error.name or error} is not installed")
-        if algorithm not in {"auto", "refined"} and not any(c.name == algorithm for c in candidates):
-            say("partition: refined")  # what was asked for found nothing
-            candidates += _run(units, bounds, "refined", start, allowed, n_parts, seed)
-        elif algorithm not in {"auto"}:
-            candidates = [c for c in candidates if c.name == algorithm]
+    plan = _plan(units, algorithm, effort, start, allowed, seed) if algorithm != "sequential" and not enough else _Plan(())
+    for name in plan.names:
+        if name == "refined" and algorithm == "auto" and not _worth_refining(start, candidates):
+            continue
+        say(f"partition: {name}")
+        try:
+            known = _fewest(candidates, start, allowed)
+            candidates += _run(units, bounds, name, start, allowed, n_parts, seed, known=known, least=plan.least)
+            fuller = math.ceil(bounds.cores * _FULL)
+            if plan.fuller and name == "graph" and fuller < 0.99 * allowed:
+                candidates += _run(units, bounds, name, start, allowed, n_parts, seed, target=fuller, least=plan.least)
+        except ImportError as error:
+            notes.append(f"{name}: {error.name or error} is not installed")
+    if plan.names and algorithm not in {"auto", "refined"} and not any(c.name == algorithm for c in candidates):
+        say("partition: refined")  # what was asked for found nothing
+        candidates += _run(units, bounds, "refined", start, allowed, n_parts, seed, least=plan.least)
+    elif plan.names and algorithm != "auto":
+        candidates = [c for c in candidates if c.name == algorithm]
     if not candidates:
         assert refusal is not None
         raise refusal
     best = _best(candidates, start, allowed, compare=algorithm == "auto")
-    if algorithm == "auto" and best.n_parts > 1 and len(units.net.out_units) <= _ANNEAL_PINS:
+    if plan.anneal and best.n_parts > 1:
         say("partition: anneal")
-        annealed = _candidate(units, f"{best.name}, annealed", anneal(units, best.part, seed=seed))
+        annealed = _candidate(units, f"{best.name}, annealed", anneal(units, best.part, seed=seed, most_rounds=plan.anneal))
         best = _best([best, annealed], start, allowed, compare=True)
     if n_parts is not None and best.n_parts > n_parts:
         refused = DoesNotFitError.of(
@@ -135,15 +153,26 @@ def partition(
     return _finish(units, best, start, bounds, tuple(notes))
 
 
-def _choose(units: Units, algorithm: str) -> tuple[str, ...]:
-    """Algorithms to run for a request."""
+def _plan(units: Units, algorithm: str, effort: str, start: _Candidate | None, allowed: int, seed: int) -> _Plan:
+    """What to run for a request."""
+    least = 1.0 if effort == "fast" else LEAST_GAIN
     if algorithm != "auto":
-        return (algorithm,)
+        return _Plan((algorithm,), least=least)
     pins = len(units.net.out_units)
+    few = start is not None and start.n_parts <= allowed  # sequential fill has few enough parts: only traffic is to be lowered
+    structured = effort == "high" or (effort == "normal" and pins <= _TINY_PINS) or is_structured(units, seed=seed)
+    if effort == "fast":
+        if start is None:
+            return _Plan(("streaming", "refined"), least=least)
+        return _Plan(() if few and not structured else ("streaming",), least=least)
+    if few and not structured:
+        return _Plan(("refined",), least=_COARSE)
     chosen = ["graph" if pins <= _GRAPH_PINS else "streaming"]
-    if pins <= _SMALL_PINS or (pins <= _HYPERGRAPH_PINS and _is_layered(units.problem)):
+    small = pins <= _SMALL_PINS and (effort == "high" or not few or pins <= _TINY_PINS)
+    if small or (pins <= _HYPERGRAPH_PINS and _is_layered(units.problem)):
         chosen.append("hypergraph")
-    return (*chosen, "refined")
+    rounds = (MOST_ROUNDS if effort == "high" else FEWEST_ROUNDS) if pins <= _ANNEAL_PINS else 0
+    return _Plan((*chosen, "refined"), fuller=pins <= _ANNEAL_PINS, least=least, anneal=rounds)
 
 
 def _is_layered(problem: MappingProblem) -> bool:
@@ -177,6 +206,7 @@ def _run(
     seed: int,
     target: int | None = None,
     known: _Candidate | None = None,
+    least: float = LEAST_GAIN,
 ) -> list[_Candidate]:
     """Candidates of one algorithm: with ``target`` parts (None: all that are allowed); where that ends with more than allowed, again with
     as many as it ended with, or half-way between the most that was too few and the fewest that came out. After the first time the axons of
@@ -184,11 +214,11 @@ def _run(
     begin."""
     if name == "refined" and start is not None:
         share = shares(units, parts_of_classes(bounds, start.n_parts))
-        made = improve(units, start.part, share=share, wanted=allowed, seed=seed)
+        made = improve(units, start.part, share=share, wanted=allowed, seed=seed, least=least)
         return [] if made is None else [_candidate(units, name, made)]
     if name == "refined":
         nowhere = np.full(units.n_units, -1, np.int32)
-        made = improve(units, nowhere, share=shares(units, bounds.by_class), wanted=allowed, most=most, seed=seed)
+        made = improve(units, nowhere, share=shares(units, bounds.by_class), wanted=allowed, most=most, seed=seed, least=least)
         return [] if made is None else [_candidate(units, name, made)]
     found: list[_Candidate] = []
     like: Int32Array | None = None
@@ -204,7 +234,7 @@ def _run(
         assign = {"graph": graph.assign, "hypergraph": hypergraph.assign, "streaming": streaming.assign}[name]
         share = shares(units, parts, like)
         like = assign(units, parts, share=share, seed=seed)
-        made = improve(units, like, share=share, wanted=allowed, seed=seed)
+        made = improve(units, like, share=share, wanted=allowed, seed=seed, least=least)
         if made is not None:
             found.append(_candidate(units, name, made))
             if found[-1].n_parts <= allowed:

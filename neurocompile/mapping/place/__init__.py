@@ -14,12 +14,19 @@ from neurocompile.mapping.types import Partition, Placement
 
 
 def place(
-    problem: MappingProblem, partition: Partition, machine: Machine, *, seed: int = 1, progress: Callable[[float], None] | None = None
+    problem: MappingProblem,
+    partition: Partition,
+    machine: Machine,
+    *,
+    seed: int = 1,
+    effort: str = "normal",
+    progress: Callable[[float], None] | None = None,
 ) -> Placement:
     """Return a chip and core for each part.
 
     A part of width w takes w consecutive usable cores of its chip, from ``core`` on. External parts sit at the input chip without a core.
-    Parts with neurons that have a chip of their own (``problem.chip``) lie there. ``progress`` gets the fraction of the annealing done.
+    Parts with neurons that have a chip of their own (``problem.chip``) lie there. ``effort``: ``fast``
+    anneals 3 % as long, ``high`` also where little is to be gained. ``progress`` gets the fraction of the annealing done.
 
     Raises
     ------
@@ -32,7 +39,7 @@ def place(
     chip = fill(problem, partition, machine.topology, width, cost, fixed)
     if chip is None:
         raise too_big(problem, partition, machine, width, cost, fixed)
-    chip = anneal(problem, partition, machine.topology, width, cost, fixed, chip, seed, progress)
+    chip = anneal(problem, partition, machine.topology, width, cost, fixed, chip, seed, effort, progress)
     core = _number_cores(machine.topology, partition, chip, width)
     for array in (chip, core, width):
         array.setflags(write=False)

@@ -1,5 +1,5 @@
-"""Placed parts to ways over links. Every router has the signature ``route(problem, partition, placement, machine, *, exact) -> Routes``."""
+"""Placed parts to ways over links. Every router has the signature ``route(problem, partition, placement, machine, *, mode) -> Routes``."""
 
-from neurocompile.mapping.route.trees import route
+from neurocompile.mapping.route.trees import MODES, route
 
-__all__ = ["route"]
+__all__ = ["MODES", "route"]

@@ -14,10 +14,15 @@ import numpy.typing as npt
 
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.machine import Machine, Topology
-from neurocompile.mapping.partition._kernels import target_parts
 from neurocompile.mapping.problem import FloatArray, Int32Array, MappingProblem
-from neurocompile.mapping.route._kernels import add_trees, group_routes, grown_tree, price_of_trees, shortest_tree, tree_hops
+from neurocompile.mapping.route._kernels import add_trees, grown_tree, price_of_trees, shortest_tree, tree_hops
+from neurocompile.mapping.route.groups import Groups, group_neurons
+from neurocompile.mapping.route.merge import ENTRY_PRICE, merge_groups
+from neurocompile.mapping.rows import distinct_rows, take_rows, unite_rows
 from neurocompile.mapping.types import Int64Array, Partition, Placement, Routes
+
+MODES = ("auto", "exact", "core")
+"""What may be asked for."""
 
 ROUNDS = 4
 """Rounds of rerouting; the fourth changes the largest load by less than 2 % (256 tiles of `spatial` on 16 x 16 chips)."""
@@ -31,67 +36,70 @@ _RANK["hex_torus"] = _RANK["hex"]
 """Of two ways alike, the one that ends on a link of higher rank: along x, then along y; on hexagons the diagonal first."""
 
 
-def route(problem: MappingProblem, partition: Partition, placement: Placement, machine: Machine, *, exact: bool = True) -> Routes:
+def route(
+    problem: MappingProblem,
+    partition: Partition,
+    placement: Placement,
+    machine: Machine,
+    *,
+    mode: str = "exact",
+    price: float = ENTRY_PRICE,
+) -> Routes:
     """Return the ways of all packets.
 
     Parameters
     ----------
-    exact
-        True: neurons of a part share a route if their targets lie in the same parts. False: all neurons of a part share one tree to the
-        union of their parts; fewer table entries, and packets that a core has to drop.
+    mode
+        ``exact``: neurons of a part share a route if their targets lie in the same parts. ``core``: all neurons of a part share one tree to
+        the union of their parts. ``auto``: exact where packets carry their targets; else routes become one where few packets are then
+        delivered in vain for the entries saved (:mod:`neurocompile.mapping.route.merge`).
+    price
+        Of ``auto``: packets delivered in vain, when every neuron spikes once, that an entry is worth.
 
     Raises
     ------
     DoesNotFitError
         NC405: no way around dead chips and links.
+    ValueError
+        There is no such mode.
     """
-    start, found = target_parts(problem.indptr, problem.indices, partition.part, partition.n_parts)
-    order = np.argsort(partition.part, kind="stable").astype(np.int32)
-    order = order[np.diff(start)[order] > 0]
-    source_part, neuron_start, neurons, target_start, targets = group_routes(order, partition.part, start, found, partition.n_parts, exact)
-    tree, tree_source, chip_start, chips = _distinct_trees(placement.chip, source_part, target_start, targets)
-    route_of = np.repeat(np.arange(len(tree)), np.diff(neuron_start))
-    weight: FloatArray = np.bincount(tree[route_of], problem.rates[neurons], len(tree_source)).astype(np.float64)
-    rounds = ROUNDS if machine.routing == "multicast_tcam" else 0
-    tree_start, hops = _grow(machine.topology, tree_source, chip_start, chips, weight, rounds)
-    arrays = (source_part, tree, neuron_start, neurons, target_start, targets, tree_start, hops)
-    for array in arrays:
-        array.setflags(write=False)
-    return Routes(
-        exact=exact,
-        source_part=source_part,
+    if mode not in MODES:
+        raise ValueError(f"no routes '{mode}'; there are {', '.join(MODES)}")
+    with_tables = machine.routing == "multicast_tcam"
+    groups = group_neurons(problem, partition, exact=mode != "core")
+    if mode == "auto" and with_tables:
+        groups = merge_groups(groups, placement.chip, problem.rates, price=price)
+    tree, tree_source, chip_start, chips = _distinct_trees(placement.chip, groups)
+    route_of = np.repeat(np.arange(len(tree)), np.diff(groups.neuron_start))
+    weight: FloatArray = np.bincount(tree[route_of], problem.rates[groups.neurons], len(tree_source)).astype(np.float64)
+    tree_start, hops = _grow(machine.topology, tree_source, chip_start, chips, weight, ROUNDS if with_tables else 0)
+    routes = Routes(
+        exact=groups.exact,
+        source_part=groups.source_part,
         tree=tree,
-        neuron_start=neuron_start,
-        neurons=neurons,
-        target_start=target_start,
-        targets=targets,
+        neuron_start=groups.neuron_start,
+        neurons=groups.neurons,
+        target_start=groups.target_start,
+        targets=groups.targets,
         tree_start=tree_start,
         hops=hops,
     )
+    for name in ("source_part", "tree", "neuron_start", "neurons", "target_start", "targets", "tree_start", "hops"):
+        getattr(routes, name).setflags(write=False)
+    return routes
 
 
-def _distinct_trees(
-    part_chip: Int32Array, source_part: Int32Array, target_start: Int64Array, targets: Int32Array
-) -> tuple[Int32Array, Int32Array, Int64Array, Int32Array]:
-    """(tree of each route, source chip of each tree, CSR of the sorted chips that each tree must reach), trees by source chip."""
+def _distinct_trees(part_chip: Int32Array, groups: Groups) -> tuple[Int32Array, Int32Array, Int64Array, Int32Array]:
+    """(tree of each group, source chip of each tree, CSR of the sorted chips that each tree must reach), trees by source chip."""
     n_chips = int(part_chip.max(initial=0)) + 1
-    route_of = np.repeat(np.arange(len(source_part)), np.diff(target_start))
-    pairs = np.unique(route_of * n_chips + part_chip[targets])
-    route_of, chip = pairs // n_chips, (pairs % n_chips).astype(np.int32)
-    begin = np.searchsorted(route_of, np.arange(len(source_part) + 1))
-    source = part_chip[source_part]
-    known: dict[tuple[int, bytes], int] = {}
-    numbers = np.empty(len(source_part), np.int64)
-    for r, (here, b, e) in enumerate(zip(source.tolist(), begin[:-1].tolist(), begin[1:].tolist(), strict=True)):
-        numbers[r] = known.setdefault((here, chip[b:e].tobytes()), len(known))
-    first = np.unique(numbers, return_index=True)[1]
+    every = np.arange(len(groups) + 1)
+    begin, chip = unite_rows(every, every[:-1], groups.target_start, part_chip[groups.targets], n_chips)
+    source = part_chip[groups.source_part]
+    number, first = distinct_rows(source, begin, chip)
     by_source = np.argsort(source[first], kind="stable")
     rank = np.argsort(by_source)
-    lengths = np.diff(begin)[first][by_source]
-    chip_start = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    within = np.arange(chip_start[-1]) - np.repeat(chip_start[:-1], lengths)
-    chips = chip[np.repeat(begin[first][by_source], lengths) + within]
-    return rank[numbers].astype(np.int32), source[first][by_source].astype(np.int32), chip_start, chips
+    chip_start, chips = take_rows(first[by_source], begin, chip)
+    return rank[number].astype(np.int32), source[first][by_source], chip_start, chips
 
 
 def _grow(
@@ -143,4 +151,4 @@ def _reached(topology: Topology, source: int, parent: Int32Array, chips: Int32Ar
         )
 
 
-__all__ = ["route"]
+__all__ = ["MODES", "route"]

@@ -1,4 +1,4 @@
-"""Compiled loop from routes to table entries."""
+"""Compiled loop from blocks of keys to table entries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from neurocompile.mapping.types import Int32Array, Int64Array
 
 
 @numba.njit(cache=True, nogil=True)
-def route_entries(
+def block_entries(
     source_part: Int32Array,
     tree: Int32Array,
     target_start: Int64Array,
@@ -20,28 +20,29 @@ def route_entries(
     part_chip: Int32Array,
     core_bits: npt.NDArray[np.uint64],
     n_chips: int,
-) -> tuple[Int64Array, Int64Array, Int64Array, npt.NDArray[np.uint64]]:
-    """Return chip, route, default-routed (0, 1) and output words (links, then words of ``core_bits``) of each entry.
+) -> tuple[Int64Array, Int64Array, npt.NDArray[np.bool_], npt.NDArray[np.uint64]]:
+    """Return chip, block, whether default-routed, and output words (links, then words of ``core_bits``) of each entry.
 
-    A route has an entry at its source's chip and at every chip that its tree enters, in this order.
+    The arguments describe one route of each block. It has an entry at its source's chip and at every chip that its tree enters, in this
+    order.
     """
     n_words = core_bits.shape[1]
     n = 0
     for r in range(len(source_part)):
         n += 1 + tree_start[tree[r] + 1] - tree_start[tree[r]]
-    chip, route, default = np.empty(n, np.int64), np.empty(n, np.int64), np.zeros(n, np.int64)
+    chip, block, default = np.empty(n, np.int64), np.empty(n, np.int64), np.zeros(n, np.bool_)
     words = np.zeros((n, 1 + n_words), np.uint64)
     entry_of = np.full(n_chips, -1, np.int64)
     at = 0
     for r in range(len(source_part)):
         first = at
         source = part_chip[source_part[r]]
-        chip[at], route[at] = source, r
+        chip[at], block[at] = source, r
         entry_of[source] = at
         at += 1
         b, e = tree_start[tree[r]], tree_start[tree[r] + 1]
         for h in range(b, e):
-            chip[at], route[at] = hops[h, 2], r
+            chip[at], block[at] = hops[h, 2], r
             entry_of[hops[h, 2]] = at
             at += 1
         for h in range(b, e):
@@ -55,5 +56,5 @@ def route_entries(
             straight = words[i, 0] == np.uint64(1) << np.uint64(hops[h, 1])
             for w in range(n_words):
                 straight &= words[i, 1 + w] == 0
-            default[i] = 1 if straight else 0
-    return chip, route, default, words
+            default[i] = straight
+    return chip, block, default, words

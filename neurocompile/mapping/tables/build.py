@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from neurocompile.ir.errors import Diagnostic
-from neurocompile.machine import Machine
+from neurocompile.machine import Machine, Topology
+from neurocompile.mapping.rows import take_rows
 from neurocompile.mapping.shortfall import Shortfall, ShortfallError
-from neurocompile.mapping.tables._entries import route_entries
-from neurocompile.mapping.tables.keys import allocate_keys
+from neurocompile.mapping.tables._entries import block_entries
+from neurocompile.mapping.tables.keys import Keys, allocate_keys
 from neurocompile.mapping.tables.minimise import minimise
 from neurocompile.mapping.types import Int32Array, Int64Array, Partition, Placement, Routes, RoutingTable, RoutingTables
 
@@ -24,44 +28,86 @@ def tabulate(n_neurons: int, partition: Partition, placement: Placement, routes:
     """
     if machine.routing == "destination":
         return RoutingTables(neuron_key=np.zeros(n_neurons, np.uint32), has_key=np.zeros(n_neurons, bool), axons=_axons(placement, routes))
-    neuron_key, has_key, base, size = allocate_keys(routes, n_neurons, int(machine.value("router.key_bits")))
-    chip, entries, outputs = _entries(partition, placement, routes, machine)
-    n_words = outputs.shape[1] - 1
-    distinct, route = np.unique(outputs, axis=0, return_inverse=True)
-    route = route.reshape(-1).astype(np.int64)
-    key = base.astype(np.uint32)
-    mask = (~(size - 1).astype(np.uint32)).astype(np.uint32)
+    made = unminimised(n_neurons, partition, placement, routes, machine)
+    limit = int(machine.value("router.usable_entries"))
+    _room_for_routes(made, limit, machine, partition)
     tables: dict[int, RoutingTable] = {}
     before: dict[int, int] = {}
-    limit = int(machine.value("router.usable_entries"))
-    _room_for_routes(chip, route, entries[:, 1] > 0, limit, machine, partition)
-    order = np.argsort(chip, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(chip[order])) + 1) if len(order) else []:
-        here = int(chip[rows[0]])
-        group, default = entries[rows, 0], entries[rows, 1].astype(bool)
-        short_key, short_mask, short_route = minimise(key[group], mask[group], route[rows], default, target_length=limit)
+    for here, rows in made.by_chip():
+        short_key, short_mask, short_route = minimise(
+            made.key[rows], made.mask[rows], made.route[rows], made.default[rows], target_length=limit
+        )
         before[here] = len(rows)
         if len(short_key) > limit:
             x, y = machine.topology.position(here)
             what = f"chip ({x}, {y}) of '{machine.name}' needs {len(short_key)} routing entries after minimisation ({len(rows)} before)"
             raise _too_long(machine, what, len(short_key), limit, partition)
         if len(short_key):
-            found = distinct[short_route]
+            found = made.outputs[short_route]
             table = RoutingTable(
-                key=short_key, mask=short_mask, links=found[:, 0].astype(np.uint32), cores=np.ascontiguousarray(found[:, 1 : 1 + n_words])
+                key=short_key, mask=short_mask, links=found[:, 0].astype(np.uint32), cores=np.ascontiguousarray(found[:, 1:])
             )
             for array in (table.key, table.mask, table.links, table.cores):
                 array.setflags(write=False)
             tables[here] = table
-    return RoutingTables(neuron_key=neuron_key, has_key=has_key, tables=tables, unminimised_entries=before)
+    return RoutingTables(neuron_key=made.keys.neuron_key, has_key=made.keys.has_key, tables=tables, unminimised_entries=before)
 
 
-def _room_for_routes(
-    chip: Int64Array, route: Int64Array, default: npt.NDArray[np.bool_], limit: int, machine: Machine, partition: Partition
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Entries:
+    """Entries of all chips before minimisation, one for each block of keys at each chip that it passes.
+
+    keys : the blocks; chip : int64 (n_entries,); key, mask : uint32 (n_entries,); route : int64 (n_entries,), row of ``outputs``;
+    default : bool (n_entries,), whether default routing does the same; outputs : uint64 (n_outputs, 1 + n_words), links and cores as bits.
+    """
+
+    keys: Keys
+    chip: Int64Array
+    key: npt.NDArray[np.uint32]
+    mask: npt.NDArray[np.uint32]
+    route: Int64Array
+    default: npt.NDArray[np.bool_]
+    outputs: npt.NDArray[np.uint64]
+
+    def by_chip(self) -> Iterator[tuple[int, Int64Array]]:
+        """Every chip that has entries, with their numbers."""
+        order = np.argsort(self.chip, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(self.chip[order])) + 1) if len(order) else []:
+            yield int(self.chip[rows[0]]), rows
+
+
+def unminimised(n_neurons: int, partition: Partition, placement: Placement, routes: Routes, machine: Machine) -> Entries:
+    """Return the entries that the routes need. Raises DoesNotFitError NC406: keys exhausted."""
+    keys = allocate_keys(routes, placement.chip, n_neurons, int(machine.value("router.key_bits")))
+    topology = machine.topology
+    target_start, targets = take_rows(keys.route, routes.target_start, routes.targets)
+    chip, block, default, words = block_entries(
+        routes.source_part[keys.route],
+        routes.tree[keys.route],
+        target_start,
+        targets,
+        routes.tree_start,
+        routes.hops,
+        placement.chip,
+        _core_bits(partition, placement, topology),
+        topology.width * topology.height,
+    )
+    outputs, route = np.unique(words, axis=0, return_inverse=True)
+    return Entries(
+        keys=keys,
+        chip=chip,
+        key=keys.base[block].astype(np.uint32),
+        mask=(~(keys.size[block] - 1)).astype(np.uint32),
+        route=route.reshape(-1).astype(np.int64),
+        default=default,
+        outputs=outputs,
+    )
+
+
+def _room_for_routes(made: Entries, limit: int, machine: Machine, partition: Partition) -> None:
     """Raise NC404 at once where a chip has more different routes than its router entries: no minimisation can help."""
-    pairs = np.unique(chip[~default] * (int(route.max(initial=0)) + 1) + route[~default])
-    chips, counts = np.unique(pairs // (int(route.max(initial=0)) + 1), return_counts=True)
+    pairs = np.unique(made.chip[~made.default] * len(made.outputs) + made.route[~made.default])
+    chips, counts = np.unique(pairs // max(len(made.outputs), 1), return_counts=True)
     if counts.max(initial=0) > limit:
         x, y = machine.topology.position(int(chips[np.argmax(counts)]))
         what = f"chip ({x}, {y}) of '{machine.name}' has {counts.max()} different routes"
@@ -93,29 +139,14 @@ def _axons(placement: Placement, routes: Routes) -> Int32Array:
     return ordered
 
 
-def _entries(
-    partition: Partition, placement: Placement, routes: Routes, machine: Machine
-) -> tuple[Int64Array, Int64Array, npt.NDArray[np.uint64]]:
-    """Chip, (route, default-routed) and output words (links, cores 0-63, cores 64-127, ...) of every entry."""
-    topology = machine.topology
+def _core_bits(partition: Partition, placement: Placement, topology: Topology) -> npt.NDArray[np.uint64]:
+    """Cores of each part as bits, uint64 (n_parts, n_words): packets go to all of them, the synapse cores of a part share the work."""
     n_words = max(1, -(-int(topology.n_cores.max()) // 64))
     core_bits = np.zeros((partition.n_parts, n_words), np.uint64)
     usable = {int(c): topology.usable_cores(int(c)) for c in np.unique(placement.chip)}
     for part in np.flatnonzero(~partition.external).tolist():
         cores = usable[int(placement.chip[part])]
         at = cores.index(int(placement.core[part]))
-        # Packets go to all cores of the part: where there are several, its synapse cores share the work.
         for core in cores[at : at + int(placement.width[part])]:
             core_bits[part, core // 64] |= np.uint64(1 << (core % 64))
-    chip, route, default, words = route_entries(
-        routes.source_part,
-        routes.tree,
-        routes.target_start,
-        routes.targets,
-        routes.tree_start,
-        routes.hops,
-        placement.chip,
-        core_bits,
-        topology.width * topology.height,
-    )
-    return chip, np.stack([route, default], axis=1), words
+    return core_bits

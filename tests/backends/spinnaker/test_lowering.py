@@ -17,7 +17,7 @@ from neurocompile.ir.codes import CODES
 from neurocompile.ir.errors import DoesNotFitError, ExitCode, InputError, UnsupportedError
 from neurocompile.ir.neurons import Reset
 from neurocompile.machine import Machine, load_machine
-from neurocompile.mapping import map_network
+from neurocompile.mapping import MapOptions, map_network
 
 HARD: dict[str, Any] = {"v_threshold": 0.03, "reset": Reset.TO_VALUE}
 
@@ -244,7 +244,7 @@ def test_a_core_too_small_for_one_neuron(
         problem = TARGET.lower(network, connections, machine, approximate).problem
         assert problem is not None
         assert all((r.per_neuron >= 0).all() and r.limit >= 0 for r in (*problem.resources, *problem.chip_resources))
-        map_network(problem, machine, seed=1)
+        map_network(problem, machine, MapOptions(seed=1))
 
     with pytest.raises(DoesNotFitError, match=says) as error:
         compile_it()

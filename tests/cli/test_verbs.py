@@ -117,15 +117,22 @@ def test_override_shows_in_the_report(pattern: Path, call_json: Any) -> None:
     assert row["used"] <= 7
 
 
-def test_the_partitioner_is_chosen_and_written_down(pattern: Path, call: Any, call_json: Any) -> None:
-    arguments = ["build", pattern / "pattern.yaml", "--target", "loihi2", "--allow-approximation", "-o", pattern / "out"]
-    for given, algorithm in ([], "auto"), (["--partition", "sequential"], "sequential"):
+@pytest.mark.parametrize(
+    ("option", "default", "other"), [("partition", "auto", "sequential"), ("routes", "auto", "exact"), ("effort", "normal", "fast")]
+)
+def test_what_the_mapper_is_told_is_written_down(pattern: Path, call: Any, call_json: Any, option: str, default: str, other: str) -> None:
+    arguments = ["build", pattern / "pattern.yaml", "--target", "spinnaker", "--allow-approximation", "-o", pattern / "out"]
+    for given, value in ([], default), ([f"--{option}", other], other):
         report = call_json(*arguments, *given)["report"]
         manifest = json.loads((pattern / "out" / "manifest.json").read_text())
-        assert report["provenance"]["options"]["partition"] == manifest["options"]["partition"] == algorithm
-    code, _, err = call(*arguments, "--partition", "best")
+        assert report["provenance"]["options"][option] == manifest["options"][option] == value
+        sharing = report["routing"]["sharing"]
+        assert report["routing"]["exact"] is (sharing["stray_deliveries"] == 0)
+        if option == "routes":
+            assert sharing["asked"] == value
+    code, _, err = call(*arguments, f"--{option}", "best")
     assert code == 2
-    assert "hypergraph" in err  # those that there are
+    assert other in err  # those that there are
 
 
 def test_the_committed_schema_is_today_s(call: Any, root: Path) -> None:

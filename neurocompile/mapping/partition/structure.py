@@ -7,7 +7,7 @@ import numpy as np
 from neurocompile.mapping.partition.units import Units
 from neurocompile.mapping.types import Int64Array
 
-_SAMPLES = 300
+_SAMPLES = 150
 _MOST_SOURCES = 5000  # sources of a unit that are looked at: the first ones, for all alike
 _MORE = 1.5
 _ODDS = 0.05  # common sources a pair by which chance may be passed
@@ -16,7 +16,7 @@ _ODDS = 0.05  # common sources a pair by which chance may be passed
 def is_structured(units: Units, *, seed: int = 1) -> bool:
     """Whether two targets of one source share clearly more other sources (1.5 times as many) than two units of the same class drawn alike.
 
-    Without that, sources reach most parts whatever a part holds, and no search gains much. 300 pairs are drawn.
+    Without that, sources reach most parts whatever a part holds, and no search gains much. 150 pairs are drawn.
     """
     net = units.net
     rng = np.random.default_rng([seed, 4])

@@ -26,7 +26,7 @@ def place(
 
     A part of width w takes w consecutive usable cores of its chip, from ``core`` on. External parts sit at the input chip without a core.
     Parts with neurons that have a chip of their own (``problem.chip``) lie there. ``effort``: ``fast``
-    anneals 3 % as long, ``high`` also where little is to be gained. ``progress`` gets the fraction of the annealing done.
+    anneals 2 % as long, ``high`` also where little is to be gained. ``progress`` gets the fraction of the annealing done.
 
     Raises
     ------

@@ -30,7 +30,7 @@ PRICE = 8.0
 HOT, COLD = 2.0, 0.02
 """Temperatures at the beginning and the end, in mean packets of a part. With 16 x 16 tiles of ``spatial``: 2 M proposals end at 0.93 of the
 planted placement's multicast links; a tenth of the heat, or a price of 32, ends 3 % higher."""
-EFFORT = {"fast": 0.03, "normal": 1.0, "high": 1.0}
+EFFORT = {"fast": 0.02, "normal": 1.0, "high": 1.0}
 """Share of the proposals."""
 _SLICES = 20
 _PRIORITY = {kind: np.array(links, np.int64) for kind, links in {"mesh": (0, 2, 1, 3), "hex": (1, 4, 0, 3, 2, 5)}.items()}
@@ -59,7 +59,7 @@ def anneal(
     fixed
         Chip of a part that must not move, else -1.
     effort
-        ``fast``: 3 % of the proposals (on a shuffled torus 10 % more hops); ``high``: all of them also where parts talk to all others
+        ``fast``: 2 % of the proposals (on a shuffled torus 10 % more hops); ``high``: all of them also where parts talk to all others
         alike, and there is little to gain.
     progress
         Called with the fraction done, 20 times.

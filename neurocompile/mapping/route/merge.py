@@ -23,7 +23,7 @@ ENTRY_PRICE = 24.0
 of 1,023 entries saved costs 0.25 of a core, 1.5 % of a chip of 16."""
 HOP_PRICE = 1.0
 """Strays that a link passed by one more packet is worth."""
-MOST_GROUPS = 1024
+MOST_GROUPS = 1000
 """Groups looked at together (time is quadratic); more are taken in pieces of this size, in their order."""
 
 UInt64Array = npt.NDArray[np.uint64]

@@ -29,7 +29,6 @@ LEAST_GAIN = 1e-4
 """Share of what is left that a round of refining must gain for another to follow."""
 _LEAST_LARGE = 1e-3
 _MOST_ROUNDS = 20
-_MOST_PASSES = 4  # of refining, merging and dissolving
 _MERGE_AT_MOST = 2048  # parts looked at for merging, the emptiest first
 
 
@@ -47,7 +46,7 @@ def improve(
     most
         No more parts than this are opened; None: as many as it takes.
     least
-        Rounds of refining end with one that gains less than this share of what is left; 1: one round, and no second pass.
+        Rounds of refining end with one that gains less than this share of what is left.
     """
     rng = np.random.default_rng(seed)
     repaired = repair(units, part, share=share, most=most)
@@ -55,7 +54,7 @@ def improve(
         return None
     part = compress(repaired)
     part = dissolve(units, part, share=share, wanted=wanted)
-    for _ in range(_MOST_PASSES if least < 1.0 else 1):
+    for _ in range(4):
         before = int(part.max(initial=-1)) + 1
         part = refine(units, part, rng, least)
         part = dissolve(units, merge(units, part), share=share, wanted=wanted)

@@ -128,7 +128,7 @@ def test_what_placing_can_gain() -> None:
 
 def test_placing_fast_is_worse_than_normal_and_better_than_almost_nothing(machine: Factory) -> None:
     """Without its share, fast makes the least number of proposals, 1,000."""
-    network, made = communities(3, n=2000, inside=0.3), machine(width=8, height=8, cores=3)
+    network, made = communities(3, n=2000), machine(width=8, height=8, cores=3)
     parts = partition(network, effort="fast")
     hops = []
     for share in (0.0, EFFORT["fast"], EFFORT["normal"]):

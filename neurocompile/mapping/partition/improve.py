@@ -27,7 +27,7 @@ WISHES = 1 << 16
 """Places in the memory of units that want to go somewhere."""
 LEAST_GAIN = 1e-4
 """Share of what is left that a round of refining must gain for another to follow."""
-_LEAST_LARGE = 1e-3
+_LEAST_LARGE = 1e-3  # the same on large networks
 _MOST_ROUNDS = 20
 _MERGE_AT_MOST = 2048  # parts looked at for merging, the emptiest first
 

@@ -34,10 +34,19 @@ projections:
 DEGREE = re.compile(r"lower the in-degree of (each of )?([^;]*?) to at most (\d+) \(now up to (\d+)\)")
 
 
-def attempt(folder: Path, degrees: dict[str, int], *, size: int = 40, seed: int = 1, target: str = "loihi2", **limits: float) -> Compiled:
+def attempt(
+    folder: Path,
+    degrees: dict[str, int],
+    *,
+    size: int = 40,
+    seed: int = 1,
+    target: str = "loihi2",
+    routes: str = "auto",
+    **limits: float,
+) -> Compiled:
     text = NET.format(size=size, seed=seed, **degrees)
     overrides = {key.replace("__", "."): value for key, value in limits.items()}
-    options = CompileOptions(target=target, allow_approximation=True, overrides=overrides, partition="refined")
+    options = CompileOptions(target=target, allow_approximation=True, overrides=overrides, partition="refined", routes=routes)
     return compile_network(network_from_text(text, "net.yaml", folder), options)
 
 
@@ -158,7 +167,7 @@ def test_where_neurons_are_too_many_no_projection_is_blamed(tmp_path: Path) -> N
 @pytest.mark.parametrize(("key", "value", "code"), [("router__usable_entries", 3.0, "NC404"), ("router__key_bits", 8.0, "NC406")])
 def test_tables_and_keys_fit_with_what_is_proposed(tmp_path: Path, key: str, value: float, code: str) -> None:
     degrees = {"first": 20, "second": 20, "read": 150}
-    options = {"size": 160, "target": "spinnaker", "core__neurons": 4.0, key: value}
+    options = {"size": 160, "target": "spinnaker", "core__neurons": 4.0, "routes": "core", key: value}
     found, message, help_ = refused(tmp_path, degrees, **options)  # type: ignore[arg-type]
     assert found == code
     over = int(re.findall(r": (\d+) (?:keys )?too few", message)[0])

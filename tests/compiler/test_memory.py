@@ -55,6 +55,7 @@ print((b - a) / (m - n))
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("target", ["loihi2", "nest", "spinnaker"])
 def test_bytes_per_synapse_is_what_a_build_takes(target: str) -> None:
-    """The slope between 0.3 and 1 million synapses, in a process of its own, with all partitioners; 30 %: parts grow in powers of two, and pages are kept."""
+    """The slope between 0.3 and 1 million synapses, all partitioners run (in a process of its own); 30 %: parts grow in powers
+    of two, and pages are kept."""
     done = subprocess.run([sys.executable, "-c", MEASURE, target], capture_output=True, text=True, check=True)
     assert float(done.stdout) == pytest.approx(find_target(target).bytes_per_synapse, rel=0.3)

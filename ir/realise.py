@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -11,35 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.ir._types import FloatArray, Int32Array, IntArray
-from neurocompile.ir.connectivity import (
-    AllToAll,
-    DistanceDependent,
-    Explicit,
-    FixedInDegree,
-    FixedOutDegree,
-    FixedProbability,
-    OneToOne,
-)
+from neurocompile.ir.connectivity import AllToAll, DistanceDependent, Explicit, FixedInDegree, FixedOutDegree, FixedProbability, OneToOne
 from neurocompile.ir.counter_rng import stream_key
 from neurocompile.ir.errors import DoesNotFitError, InputError
 from neurocompile.ir.feedback import AdaptiveFeedback, ChainFeedback, ExplicitFeedback, RandomFeedback, SymmetricFeedback
 from neurocompile.ir.learning import EProp
 from neurocompile.ir.memory import available_memory
 from neurocompile.ir.network import Network, Projection
-from neurocompile.ir.sampling import (
-    cell_lists,
-    counting_sort,
-    distance_rows,
-    fixed_indegree_rows,
-    fixed_outdegree_counts,
-    fixed_outdegree_rows,
-    fixed_probability_rows,
-)
+from neurocompile.ir.sampling import counting_sort
 from neurocompile.ir.shards import IN_TURN, SYNAPSES, Shards, Shared
 from neurocompile.ir.value_draws import Weights, WeightType, draw_values, rounded, whole_steps
 from neurocompile.ir.values import Uniform, Values, ValueSpec
+from neurocompile.ir.wiring import NO_LIMIT, draw_rows, leaves_out_self, sources_of
 
-_NO_LIMIT = 2**62
 _CHUNK = 4_000_000
 _ENDS_BYTES, _DRAWN_BYTES = 9, 19
 """Of a synapse: pre, post and delay; and what its drawing takes at its peak beside the result (uniform and normal draws in float64)."""
@@ -259,7 +243,7 @@ def iter_chunks(network: Network, projection: Projection, *, max_synapses: int =
     total = _count(network, projection, 0, n_post) if _has_values(projection) else None
     start = first = 0
     while start < n_post:
-        sources, counts = _rows(network, projection, start, n_post, max_synapses)
+        sources, counts = draw_rows(network, projection, start, n_post, max_synapses)
         stop = start + len(counts)
         part = _complete(network, projection, start, sources, counts, first, total, dtype)
         indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
@@ -274,7 +258,7 @@ def expected_synapses(network: Network, projection: Projection) -> float:
     n_pre, n_post = network.population(projection.pre).size, network.population(projection.post).size
     connect = projection.connect
     if isinstance(connect, AllToAll | FixedProbability):
-        pairs = float(n_pre) * n_post - (min(n_pre, n_post) if _no_self(projection) else 0)
+        pairs = float(n_pre) * n_post - (min(n_pre, n_post) if leaves_out_self(projection) else 0)
         return pairs * (connect.probability if isinstance(connect, FixedProbability) else 1.0)
     if isinstance(connect, FixedInDegree | FixedOutDegree):
         return float(connect.degree) * (n_post if isinstance(connect, FixedInDegree) else n_pre)
@@ -293,7 +277,7 @@ def estimated_synapses(network: Network, projection: Projection) -> float:
     few, many = _SAMPLED_TARGETS
     n = min(n_post, int(np.clip(_SAMPLED_PAIRS / n_pre, few, many)))
     targets = np.unique(np.linspace(0, n_post - 1, n).round().astype(np.int64))
-    return sum(len(sources) for sources in _sources_of(network, projection, targets)) * n_post / len(targets)
+    return sum(len(sources) for sources in sources_of(network, projection, targets)) * n_post / len(targets)
 
 
 def count_synapses(network: Network, projection: Projection, start: int, stop: int) -> int:
@@ -306,7 +290,7 @@ def count_synapses(network: Network, projection: Projection, start: int, stop: i
         return (stop - start) * connect.degree
     if isinstance(connect, OneToOne):
         return stop - start
-    if isinstance(connect, AllToAll) and not _no_self(projection):
+    if isinstance(connect, AllToAll) and not leaves_out_self(projection):
         return (stop - start) * n_pre
     return _count(network, projection, start, stop)
 
@@ -414,10 +398,6 @@ def _too_many(
     return DoesNotFitError(found.diagnostics)
 
 
-def _no_self(projection: Projection) -> bool:
-    return projection.pre == projection.post and not getattr(projection.connect, "allow_autapses", True)
-
-
 def _has_values(projection: Projection) -> bool:
     return isinstance(projection.weight, Values) or isinstance(projection.delay, Values)
 
@@ -433,117 +413,17 @@ def _realise_range(network: Network, projection: Projection, start: int, stop: i
     if _has_values(projection) and (start > 0 or stop < n_post):
         first = _count(network, projection, 0, start)
         total = first + _count(network, projection, start, n_post)
-    sources, counts = _rows(network, projection, start, stop, _NO_LIMIT)
+    sources, counts = draw_rows(network, projection, start, stop, NO_LIMIT)
     return _complete(network, projection, start, sources, counts, first, len(sources) if total is None else total, dtype)
 
 
 def _count(network: Network, projection: Projection, start: int, stop: int) -> int:
     total = 0
     while start < stop:
-        sources, counts = _rows(network, projection, start, stop, _CHUNK)
+        sources, counts = draw_rows(network, projection, start, stop, _CHUNK)
         total += len(sources)
         start += len(counts)
     return total
-
-
-def _rows(network: Network, projection: Projection, start: int, stop: int, limit: int) -> tuple[Int32Array, IntArray]:
-    """Return (sources, counts) of the targets from ``start`` on, until ``stop`` or ``limit`` synapses."""
-    pre, post = network.population(projection.pre), network.population(projection.post)
-    connect, no_self = projection.connect, _no_self(projection)
-    key = stream_key(network.seed, "connectivity", projection.name)
-    empty: tuple[Int32Array, IntArray] = np.empty(0, np.int32), np.zeros(stop - start, np.int64)
-    if start == stop:
-        return empty
-    if isinstance(connect, FixedProbability) and 0.0 < connect.probability < 1.0:
-        return fixed_probability_rows(key, start, stop, limit, pre.size, connect.probability, no_self)
-    if isinstance(connect, AllToAll) or (isinstance(connect, FixedProbability) and connect.probability > 0.0):
-        stop = min(stop, start + max(1, limit // pre.size))
-        rows = np.arange(start, stop)
-        sources = np.tile(np.arange(pre.size, dtype=np.int32), stop - start)
-        if not no_self:
-            return sources, np.full(stop - start, pre.size, dtype=np.int64)
-        return np.delete(sources, (rows - start) * pre.size + rows), np.full(stop - start, pre.size - 1, dtype=np.int64)
-    if isinstance(connect, OneToOne):
-        stop = min(stop, start + limit)
-        return np.arange(start, stop, dtype=np.int32), np.ones(stop - start, dtype=np.int64)
-    if isinstance(connect, FixedInDegree) and connect.degree:
-        stop = min(stop, start + max(1, limit // connect.degree))
-        sources = fixed_indegree_rows(key, start, stop, pre.size, connect.degree, no_self)
-        return sources, np.full(stop - start, connect.degree, dtype=np.int64)
-    if isinstance(connect, FixedOutDegree) and connect.degree:
-        counts = fixed_outdegree_counts(key, start, stop, pre.size, post.size, connect.degree, no_self)
-        kept = max(1, int(np.searchsorted(np.cumsum(counts), limit, side="right")))
-        counts = counts[:kept]
-        return fixed_outdegree_rows(key, start, counts, pre.size, post.size, connect.degree, no_self), counts
-    if isinstance(connect, DistanceDependent) and connect.probability > 0.0:
-        if pre.positions is None or post.positions is None:  # Network has verified this (NC202)
-            raise InputError.of("NC202", f"projection '{projection.name}': distance_dependent needs positions")
-        return _distance_rows(key, start, stop, limit, pre.positions, post.positions, connect, no_self)
-    return empty
-
-
-def _distance_rows(
-    key: npt.NDArray[np.uint64],
-    start: int,
-    stop: int,
-    limit: int,
-    pre: FloatArray,
-    post: FloatArray,
-    connect: DistanceDependent,
-    no_self: bool,
-) -> tuple[Int32Array, IntArray]:
-    return _distance_sampler(key, pre, post, connect, no_self)(start, stop, limit)
-
-
-def _sources_of(network: Network, projection: Projection, targets: IntArray) -> Iterator[Int32Array]:
-    """Yield the sources of some targets of a distance_dependent projection; the cells are made once."""
-    pre, post, connect = network.population(projection.pre), network.population(projection.post), projection.connect
-    if not isinstance(connect, DistanceDependent) or pre.positions is None or post.positions is None or not connect.probability:
-        return
-    key = stream_key(network.seed, "connectivity", projection.name)
-    draw = _distance_sampler(key, pre.positions, post.positions, connect, _no_self(projection))
-    for target in targets.tolist():
-        yield draw(target, target + 1, _NO_LIMIT)[0]
-
-
-def _distance_sampler(
-    key: npt.NDArray[np.uint64], pre: FloatArray, post: FloatArray, connect: DistanceDependent, no_self: bool
-) -> Callable[[int, int, int], tuple[Int32Array, IntArray]]:
-    """Sort the sources into cells at least one radius wide; return what draws the pairs of neighbouring cells (start, stop, limit)."""
-    dimensions = pre.shape[1]
-    gaussian = connect.profile == "gaussian"
-    radius = connect.radius if connect.radius is not None else (4.0 if gaussian else 8.0) * connect.scale
-    period, origin, width = np.zeros(3), np.zeros(3), np.ones(3)
-    n_cells = np.ones(3, dtype=np.int64)
-    at, to = np.zeros((len(pre), 3)), np.zeros((len(post), 3))
-    at[:, :dimensions], to[:, :dimensions] = pre, post
-    most = int(np.ceil((4.0 * len(pre)) ** (1.0 / dimensions)))  # no more than about 4 cells a source, however small the radius
-    for d in range(dimensions):
-        if connect.periodic is not None:
-            period[d] = connect.periodic[d]
-            at[:, d] %= period[d]
-            to[:, d] %= period[d]
-            extent = period[d]
-        else:
-            origin[d] = at[:, d].min()
-            extent = at[:, d].max() - origin[d]
-        # 1e-9 wider than the radius, so that rounding never puts a pair within the radius two cells apart
-        n_cells[d] = int(min(float(most), max(1.0, np.floor(extent / (radius * (1.0 + 1e-9))))))
-        width[d] = extent / n_cells[d] if extent > 0.0 else 1.0
-        if n_cells[d] == 1:
-            width[d] = max(extent, radius) * (1.0 + 1e-9)
-    index = np.clip(np.floor((at - origin) / width).astype(np.int64), 0, n_cells - 1)
-    cell_of = (index[:, 0] * n_cells[1] + index[:, 1]) * n_cells[2] + index[:, 2]
-    pointers, members = cell_lists(cell_of, int(n_cells.prod()))
-
-    def draw(start: int, stop: int, limit: int) -> tuple[Int32Array, IntArray]:
-        sources, counts = distance_rows(
-            key, start, stop, limit, at, to, period, origin, width, n_cells, pointers, members,
-            connect.probability, connect.scale, gaussian, radius, no_self,
-        )  # fmt: skip
-        return sources, counts
-
-    return draw
 
 
 def _complete(

@@ -47,13 +47,13 @@ def no_synapses(monkeypatch: pytest.MonkeyPatch) -> None:
     """8 GiB of memory, and no synapse may be made of a projection of more than a million."""
     for module in (realise, memory):
         monkeypatch.setattr(module, "available_memory", lambda: 8.0 * 2**30)
-    drawn = realise._rows
+    drawn = realise.draw_rows
 
     def rows(network: object, projection: object, start: int, stop: int, limit: int) -> object:
         assert projection.pre == "in", "synapses of the large projection are being made"  # type: ignore[attr-defined]
         return drawn(network, projection, start, stop, limit)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(realise, "_rows", rows)
+    monkeypatch.setattr(realise, "draw_rows", rows)
 
 
 @pytest.mark.usefixtures("no_synapses")

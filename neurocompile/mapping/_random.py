@@ -35,6 +35,12 @@ def uniform(state: State) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
+def gumbel(state: State) -> float:
+    """A number from the standard Gumbel distribution: the largest of gain / T + such a number is drawn with probability ~ exp(gain / T)."""
+    return float(-np.log(-np.log(uniform(state) + 1e-17)))
+
+
+@numba.njit(cache=True, nogil=True)
 def shuffled(state: State, first: int, n: int) -> Int64Array:
     """The numbers first .. first+n-1 in random order."""
     found = np.arange(first, first + n)

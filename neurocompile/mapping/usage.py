@@ -6,7 +6,7 @@ import numpy as np
 
 from neurocompile.machine import Machine
 from neurocompile.mapping.partition._kernels import target_parts
-from neurocompile.mapping.partition.metrics import lower_bounds
+from neurocompile.mapping.partition.bounds import lower_bounds
 from neurocompile.mapping.problem import FloatArray, MappingProblem, Resource
 from neurocompile.mapping.types import Partition, Placement, Routes, RoutingTables
 

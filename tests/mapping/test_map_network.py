@@ -18,7 +18,7 @@ from neurocompile.machine import list_machines, load_machine, machines_of_family
 from neurocompile.mapping import MapOptions, check_problem, map_network
 from neurocompile.mapping.export import mapping_arrays
 from neurocompile.mapping.partition import partition
-from neurocompile.mapping.partition.metrics import lower_bounds
+from neurocompile.mapping.partition.bounds import lower_bounds
 from neurocompile.mapping.problem import MappingProblem, Resource, SetResource
 
 Factory = Callable[..., Any]

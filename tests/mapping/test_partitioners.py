@@ -19,8 +19,9 @@ from neurocompile.mapping.partition import ALGORITHMS, improve, partition
 from neurocompile.mapping.partition._passes import sweep
 from neurocompile.mapping.partition._state import State, new_scratch, new_state, weighted_km1
 from neurocompile.mapping.partition.anneal import anneal
+from neurocompile.mapping.partition.bounds import lower_bounds
 from neurocompile.mapping.partition.loads import shares
-from neurocompile.mapping.partition.metrics import lower_bounds, measure
+from neurocompile.mapping.partition.metrics import measure
 from neurocompile.mapping.partition.units import prepare
 from neurocompile.mapping.problem import MappingProblem, Resource, SetResource
 from neurocompile.mapping.types import Partition

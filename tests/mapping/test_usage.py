@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from neurocompile.ir.read import read_network
 from neurocompile.mapping import MapOptions, map_network
-from neurocompile.mapping.partition.metrics import lower_bounds
+from neurocompile.mapping.partition.bounds import lower_bounds
 from neurocompile.pipeline import CompileOptions, compile_network
 from neurocompile.report import build_report
 

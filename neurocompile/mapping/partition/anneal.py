@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from neurocompile.mapping import _random
-from neurocompile.mapping._random import uniform
+from neurocompile.mapping._random import gumbel, uniform
 from neurocompile.mapping.partition._moves import fits, move, scan, try_swap
 from neurocompile.mapping.partition._state import Scratch, State, new_scratch, new_state, weighted_km1
 from neurocompile.mapping.partition.improve import WISHES, compress, refine, room_of, with_axons_out
@@ -50,12 +50,6 @@ def anneal(units: Units, part: Int32Array, *, seed: int = 1, most_rounds: int = 
 
 
 @numba.njit(cache=True, nogil=True)
-def _noise(random: _random.State) -> float:
-    """A number from the standard Gumbel distribution: the largest of gain / T + noise is drawn with probability ~ exp(gain / T)."""
-    return float(-np.log(-np.log(uniform(random) + 1e-17)))
-
-
-@numba.njit(cache=True, nogil=True)
 def _shake(
     net: Net,
     st: State,
@@ -77,13 +71,13 @@ def _shake(
         a = st.part[u]
         n, base, _ = scan(net, st, sc, u)
         best = -1
-        best_value = temperature * _noise(random)
+        best_value = temperature * gumbel(random)
         for i in range(n):
             p = sc.touched[i]
             gain = base + sc.score[p]
             # What would come once in exp(8) times is not drawn for.
             if p != a and gain > -8.0 * temperature and st.part_class[p] == net.unit_class[u]:
-                value = gain + temperature * _noise(random)
+                value = gain + temperature * gumbel(random)
                 if value > best_value:
                     best, best_value = p, value
         if best < 0:

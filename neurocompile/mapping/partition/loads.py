@@ -6,7 +6,7 @@ import numba
 import numpy as np
 
 from neurocompile.mapping.partition._state import State, new_state
-from neurocompile.mapping.partition.metrics import Bounds
+from neurocompile.mapping.partition.bounds import Bounds
 from neurocompile.mapping.partition.units import Net, Units
 from neurocompile.mapping.problem import FloatArray, Int32Array
 from neurocompile.mapping.types import Int64Array

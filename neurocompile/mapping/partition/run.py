@@ -13,9 +13,10 @@ from scipy.sparse.csgraph import connected_components
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.mapping.partition import graph, hypergraph, sequential, streaming
 from neurocompile.mapping.partition.anneal import FEWEST_ROUNDS, MOST_ROUNDS, anneal
+from neurocompile.mapping.partition.bounds import Bounds, bounds_of
 from neurocompile.mapping.partition.improve import LEAST_GAIN, improve
 from neurocompile.mapping.partition.loads import parts_of_classes, shares
-from neurocompile.mapping.partition.metrics import Bounds, bounds_of, measure
+from neurocompile.mapping.partition.metrics import measure
 from neurocompile.mapping.partition.structure import is_structured
 from neurocompile.mapping.partition.units import Units, prepare
 from neurocompile.mapping.problem import Int32Array, MappingProblem

@@ -1,0 +1,196 @@
+"""Fewer parts by annealing with soft limits: parts are dissolved, and what passes a limit is a price that rises while the temperature falls.
+
+Where axons bind, parts can be fewer only if axons become fewer, and axons become fewer only if units may pass through parts that are full:
+moves that keep every limit all the time are stuck long before. Heat bath as in ``anneal.py``, over axons in place of packets.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from neurocompile.mapping import _random
+from neurocompile.mapping._random import gumbel, uniform
+from neurocompile.mapping.partition._moves import move
+from neurocompile.mapping.partition._state import Scratch, State, new_scratch, new_state, over_parts
+from neurocompile.mapping.partition.improve import compress, repair
+from neurocompile.mapping.partition.units import Net, Units
+from neurocompile.mapping.problem import FloatArray, Int32Array
+
+_HOT, _COLD = 2.0, 0.2  # first and last temperature, in axons
+_CHEAP, _DEAR = 1.0, 16.0  # first and last price of a full part's worth over a limit, in mean axons-in of a part
+_ROUNDS = 30
+_TRIES = 3  # numbers of parts tried
+_AIM, _MOST_AIM = 0.5, 0.01
+_EVERY = 64  # units after which the prices of axons-out are looked at again
+
+
+def squeeze(units: Units, part: Int32Array, *, wanted: int, share: FloatArray, seed: int = 1) -> Int32Array:
+    """Return a partition with fewer parts, down to ``wanted``, that keeps every limit, or ``part``; ``share``: of a part, by unit.
+
+    ``wanted`` parts are tried first, then half-way to the fewest that were found.
+    """
+    found, fewest = part, int(part.max(initial=-1)) + 1
+    failed = wanted - 1
+    target = wanted
+    for attempt in range(_TRIES):
+        if target >= fewest:
+            break
+        made = _into(units, found, target, share, seed + attempt)
+        if made is None:
+            failed = target
+        else:
+            found, fewest = made, int(made.max(initial=-1)) + 1
+        target = max((failed + fewest) // 2, failed + 1)
+    return found
+
+
+def _into(units: Units, part: Int32Array, n_parts: int, share: FloatArray, seed: int) -> Int32Array | None:
+    """``part`` in ``n_parts`` parts, the emptiest ones shared out; None if limits are passed in the end."""
+    net, inside = units.net, units.order
+    n_now = int(part.max(initial=-1)) + 1
+    load = np.bincount(part[inside], share[inside], n_now)
+    keep = np.zeros(n_now, bool)
+    keep[np.argsort(-load, kind="stable")[:n_parts]] = True
+    if len(np.unique(net.unit_class[inside])) > len(np.unique(net.unit_class[inside[keep[part[inside]]]])):
+        return None
+    found = compress(np.where((part >= 0) & keep[part], part, -1).astype(np.int32))
+    rng, random = np.random.default_rng([seed, 4]), np.array([seed], np.uint64)
+    scratch = new_scratch(net, n_parts)
+    slope = np.zeros(n_parts)
+    state = new_state(net, found, n_parts, -1)
+    mean = max(float(state.n_in.mean()), 1.0)
+    for i in range(_ROUNDS):
+        done = i / (_ROUNDS - 1)
+        order = rng.permutation(inside)
+        order = order[np.argsort(rng.permutation(n_parts)[found[order]], kind="stable")]
+        price = mean * _CHEAP * (_DEAR / _CHEAP) ** done
+        _relax(net, state, scratch, order, _below_limits(net, state), price, _HOT * (_COLD / _HOT) ** done, slope, random)
+        found = state.part
+        if (found[inside] < 0).any():
+            return None
+        state = new_state(net, found, n_parts, -1)
+    print("   squeeze", n_now, n_parts, "over", int(over_parts(net, state).sum()), "axons", state.n_in.sum(), state.n_in.max(), state.n_out.max(), flush=True)
+    if over_parts(net, state).any():
+        fixed = repair(units, found, share=share, most=n_parts)
+        return None if fixed is None else compress(fixed)
+    return compress(found)
+
+
+def _below_limits(net: Net, state: State) -> FloatArray:
+    """What is aimed at: half of the room that is left in the mean, and at most a hundredth, below each limit. Limits are passed a little."""
+    total = (state.own + state.n_in[:, None] * net.axon_in + state.n_out[:, None] * net.axon_out).mean(axis=0)
+    limits = np.maximum(net.limits, 1e-300)
+    aim: FloatArray = np.where(net.limits > 0, net.limits * (1.0 - np.clip(_AIM * (1.0 - total / limits), 0.0, _MOST_AIM)), 0.0)
+    return aim
+
+
+@numba.njit(cache=True, nogil=True)
+def _beyond(net: Net, st: State, limits: FloatArray, p: int, u: int, sign: float, n_in: int, n_out: int) -> float:
+    """By how much part p passes its limits with (``sign`` 1) or without (-1) unit u, in full parts, summed over the limits."""
+    found = 0.0
+    for r in range(len(limits)):
+        if limits[r] > 0.0:
+            used = st.own[p, r] + sign * net.cost[u, r] + net.axon_in[r] * n_in + net.axon_out[r] * n_out
+            found += max(0.0, used / limits[r] - 1.0)
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _price_out(net: Net, st: State, limits: FloatArray, price: float, slope: FloatArray) -> None:
+    """What one more axon-out costs each part: nothing while it is within its limits."""
+    for p in range(len(slope)):
+        slope[p] = 0.0
+        for r in range(len(limits)):
+            if net.axon_out[r] > 0.0 and st.own[p, r] + net.axon_in[r] * st.n_in[p] + net.axon_out[r] * st.n_out[p] >= limits[r]:
+                slope[p] += price * net.axon_out[r] / max(limits[r], 1e-300)
+
+
+@numba.njit(cache=True, nogil=True)
+def _labels_fit(net: Net, st: State, u: int, p: int) -> bool:
+    """Whether part p may have unit u as far as classes and labels go."""
+    if st.size[p] > 0 and st.part_class[p] != net.unit_class[u]:
+        return False
+    for k in range(len(net.set_limits)):
+        extra = 0
+        for e in range(net.label_start[u], net.label_start[u + 1]):
+            extra += net.label_set[net.labels[e]] == k and st.label_count[p, net.labels[e]] == 0
+        if extra > 0 and st.n_labels[p, k] + extra > net.set_limits[k]:
+            return False
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def _relax(
+    net: Net, st: State, sc: Scratch, order: Int32Array, limits: FloatArray, price: float, temperature: float, slope: FloatArray, random: _random.State
+) -> None:
+    """One round: each unit draws a part, the likelier the fewer axons there are then, and the less limits are passed."""
+    part, slot_start, slot_part, slot_count, slot_len = st.part, st.slot_start, st.slot_part, st.slot_count, st.slot_len
+    score, shared, stamp, touched = sc.score, sc.shared, sc.stamp, sc.touched
+    n_parts = len(st.size)
+    for at in range(len(order)):
+        if at % _EVERY == 0:
+            _price_out(net, st, limits, price, slope)
+        u = order[at]
+        a = part[u]
+        sc.token[0] += 1
+        now = sc.token[0]
+        n = 0
+        degree = net.in_start[u + 1] - net.in_start[u]
+        freed = 0
+        base = 0.0
+        for e in range(net.in_start[u], net.in_start[u + 1]):
+            s = net.in_sources[e]
+            home = part[net.unit_of[s]]
+            w = 1.0 + (slope[home] if home >= 0 else 0.0)
+            base -= w
+            for i in range(slot_start[s], slot_start[s] + slot_len[s]):
+                p = slot_part[i]
+                if p == a:
+                    if slot_count[i] == 1:
+                        freed += 1
+                        base += w
+                    continue
+                if stamp[p] != now:
+                    stamp[p] = now
+                    score[p] = 0.0
+                    shared[p] = 0
+                    touched[n] = p
+                    n += 1
+                score[p] += w
+                shared[p] += 1
+        p = np.int32(min(uniform(random) * n_parts, n_parts - 1.0))
+        if p != a and stamp[p] != now:
+            stamp[p] = now
+            score[p] = 0.0
+            shared[p] = 0
+            touched[n] = p
+            n += 1
+        sent = 0
+        for m in range(net.member_start[u], net.member_start[u + 1]):
+            sent += slot_len[net.members[m]]
+        best = a
+        best_value = -np.inf
+        if a >= 0:
+            best_value = temperature * gumbel(random)
+            before, after = _beyond(net, st, limits, a, u, 0.0, st.n_in[a], st.n_out[a]), 0.0
+            if before > 0.0:
+                after = _beyond(net, st, limits, a, u, -1.0, st.n_in[a] - freed, st.n_out[a] - sent)
+            base += price * (before - after)
+        for i in range(n):
+            p = touched[i]
+            if a >= 0 and base + score[p] < -8.0 * temperature:
+                continue
+            if not _labels_fit(net, st, u, p):
+                continue
+            beyond = _beyond(net, st, limits, p, u, 1.0, st.n_in[p] + degree - shared[p], st.n_out[p] + sent)
+            if beyond > 0.0:
+                beyond -= _beyond(net, st, limits, p, u, 0.0, st.n_in[p], st.n_out[p])
+            value = base + score[p] - price * beyond + temperature * gumbel(random)
+            if value > best_value:
+                best, best_value = p, value
+        if best != a:
+            move(net, st, u, best)
+
+
+__all__ = ["squeeze"]

@@ -17,6 +17,7 @@ from neurocompile.mapping.partition.bounds import Bounds, bounds_of
 from neurocompile.mapping.partition.improve import LEAST_GAIN, improve
 from neurocompile.mapping.partition.loads import parts_of_classes, shares
 from neurocompile.mapping.partition.metrics import measure
+from neurocompile.mapping.partition.squeeze import squeeze
 from neurocompile.mapping.partition.structure import is_structured
 from neurocompile.mapping.partition.units import Units, prepare
 from neurocompile.mapping.problem import Int32Array, MappingProblem
@@ -120,12 +121,14 @@ def partition(
     for name in plan.names:
         if name == "refined" and algorithm == "auto" and not _worth_refining(start, candidates):
             continue
+        if name == "hypergraph" and algorithm == "auto" and _axons_bind(units, _fewest(candidates, start, _FAR * allowed)):
+            continue
         say(f"partition: {name}")
         try:
             known = _fewest(candidates, start, allowed)
             candidates += _run(units, bounds, name, start, allowed, n_parts, seed, known=known, least=plan.least)
             fuller = math.ceil(bounds.cores * _FULL)
-            if plan.fuller and name == "graph" and fuller < 0.99 * allowed:
+            if plan.fuller and name == "graph" and fuller < 0.99 * allowed and _fewest(candidates, start, allowed) is None:
                 candidates += _run(units, bounds, name, start, allowed, n_parts, seed, target=fuller, least=plan.least)
         except ImportError as error:
             notes.append(f"{name}: {error.name or error} is not installed")
@@ -139,9 +142,7 @@ def partition(
         raise refusal
     best = _best(candidates, start, allowed, compare=algorithm == "auto")
     if plan.anneal and best.n_parts > 1:
-        say("partition: anneal")
-        annealed = _candidate(units, f"{best.name}, annealed", anneal(units, best.part, seed=seed, most_rounds=plan.anneal))
-        best = _best([best, annealed], start, allowed, compare=True)
+        best = _anneal(units, bounds, best, start, allowed, seed, plan.anneal, say)
     if n_parts is not None and best.n_parts > n_parts:
         refused = DoesNotFitError.of(
             "NC402",
@@ -152,6 +153,30 @@ def partition(
         assert isinstance(refused, DoesNotFitError)
         raise refused
     return _finish(units, best, start, bounds, tuple(notes))
+
+
+def _anneal(
+    units: Units,
+    bounds: Bounds,
+    best: _Candidate,
+    start: _Candidate | None,
+    allowed: int,
+    seed: int,
+    rounds: int,
+    say: Callable[[str], None],
+) -> _Candidate:
+    """The best annealed; where it has more parts than allowed, squeezed, and annealed again if that left fewer."""
+    say("partition: anneal")
+    name = f"{best.name}, annealed"
+    best = _best([best, _candidate(units, name, anneal(units, best.part, seed=seed, most_rounds=rounds))], start, allowed, compare=True)
+    if best.n_parts > allowed:
+        say("partition: squeeze")
+        share = shares(units, parts_of_classes(bounds, best.n_parts), best.part)
+        part = squeeze(units, best.part, wanted=allowed, share=share, seed=seed)
+        if int(part.max(initial=-1)) + 1 < best.n_parts:
+            part = anneal(units, part, seed=seed, most_rounds=rounds)
+            best = _best([best, _candidate(units, f"{name}, squeezed", part)], start, allowed, compare=True)
+    return best
 
 
 def _plan(units: Units, algorithm: str, effort: str, start: _Candidate | None, allowed: int, seed: int) -> _Plan:
@@ -184,13 +209,18 @@ def _is_layered(problem: MappingProblem) -> bool:
     return float(inside.mean()) < _LAYERED
 
 
+def _axons_bind(units: Units, fewest: _Candidate | None) -> bool:
+    """Whether axons make the graph partitioner's answer have far too many parts: squeezing does more than another start then."""
+    return fewest is not None and bool((units.net.axon_in + units.net.axon_out > 0).any()) and not _is_layered(units.problem)
+
+
 def _worth_refining(start: _Candidate | None, candidates: list[_Candidate]) -> bool:
     """Whether sequential fill is so near to the best that improving it may win; always if there is nothing else."""
     others = [c for c in candidates if c is not start]
     return not others or (start is not None and start.weighted_km1 <= _WORTH_REFINING * min(c.weighted_km1 for c in others))
 
 
-def _fewest(candidates: list[_Candidate], start: _Candidate | None, allowed: int) -> _Candidate | None:
+def _fewest(candidates: list[_Candidate], start: _Candidate | None, allowed: float) -> _Candidate | None:
     """The candidate with the fewest parts if all of them, but for ``start``, have more than allowed."""
     others = [c for c in candidates if c is not start]
     fewest = min(others, key=lambda c: c.n_parts, default=None)
@@ -240,10 +270,10 @@ def _run(
             found.append(_candidate(units, name, made))
             if found[-1].n_parts <= allowed:
                 break
-        opened = min((c.n_parts for c in found), default=2 * target)
+        opened = min((c.n_parts for c in found), default=2 * target if start is None else max(start.n_parts, target + 1))
         if made is None or found[-1].n_parts > target:
             too_few = max(too_few, target)
-        target = opened if opened not in tried and made is not None else (too_few + opened + 1) // 2
+        target = opened if opened not in tried and made is not None else math.ceil(math.sqrt(too_few * opened))
         if target in tried:
             break
     return found

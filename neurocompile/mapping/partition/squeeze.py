@@ -1,10 +1,12 @@
-"""Fewer parts by annealing with soft limits: parts are dissolved, and what passes a limit is a price that rises while the temperature falls.
+"""Fewer parts by annealing with soft limits: parts are dissolved; what passes a limit has a price, which rises as the temperature falls.
 
 Where axons bind, parts can be fewer only if axons become fewer, and axons become fewer only if units may pass through parts that are full:
 moves that keep every limit all the time are stuck long before. Heat bath as in ``anneal.py``, over axons in place of packets.
 """
 
 from __future__ import annotations
+
+import math
 
 import numba
 import numpy as np
@@ -19,30 +21,38 @@ from neurocompile.mapping.problem import FloatArray, Int32Array
 
 _HOT, _COLD = 2.0, 0.2  # first and last temperature, in axons
 _CHEAP, _DEAR = 1.0, 16.0  # first and last price of a full part's worth over a limit, in mean axons-in of a part
-_ROUNDS = 30
-_TRIES = 3  # numbers of parts tried
-_AIM, _MOST_AIM = 0.5, 0.01
+_WORK = 100_000_000  # pins to look at in all rounds together
+_ROUNDS = (15, 50)  # fewest, most
+_LAST = 10  # rounds at the end until no part passes a limit
+_LESS = 0.99  # what is used now, of which parts are tried first
+_FAILURES = 2  # after which it ends
+_AIM, _MOST_AIM = 0.5, 0.01  # share of the spare room, and of a limit, by which limits are undercut
 _EVERY = 64  # units after which the prices of axons-out are looked at again
 
 
 def squeeze(units: Units, part: Int32Array, *, wanted: int, share: FloatArray, seed: int = 1) -> Int32Array:
     """Return a partition with fewer parts, down to ``wanted``, that keeps every limit, or ``part``; ``share``: of a part, by unit.
 
-    ``wanted`` parts are tried first, then half-way to the fewest that were found.
+    First as many are tried as would hold a little less than what is used now, then half-way to the fewest that were found.
     """
     found, fewest = part, int(part.max(initial=-1)) + 1
-    failed = wanted - 1
-    target = wanted
-    for attempt in range(_TRIES):
-        if target >= fewest:
-            break
-        made = _into(units, found, target, share, seed + attempt)
+    least = max(wanted, math.ceil(_LESS * _full(units.net, found)))
+    target, failures = min(least, fewest - 1), 0
+    while fewest > least and failures < _FAILURES:
+        made = _into(units, found, target, share, seed + failures)
         if made is None:
-            failed = target
+            failures += 1
         else:
             found, fewest = made, int(made.max(initial=-1)) + 1
-        target = max((failed + fewest) // 2, failed + 1)
+            least = max(wanted, math.ceil(_LESS * _full(units.net, found)))
+        target = min((target + fewest) // 2 if made is None else least, fewest - 1)
     return found
+
+
+def _full(net: Net, part: Int32Array) -> float:
+    """Parts that would hold what is used of every limit."""
+    used = _used(net, new_state(net, part, int(part.max(initial=-1)) + 1, -1)).sum(axis=0)
+    return float((used / np.where(net.limits > 0, net.limits, np.inf)).max(initial=0.0))
 
 
 def _into(units: Units, part: Int32Array, n_parts: int, share: FloatArray, seed: int) -> Int32Array | None:
@@ -60,8 +70,11 @@ def _into(units: Units, part: Int32Array, n_parts: int, share: FloatArray, seed:
     slope = np.zeros(n_parts)
     state = new_state(net, found, n_parts, -1)
     mean = max(float(state.n_in.mean()), 1.0)
-    for i in range(_ROUNDS):
-        done = i / (_ROUNDS - 1)
+    rounds = int(np.clip(_WORK // max(len(net.out_units), 1), *_ROUNDS))
+    for i in range(rounds + _LAST):
+        done = min(1.0, i / (rounds - 1))
+        if i >= rounds and not over_parts(net, state).any():
+            break
         order = rng.permutation(inside)
         order = order[np.argsort(rng.permutation(n_parts)[found[order]], kind="stable")]
         price = mean * _CHEAP * (_DEAR / _CHEAP) ** done
@@ -70,18 +83,22 @@ def _into(units: Units, part: Int32Array, n_parts: int, share: FloatArray, seed:
         if (found[inside] < 0).any():
             return None
         state = new_state(net, found, n_parts, -1)
-    print("   squeeze", n_now, n_parts, "over", int(over_parts(net, state).sum()), "axons", state.n_in.sum(), state.n_in.max(), state.n_out.max(), flush=True)
     if over_parts(net, state).any():
         fixed = repair(units, found, share=share, most=n_parts)
         return None if fixed is None else compress(fixed)
     return compress(found)
 
 
+def _used(net: Net, state: State) -> FloatArray:
+    """What each part uses of each limit, (parts, limits)."""
+    used: FloatArray = state.own + state.n_in[:, None] * net.axon_in + state.n_out[:, None] * net.axon_out
+    return used
+
+
 def _below_limits(net: Net, state: State) -> FloatArray:
-    """What is aimed at: half of the room that is left in the mean, and at most a hundredth, below each limit. Limits are passed a little."""
-    total = (state.own + state.n_in[:, None] * net.axon_in + state.n_out[:, None] * net.axon_out).mean(axis=0)
-    limits = np.maximum(net.limits, 1e-300)
-    aim: FloatArray = np.where(net.limits > 0, net.limits * (1.0 - np.clip(_AIM * (1.0 - total / limits), 0.0, _MOST_AIM)), 0.0)
+    """What is aimed at: below each limit by half of the room left in the mean, at most a hundredth, for it is passed a little."""
+    spare = 1.0 - _used(net, state).mean(axis=0) / np.where(net.limits > 0, net.limits, np.inf)
+    aim: FloatArray = net.limits * (1.0 - np.clip(_AIM * spare, 0.0, _MOST_AIM))
     return aim
 
 
@@ -122,7 +139,15 @@ def _labels_fit(net: Net, st: State, u: int, p: int) -> bool:
 
 @numba.njit(cache=True, nogil=True)
 def _relax(
-    net: Net, st: State, sc: Scratch, order: Int32Array, limits: FloatArray, price: float, temperature: float, slope: FloatArray, random: _random.State
+    net: Net,
+    st: State,
+    sc: Scratch,
+    order: Int32Array,
+    limits: FloatArray,
+    price: float,
+    temperature: float,
+    slope: FloatArray,
+    random: _random.State,
 ) -> None:
     """One round: each unit draws a part, the likelier the fewer axons there are then, and the less limits are passed."""
     part, slot_start, slot_part, slot_count, slot_len = st.part, st.slot_start, st.slot_part, st.slot_count, st.slot_len

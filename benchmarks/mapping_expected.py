@@ -11,7 +11,9 @@ N_i the sources with c_i >= 1. Sources are independent, and P(all N_i <= u) <= E
 function of one source's draws is a product over parts, P_i(x) = 1 + exp(-t_i) (A_i(x) - 1), with A_i(x) = (1 + x)^m_i where d of n targets
 are drawn without repetition, and exp(x p_i) where each of d draws falls into part i with probability p_i. Its d-th coefficient is
 x^-d times the mean over the circle of prod_i P_i(x e^(i a)) e^(-i d a), so by Hoelder's inequality, with weights w_i that sum to 1
-(m_i / n, p_i), at most x^-d prod_i P_i(x) G_i, G_i = (mean of |P_i(x e^(i a)) / P_i(x)|^(1/w_i))^w_i. All is now a product over parts, and
+(m_i / n), at most x^-d prod_i P_i(x) G_i, G_i = (mean of |P_i(x e^(i a)) / P_i(x)|^(1/w_i))^w_i. In ``modular``, draws in the own community
+and outside have a variable and a circle each, with weights j_i / size and m_i / n; how many draws are outside is taken as it is, so that
+ways are not counted for networks that have fewer of them. All is now a product over parts, and
 the sum over all m is n! times the coefficient of z^n in F(z)^K, at most n! z^-n F(z)^K. No part need be empty (one of several neurons can
 be split, and keeps its limits), so each way is counted K! times. Every t, x, z > 0 gives a valid bound; good ones are looked for. Parts of
 ``cap`` neurons or more are left out of F after the same argument for single sets: a part has all sources of each of its subsets, so if no
@@ -72,17 +74,21 @@ def _least(of: Callable[[float], float], low: float, high: float) -> float:
     return float(minimize_scalar(of, bounds=(low, high), method="bounded", options={"xatol": 1e-5 * (high - low)}).x)
 
 
-def _log_factor(log_a: Floats, t: float, weight: Floats, turn: Turn) -> Floats:
-    """ln P + ln G of parts; ``log_a``: ln A; ``turn``: ln A, arguments turned by two angles (parts down, points of the torus along).
+def _log_factor(log_a: Floats, t: float, first: Floats, second: Floats, turn: Turn) -> Floats:
+    """ln P + ln G of parts; ``log_a``: ln A; ``turn``: ln A, arguments turned by two angles (parts down, points of the torus along);
+    ``first``, ``second``: weights for the two angles (0: parts that the first angle does not turn).
 
     Only points with the second angle in 0 .. pi are looked at: the others are their conjugates."""
     log_p = np.logaddexp(np.log1p(-np.exp(-t)) if t > 0 else -np.inf, log_a - t)
-    first, second = (a.ravel() for a in np.meshgrid(np.arange(_CIRCLE), np.arange(_CIRCLE // 2 + 1), indexing="ij"))
-    share = np.where((second == 0) | (second == _CIRCLE // 2), 1.0, 2.0) / _CIRCLE**2
-    z, v = (np.exp(2j * np.pi * a / _CIRCLE)[None, :] for a in (first, second))
+    points = np.meshgrid(np.arange(_CIRCLE), np.arange(_CIRCLE // 2 + 1), indexing="ij")
+    z, v = (np.exp(2j * np.pi * a.ravel() / _CIRCLE)[None, :] for a in points)
     size = np.abs((1 - np.exp(-t)) * np.exp(-log_p)[:, None] + np.exp(turn(z, v) - t - log_p[:, None]))
-    mean = logsumexp(np.log(np.maximum(size, 1e-300)) / weight[:, None], axis=1, b=share[None, :])
-    found: Floats = log_p + weight * np.minimum(mean, 0.0)
+    log_size = np.log(np.maximum(size, 1e-300)).reshape(len(log_a), *points[0].shape)
+    share = np.where((points[1][0] == 0) | (points[1][0] == _CIRCLE // 2), 1.0, 2.0) / _CIRCLE
+    inner = second[:, None] * np.minimum(logsumexp(log_size / second[:, None, None], axis=2, b=share), 0.0)
+    some = np.where(first > 0, first, 1.0)
+    outer = np.where(first > 0, some * (logsumexp(inner / some[:, None], axis=1) - np.log(_CIRCLE)), inner.max(axis=1))
+    found: Floats = log_p + outer
     return found
 
 
@@ -108,7 +114,7 @@ def uniform(n: int = 10_000, degree: int = 100, axons: int = 4096, surely: float
             def turn(_: Complex, z: Complex, m: int = m) -> Complex:
                 return m * np.log1p(x * z)
 
-            found[i] = axons * t + n * _log_factor(np.array([log_a]), t, np.array([m / n]), turn)[0] - gammaln(m + 1)
+            found[i] = axons * t + n * _log_factor(np.array([log_a]), t, np.zeros(1), np.array([m / n]), turn)[0] - gammaln(m + 1)
         return found
 
     choices = gammaln(n + 1) - gammaln(degree + 1) - gammaln(n - degree + 1)
@@ -157,10 +163,10 @@ def modular(
         """ln of what the sources of a community contribute to a part of m neurons, j of them of the community; ``exact``: with G. At home,
         a draw of oneself goes nowhere: a factor exp(x / size + y / n), whose mean over the circles is left out (it is below 1)."""
         inner, outer = x * j / size, np.full(size + 1, y * m / n)
-        rest, weight = np.maximum(x * (j - 1) / size, 0.0), probability(m)
+        rest, weights = np.maximum(x * (j - 1) / size, 0.0), (j / size, np.full(size + 1, m / n))
         if exact:
-            away = _log_factor(inner + outer, t, weight, lambda z, v: inner[:, None] * z + outer[:, None] * v)
-            home = _log_factor(rest + outer - y / n, t, weight, lambda z, v: rest[:, None] * z + (outer[:, None] - y / n) * v)
+            away = _log_factor(inner + outer, t, *weights, lambda z, v: inner[:, None] * z + outer[:, None] * v)
+            home = _log_factor(rest + outer - y / n, t, *weights, lambda z, v: rest[:, None] * z + (outer[:, None] - y / n) * v)
         else:
             away, home = (np.logaddexp(np.log1p(-np.exp(-t)), q - t) for q in (inner + outer, rest + outer - y / n))
         found: Floats = (size - j) * away + j * (home + x / size + y / n) - gammaln(j + 1)
@@ -193,7 +199,8 @@ def modular(
     return Ways(n, sizes, tuple((terms(x, y), rest(x, y)) for x, y in xs), cap, surely)
 
 
-FACTORS = ((1.0, 1.0),)
+FACTORS = ((1.0, 1.3),)
+"""Of the mean numbers of draws inside and outside: x and y that give a good bound."""
 
 
 def _cap(one_set: Callable[[int], float], most: int, n: int, axons: int, surely: float) -> int:

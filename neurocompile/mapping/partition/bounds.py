@@ -14,6 +14,7 @@ from neurocompile.mapping.types import Int64Array
 
 _EXACT = 1e-9  # relative: bounds are taken from sums of floats that may come out too large by rounding
 _LEVELS = 8  # in-degrees above which units are looked at alone
+_MATTERS = 0.02  # share of a core from which the sources of one unit are worth a level
 _GROUPS = 4  # groups of like sources that are looked at
 
 
@@ -63,7 +64,7 @@ def _bounds(units: Units, block: Int32Array, class_of: Int64Array) -> Bounds:
     found = np.zeros((n_resources + len(net.set_limits), n_blocks), np.int64)
     inside = np.flatnonzero(block >= 0)
     degree = np.diff(net.in_start)
-    level_of = _levels(degree[inside])
+    level_of = _levels(net, degree[inside])
     level = (np.searchsorted(level_of, degree, side="right") - 1).astype(np.int32)
     room = np.maximum(net.limits[None, :] - net.axon_in[None, :] * level_of[:, None], 0.0)
     most = np.full((n_blocks, len(level_of)), np.iinfo(np.int64).max)
@@ -96,9 +97,10 @@ def _bounds(units: Units, block: Int32Array, class_of: Int64Array) -> Bounds:
     )
 
 
-def _levels(degree: Int64Array) -> Int64Array:
-    """0 and up to seven in-degrees, evenly spread over the different ones, the largest among them."""
-    different = np.unique(degree[degree > 0])
+def _levels(net: Net, degree: Int64Array) -> Int64Array:
+    """0 and up to seven in-degrees, evenly spread over those whose sources take a good part of a core, the largest among them."""
+    takes = float((net.axon_in / np.where(net.limits > 0, net.limits, np.inf)).max(initial=0.0))
+    different = np.unique(degree[degree * takes >= _MATTERS])
     if len(different) >= _LEVELS:
         different = different[np.linspace(0, len(different) - 1, _LEVELS - 1).astype(np.int64)]
     levels: Int64Array = np.concatenate([[0], different]).astype(np.int64)
@@ -115,8 +117,8 @@ def separate(units: Units) -> tuple[Int32Array, Int64Array] | None:
     net = units.net
     if not (net.axon_in > 0).any():
         return None
-    key = _source_keys(net.in_start, net.in_sources)
-    _, first, group, size = np.unique(np.stack([net.unit_class, key]), axis=1, return_index=True, return_inverse=True, return_counts=True)
+    key = _source_keys(net.unit_class, net.in_start, net.in_sources)
+    _, first, group, size = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
     group = group.reshape(-1)
     share = (net.cost / np.where(net.limits > 0, net.limits, np.inf)).max(axis=1, initial=0.0)
     total = np.bincount(group, share, len(first))
@@ -138,11 +140,11 @@ def separate(units: Units) -> tuple[Int32Array, Int64Array] | None:
 
 
 @numba.njit(cache=True)
-def _source_keys(in_start: Int64Array, in_sources: Int32Array) -> Int64Array:
-    """A number for each unit, the same for units with the same sources (and hardly ever for others): sum of hashes of the sources."""
+def _source_keys(unit_class: Int32Array, in_start: Int64Array, in_sources: Int32Array) -> Int64Array:
+    """A number for each unit, the same for units of a class with the same sources (and hardly ever for others): sum of hashes."""
     key = np.zeros(len(in_start) - 1, np.int64)
     for u in range(len(key)):
-        total = np.uint64(0)
+        total = np.uint64(unit_class[u] + 1) * np.uint64(0x94D049BB133111EB)
         for e in range(in_start[u], in_start[u + 1]):
             x = (np.uint64(in_sources[e]) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
             x ^= x >> np.uint64(29)

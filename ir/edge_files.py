@@ -70,6 +70,7 @@ class ArrayFiles:
         if path.suffix.lower() != ".npz":
             raise _unknown_suffix(path)
         arrays = self.npz(path)
+        del self._npz[path]  # large lists are not held twice
         return _sparse_edges(arrays, path) if "format" in arrays else _npz_edges(arrays, path)
 
 

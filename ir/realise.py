@@ -234,7 +234,7 @@ def iter_chunks(network: Network, projection: Projection, *, max_synapses: int =
     n_post = network.population(projection.post).size
     connect = projection.connect
     if isinstance(connect, Explicit):
-        whole = _realise_explicit(network, projection, connect, np.arange(len(connect.pre)), dtype)  # a list is in memory anyway
+        whole = _realise_explicit(network, projection, connect, slice(None), dtype)  # a list is in memory anyway
         for low in range(0, len(connect.pre), max_synapses):
             slices = {name: getattr(whole, name)[low : low + max_synapses] for name in ("pre", "post", "weight", "delay")}
             part = Connections(**slices)
@@ -407,7 +407,7 @@ def _realise_range(network: Network, projection: Projection, start: int, stop: i
     n_post = network.population(projection.post).size
     if isinstance(connect, Explicit):
         whole = start == 0 and stop == n_post
-        chosen = np.arange(len(connect.pre)) if whole else np.flatnonzero((connect.post >= start) & (connect.post < stop))
+        chosen = slice(None) if whole else np.flatnonzero((connect.post >= start) & (connect.post < stop))
         return _realise_explicit(network, projection, connect, chosen, dtype)
     first, total = 0, None
     if _has_values(projection) and (start > 0 or stop < n_post):
@@ -444,8 +444,11 @@ def _complete(
     return Connections(pre=sources, post=post, weight=weight, delay=delay)
 
 
-def _realise_explicit(network: Network, projection: Projection, connect: Explicit, chosen: IntArray, dtype: WeightType) -> Connections:
-    """Synapses number ``chosen`` of a list; what the list leaves open is drawn in row 0, draw = number of the synapse."""
+def _realise_explicit(
+    network: Network, projection: Projection, connect: Explicit, chosen: IntArray | slice, dtype: WeightType
+) -> Connections:
+    """Synapses number ``chosen`` of a list (a slice: without copying it); what the list leaves open is drawn in row 0, draw = number of the
+    synapse."""
     m = len(connect.pre)
     every = np.array([m], dtype=np.int64)
     weight: FloatArray = connect.weight if connect.weight is not None else _drawn(network, projection, "weight", 0, every, 0, m)

@@ -35,6 +35,7 @@ _ANNEAL_PINS = 12_000_000  # auto: synapses up to which the best is annealed (1 
 _FULL = 1.01  # auto: parts, as a multiple of the lower bound, with which the graph partitioner runs once more
 _FAR = 1.1  # parts, as a multiple of what is allowed, from which the next algorithm begins where the last one ended
 _MOST_TRIES = 5  # numbers of parts tried with one algorithm
+_RETRY_PINS = 50_000_000  # synapses beyond which one number is tried: minutes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +260,7 @@ def _run(
             target, like = known.n_parts, known.part
     tried: set[int] = set()
     too_few = target - 1
-    for _ in range(_MOST_TRIES):
+    for _ in range(_MOST_TRIES if len(units.net.out_units) <= _RETRY_PINS else 1):
         tried.add(target)
         parts = np.minimum(parts_of_classes(bounds, target), np.bincount(units.net.unit_class[units.order], minlength=units.n_classes))
         assign = {"graph": graph.assign, "hypergraph": hypergraph.assign, "streaming": streaming.assign}[name]

@@ -89,7 +89,8 @@ class Preset:
     """Sizes and sweeps.
 
     ``time``: (warm-up, steps, repetitions) from a size on. Sweeps over rate and in-degree are at ``sweep_size`` neurons, those over threads
-    at ``thread_size``. ``nest_sweeps``: NEST takes part in all of these, not in the comparison of sizes alone.
+    at ``thread_size``, in many short turns (``thread_time``): on shared machines it changes from second to second how fast two cores are
+    together. ``nest_sweeps``: NEST takes part in all of these, not in the comparison of sizes alone.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -99,6 +100,7 @@ class Preset:
     windows: tuple[int, ...]
     sweep_size: int
     thread_size: int
+    thread_time: tuple[int, int, int]
     nest_sweeps: bool
     dense_time: tuple[int, int, int]
     profiles: tuple[tuple[int, int], ...]
@@ -115,6 +117,7 @@ PRESETS = {
         windows=(32,),
         sweep_size=1000,
         thread_size=10_000,
+        thread_time=(200, 50, 7),
         nest_sweeps=False,
         dense_time=(50, 30, 2),
         profiles=((1000, 100),),
@@ -128,6 +131,7 @@ PRESETS = {
         windows=(16, 32, 64, 128, 256, 512),
         sweep_size=1000,
         thread_size=100_000,
+        thread_time=(200, 100, 21),
         nest_sweeps=True,
         dense_time=(100, 100, 3),
         profiles=((1000, 100), (10_000, 100), (10_000, 1000), (100_000, 100)),
@@ -142,6 +146,7 @@ PRESETS = {
         windows=(16, 32, 64, 128, 256, 512, 1024),
         sweep_size=10_000,
         thread_size=100_000,
+        thread_time=(200, 100, 21),
         nest_sweeps=True,
         dense_time=(300, 200, 5),
         profiles=((1000, 100), (10_000, 100), (10_000, 1000), (100_000, 100)),
@@ -175,8 +180,10 @@ def plan(preset: Preset, sizes: tuple[tuple[int, int], ...], threads: int, names
         result.add("indegree", at(size, indegree), entrants("anchored", "loop", *nest))
     for window_steps in preset.windows:
         result.add("window", at(size), entrants("loop") + entrants("anchored", window_steps=window_steps))
+    warm_up, steps, repetitions = preset.thread_time
+    turns = replace(at(preset.thread_size), warm_up=warm_up, steps=steps, repetitions=repetitions)
     for number in sorted({1, 2, max_threads()} & set(range(1, max_threads() + 1))):
-        result.add("threads", at(preset.thread_size), entrants("anchored", threads=number))
+        result.add("threads", turns, entrants("anchored", threads=number))
         if preset.nest_sweeps:
             result.add("threads", at(min(preset.thread_size, 10_000)), entrants("anchored", "nest", threads=number))
     warm_up, steps, repetitions = preset.dense_time
@@ -233,6 +240,7 @@ def measure(point: Point, entrants: list[Entrant], folder: Path) -> dict[str, An
         "times_faster_than_nest": _ratios(results, "nest"),
         "times_faster_than_loop": _ratios(results, "loop"),
         "times_faster_than_dense": _ratios(results, "dense"),
+        "times_faster_than_one_thread": _speedups(results),
     }
 
 
@@ -348,6 +356,20 @@ def _ratios(results: Mapping[str, Mapping[str, Any]], slow: str) -> dict[str, di
         if name in ENGINES and name != slow and other and "wall_per_simulated_s" in other and "wall_per_simulated_s" in result:
             theirs, ours = other["wall_per_simulated_s"], result["wall_per_simulated_s"]
             found[label] = {"min": theirs["min"] / ours["min"], "median": theirs["median"] / ours["median"]}
+    return found
+
+
+def _speedups(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return how many times faster entrants with threads are than the same with one; ``pairs``: median over turns, each of which both ran
+    one after the other."""
+    found = {}
+    for label, result in results.items():
+        name, _, number = label.partition(" threads=")
+        one = results.get(name)
+        if number.isdigit() and one and "wall_per_simulated_s" in one and "wall_per_simulated_s" in result:
+            theirs, ours = one["wall_per_simulated_s"], result["wall_per_simulated_s"]
+            pairs = median(a / b for a, b in zip(theirs["all"], ours["all"], strict=True))
+            found[label] = {"min": theirs["min"] / ours["min"], "median": theirs["median"] / ours["median"], "pairs": pairs}
     return found
 
 

@@ -72,6 +72,20 @@ def test_ratios_compare_equal_numbers_of_threads(script: Script) -> None:
     assert script("eprop")._ratios(results, "loop") == {}
 
 
+def test_threads_are_compared_turn_by_turn(script: Script) -> None:
+    def walls(*seconds: float) -> dict[str, Any]:
+        return {"wall_per_simulated_s": {"min": min(seconds), "median": sorted(seconds)[1], "all": list(seconds)}}
+
+    results = {
+        "anchored": walls(2, 6, 4),
+        "anchored threads=2": walls(2, 3, 2),
+        "anchored threads=2 window=9": walls(1, 1, 1),
+        "nest": walls(9, 9, 9),
+    }
+    assert script("eprop")._speedups(results) == {"anchored threads=2": {"min": 1.0, "median": 2.0, "pairs": 2.0}}
+    assert script("eprop")._speedups({"anchored": walls(1, 1, 1), "anchored threads=2": {"failed": ""}}) == {}
+
+
 def test_entrants_share_the_memory_in_groups(script: Script) -> None:
     eprop, setup = script("eprop"), script("eprop_setup")
     point = setup.Point(size=100_000)

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from neurocompile.backends.reference.simulator import max_threads
+
 
 def result(root: Path, name: str, *words: str) -> Any:
     command = [sys.executable, str(root / "benchmarks" / name), *words]
@@ -83,6 +85,26 @@ def test_profile_times_what_runs(script: Callable[[str], ModuleType]) -> None:
     assert min(slow["ns_per_event"], fast["ns_per_event"]) > 0.0
     costs = [slow["ns_per_event"], fast["ns_per_event"]]
     assert by_rate["largest_over_smallest"] == pytest.approx(max(costs) / min(costs))
+
+
+@pytest.mark.skipif(max_threads() < 2, reason="one core")
+def test_threads(script: Callable[[str], ModuleType]) -> None:
+    """Every turn is the same work, and ratios are those of turns."""
+    threads, setup = script("threads"), script("eprop_setup")
+    point = setup.Point(size=300, indegree=20, input_weight=0.031, warm_up=50, steps=60)
+    contestant = threads.Contestant(point, 2)
+    ends = []
+    for _ in range(2):
+        contestant.rewind()
+        assert contestant.turn() > 0.0
+        ends.append(contestant.simulator.state())
+    assert all((ends[0][name] == ends[1][name]).all() for name in ends[0])
+    assert any((ends[0][name] != contestant.state[name]).any() for name in ends[0])
+    found = threads.measure(point, 3)
+    wall, speed_up, apart = (found[name] for name in ("wall_s", "speed_up", "apart"))
+    assert speed_up["of_minima"] == wall["one"]["min"] / wall["two"]["min"]
+    assert apart["of_minima"] == 2.0 * wall["one"]["min"] / wall["apart"]["min"]
+    assert found["share"] in [a / b for a, b in zip(speed_up["all"], apart["all"], strict=True)]
 
 
 @pytest.mark.slow

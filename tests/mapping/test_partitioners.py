@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocompile.ir.errors import DoesNotFitError
-from neurocompile.mapping import MapOptions, map_network
+from neurocompile.mapping import EFFORTS, MapOptions, map_network
 from neurocompile.mapping.partition import ALGORITHMS, improve, partition
 from neurocompile.mapping.partition._passes import sweep
 from neurocompile.mapping.partition._state import State, new_scratch, new_state, weighted_km1
@@ -148,6 +148,18 @@ def test_no_more_parts_than_asked_for(problem: Factory, algorithm: str) -> None:
         assert found.n_parts <= most
     with pytest.raises(DoesNotFitError, match=r"NC402.*no partition into 7 cores was found: the best has \d+, and 8 is the least"):
         partition(network, algorithm=algorithm, n_parts=7)
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_a_network_without_synapses_is_only_shared_out(problem: Factory, oracle: Any, effort: str) -> None:
+    """Found by chance: the share of its synapses on cycles is the mean of nothing."""
+    network = problem(
+        seed=0, sizes=(1, 1, 7), external=(False,) * 3, density=0.0, neurons=3, axons_in=1e9, axons_out=1e9, memory=1e9, profiles=1
+    )
+    found = partition(network, effort=effort)
+    check(network, found, oracle)
+    assert found.quality is not None
+    assert found.quality.km1 == 0
 
 
 def test_an_unknown_algorithm_is_named() -> None:

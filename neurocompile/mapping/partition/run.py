@@ -203,7 +203,9 @@ def _plan(units: Units, algorithm: str, effort: str, start: _Candidate | None, a
 
 
 def _is_layered(problem: MappingProblem) -> bool:
-    """Whether most synapses lie on no cycle."""
+    """Whether there are synapses, most of which lie on no cycle."""
+    if not len(problem.indices):
+        return False
     graph = csr_array((np.ones(len(problem.indices), np.int8), problem.indices, problem.indptr), (problem.n_neurons,) * 2)
     _, component = connected_components(graph, connection="strong")
     inside = np.repeat(component, np.diff(problem.indptr)) == component[problem.indices]

@@ -27,6 +27,7 @@ ALGORITHMS = ("auto", "sequential", "refined", "streaming", "graph", "hypergraph
 _TINY_PINS = 100_000  # auto: synapses up to which all is tried that may win, whatever the network looks like: seconds
 _SMALL_PINS = 2_000_000  # auto: synapses up to which the hypergraph partitioner may be tried on any network (about 20 CPU-s a million)
 _COARSE = 2e-3  # least gain of a round of refining where a network has no structure (0.3 % of the microcircuit, for half the time)
+_FLAT_ROUNDS = 20  # of annealing where a network has no structure (uniform 10k: 1.3 % of the packets for 6 CPU-s)
 _HYPERGRAPH_PINS = 12_000_000  # auto: synapses up to which it is tried on layered networks, where it is far better (and faster)
 _LAYERED = 0.5  # a network with fewer of its synapses on cycles is layered
 _WORTH_REFINING = 2.0  # auto: sequential fill is refined if its packets are fewer than so many times those of the best
@@ -193,7 +194,7 @@ def _plan(units: Units, algorithm: str, effort: str, start: _Candidate | None, a
             return _Plan(("streaming", "refined"), least=least)
         return _Plan(() if few and not structured else ("streaming",), least=least)
     if few and not structured:
-        return _Plan(("refined",), least=_COARSE)
+        return _Plan(("refined",), least=_COARSE, anneal=_FLAT_ROUNDS if pins <= _ANNEAL_PINS else 0)
     chosen = ["graph" if pins <= _GRAPH_PINS else "streaming"]
     small = pins <= _SMALL_PINS and (effort == "high" or not few or pins <= _TINY_PINS)
     if small or (pins <= _HYPERGRAPH_PINS and _is_layered(units.problem)):

@@ -23,12 +23,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from eprop_setup import DT, READOUTS, Point, input_spikes, network, signal, with_input_weight
+from eprop_setup import DT, READOUTS, Point, Replay, with_input_weight
 from numba import carray, int64, njit, types  # type: ignore[attr-defined]
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from neurocompile.backends.reference import Recording, Simulator
 from neurocompile.backends.reference.kernels import anchored_loop
 
 PHASES = {
@@ -113,32 +112,24 @@ def timed_loop() -> tuple[npt.NDArray[np.int64], ModuleType, set[str]]:
     return times, module, stopwatch.found
 
 
-class TimedRun:
-    """A network past its warm-up whose next steps are run, and timed phase by phase, again and again from the same state."""
+class TimedRun(Replay):
+    """Steps that are timed phase by phase, again and again."""
 
     def __init__(self, point: Point, window_steps: int | None = None) -> None:
-        self.point = point
-        self.spikes = input_spikes(point)
         self.cheapest = np.full(len(NAMES), np.inf)
         """Nanoseconds of each phase in its cheapest repetition."""
         self.wall_s = np.inf
         self.shares: list[float] = []
         """What part of each repetition's time was inside the clocks."""
         self.n_events = self.n_spikes = 0
-        self.simulator = Simulator(network(point), algorithm="anchored", window_steps=window_steps)
         with _clocks() as (_, self.functions):
-            self._run(point.warm_up)
-        self.state = self.simulator.state()
-
-    def _run(self, n_steps: int) -> Recording:
-        signals = {"out": signal(self.simulator.step, n_steps)}
-        return self.simulator.run(n_steps, spikes={"in": self.spikes}, signals=signals)
+            super().__init__(point, window_steps=window_steps)
 
     def repeat(self) -> None:
         """Run the point's steps once more."""
-        self.simulator.restore(self.state)
+        self.rewind()
         with _clocks() as (times, _):
-            recording = self._run(self.point.steps)
+            recording = self.turn()
         self.cheapest = np.minimum(self.cheapest, times)
         self.wall_s = min(self.wall_s, recording.wall_s)
         self.shares.append(float(times.sum()) / 1e9 / recording.wall_s)

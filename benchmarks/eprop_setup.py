@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from neurocompile.backends.reference import Simulator
+from neurocompile.backends.reference import Recording, Simulator
 from neurocompile.ir import (
     LIF,
     AllToAll,
@@ -168,3 +168,25 @@ def with_input_weight(point: Point) -> Point:
     """Return the point with the mean input weight that makes its hidden neurons fire at about ``rate``, found by bisection without
     learning; the rates that come out are measured and reported."""
     return point if point.input_weight > 0.0 else replace(point, input_weight=_input_weight(point.rate, point.input_rate))
+
+
+class Replay:
+    """A simulator past its warm-up that runs a point's steps again and again from the same state."""
+
+    def __init__(self, point: Point, *, threads: int = 1, window_steps: int | None = None) -> None:
+        self.point, self._spikes = point, input_spikes(point)
+        self.simulator = Simulator(network(point), algorithm="anchored", threads=threads, window_steps=window_steps)
+        self._run(point.warm_up)
+        self.state = self.simulator.state()
+
+    def _run(self, n_steps: int) -> Recording:
+        signals = {"out": signal(self.simulator.step, n_steps)}
+        return self.simulator.run(n_steps, spikes={"in": self._spikes}, signals=signals)
+
+    def rewind(self) -> None:
+        """Go back to the end of the warm-up."""
+        self.simulator.restore(self.state)
+
+    def turn(self) -> Recording:
+        """Run the steps, from wherever the simulator is."""
+        return self._run(self.point.steps)

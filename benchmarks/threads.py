@@ -11,55 +11,31 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Any
 
-from eprop_setup import Point, input_spikes, network, signal, with_input_weight
+from eprop_setup import Point, Replay, with_input_weight
 
-from neurocompile.backends.reference import Simulator
 from neurocompile.backends.reference.simulator import max_threads
-
-
-class Contestant:
-    """A simulator that runs the same steps again and again."""
-
-    def __init__(self, point: Point, threads: int) -> None:
-        self.point, self.spikes = point, input_spikes(point)
-        self.simulator = Simulator(network(point), algorithm="anchored", threads=threads)
-        self._run(point.warm_up)
-        self.state = self.simulator.state()
-
-    def _run(self, n_steps: int) -> float:
-        signals = {"out": signal(self.simulator.step, n_steps)}
-        return self.simulator.run(n_steps, spikes={"in": self.spikes}, signals=signals).wall_s
-
-    def rewind(self) -> None:
-        """Go back to where each turn begins."""
-        self.simulator.restore(self.state)
-
-    def turn(self) -> float:
-        """Return the seconds that the steps take."""
-        return self._run(self.point.steps)
 
 
 def measure(point: Point, turns: int) -> dict[str, Any]:
     """Return ratios turn by turn: ``speed_up``, one thread's time over two threads'; ``apart``, two simulators' times one after the other
     over their time at once; ``share``, the first over the second."""
-    one, other, two = (Contestant(point, threads) for threads in (1, 1, 2))
+    one, other, two = (Replay(point, threads=threads) for threads in (1, 1, 2))
     walls: dict[str, list[float]] = {"one": [], "two": [], "apart": []}
     with ThreadPoolExecutor(2) as pool:
 
-        def apart() -> float:
-            return max(job.result() for job in [pool.submit(c.turn) for c in (one, other)])
+        def together(*replays: Replay) -> float:
+            return max(job.result().wall_s for job in [pool.submit(replay.turn) for replay in replays])
 
-        jobs: list[tuple[str, Callable[[], float]]] = [("one", one.turn), ("two", two.turn), ("apart", apart)]
+        jobs = [("one", (one,)), ("two", (two,)), ("apart", (one, other))]
         for number in range(turns):
-            for name, job in jobs[number % 3 :] + jobs[: number % 3]:
-                for contestant in (one, other, two):
-                    contestant.rewind()
-                walls[name].append(job())
+            for name, replays in jobs[number % 3 :] + jobs[: number % 3]:
+                for replay in (one, other, two):
+                    replay.rewind()
+                walls[name].append(together(*replays))
     speed_up = [a / b for a, b in zip(walls["one"], walls["two"], strict=True)]
     there_is = [2.0 * a / b for a, b in zip(walls["one"], walls["apart"], strict=True)]
     return {

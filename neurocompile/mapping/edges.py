@@ -5,20 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from neurocompile.ir.connectivity import check_ends
 from neurocompile.ir.edge_files import pre_and_post
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import load_npz
-from neurocompile.mapping.problem import BoolArray, FloatArray, MappingProblem, Resource
-from neurocompile.mapping.targets import distinct_targets
+from neurocompile.mapping.problem import BoolArray, FloatArray, Int32Array, MappingProblem, Resource
+from neurocompile.mapping.targets import Ints, distinct_targets
 
 BALANCES = ("neurons", "synapses")
-Int64Array = npt.NDArray[np.int64]
 
 
-def read_edge_file(path: Path) -> tuple[int, Int64Array, Int64Array, FloatArray | None]:
+def read_edge_file(path: Path) -> tuple[int, Int32Array, Int32Array, FloatArray | None]:
     """Return (n, pre, post, rate) of an edge file.
 
     Parameters
@@ -35,7 +33,7 @@ def read_edge_file(path: Path) -> tuple[int, Int64Array, Int64Array, FloatArray 
     arrays = load_npz(path)
     ends = pre_and_post(arrays, path, "np.savez(path, pre=..., post=...), optionally with rate and n")
     check_ends(*ends, path.name)
-    pre, post = (end.astype(np.int64) for end in ends)
+    pre, post = (end.astype(np.int32) for end in ends)  # check_ends: they fit
     largest = int(max(pre.max(initial=-1), post.max(initial=-1)))
     n = largest + 1
     if "n" in arrays:
@@ -64,8 +62,8 @@ def read_edge_file(path: Path) -> tuple[int, Int64Array, Int64Array, FloatArray 
 
 def graph_problem(
     n: int,
-    pre: Int64Array,
-    post: Int64Array,
+    pre: Ints,
+    post: Ints,
     *,
     rate: FloatArray | None,
     cores: int,

@@ -70,4 +70,4 @@ def _distinct(start: Int64Array, target: Int32Array) -> int:
     return end
 
 
-__all__ = ["distinct_targets"]
+__all__ = ["Ints", "distinct_targets"]

@@ -1,7 +1,7 @@
 """Streaming: units come one by one (breadth first) and go where most of their traffic is, all limits kept; then again (restreaming).
 
 Linear time and no memory beyond the counts: for networks beyond the multilevel partitioners. A part's attraction falls with its load, as in
-linear deterministic greedy (Stanton and Kliot, KDD 2012); a second and third pass see where everybody is (Nishimura and Ugander, KDD 2013).
+linear deterministic greedy (Stanton and Kliot, KDD 2012); later passes see where everybody is (Nishimura and Ugander, KDD 2013).
 """
 
 from __future__ import annotations

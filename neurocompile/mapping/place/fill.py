@@ -6,7 +6,7 @@ import numpy as np
 
 from neurocompile.ir.errors import Diagnostic, DoesNotFitError
 from neurocompile.machine import Machine, Topology, machines_of_family
-from neurocompile.mapping.partition._kernels import count_source_axons, target_parts, transpose
+from neurocompile.mapping.partition._kernels import target_parts
 from neurocompile.mapping.problem import FloatArray, Int32Array, MappingProblem
 from neurocompile.mapping.shortfall import Shortfall, ShortfallError
 from neurocompile.mapping.types import Partition
@@ -25,10 +25,8 @@ def part_costs(problem: MappingProblem, partition: Partition) -> FloatArray:
     cost = np.zeros((len(problem.chip_resources), partition.n_parts))
     if not problem.chip_resources:
         return cost
-    in_start, in_sources = transpose(problem.n_neurons, problem.indptr, problem.indices)
-    order = np.argsort(partition.part, kind="stable").astype(np.int32)
-    sources = count_source_axons(problem.n_neurons, order, in_start, in_sources, partition.part, partition.n_parts)
-    out_start, _ = target_parts(problem.indptr, problem.indices, partition.part, partition.n_parts)
+    out_start, reached = target_parts(problem.indptr, problem.indices, partition.part, partition.n_parts)
+    sources = np.bincount(reached, minlength=partition.n_parts)
     out = np.bincount(partition.part, np.diff(out_start).astype(np.float64), partition.n_parts)
     for r, resource in enumerate(problem.chip_resources):
         own = np.bincount(partition.part, resource.per_neuron, partition.n_parts)

@@ -24,7 +24,7 @@ class NestTarget:
     extra = "nest"
     default_machine: str | None = None
     machine_families: tuple[str, ...] = ()
-    bytes_per_synapse = 71.0
+    bytes_per_synapse = 70.0
 
     def lower(
         self,

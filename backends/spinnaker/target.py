@@ -24,7 +24,7 @@ class SpinnakerTarget:
     extra = "spinnaker"
     default_machine: str | None = "spin5"
     machine_families: tuple[str, ...] = ("spinnaker1", "spinnaker2")
-    bytes_per_synapse = 140.0
+    bytes_per_synapse = 110.0
 
     def lower(
         self, network: Network, connections: Mapping[str, Connections], machine: Machine | None, options: BuildOptions

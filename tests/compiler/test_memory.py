@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -55,7 +56,11 @@ print((b - a) / (m - n))
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("target", ["loihi2", "nest", "spinnaker"])
 def test_bytes_per_synapse_is_what_a_build_takes(target: str) -> None:
-    """The slope between 0.3 and 1 million synapses, all partitioners run (in a process of its own); 30 %: parts grow in powers
-    of two, and pages are kept."""
-    done = subprocess.run([sys.executable, "-c", MEASURE, target], capture_output=True, text=True, check=True)
-    assert float(done.stdout) == pytest.approx(find_target(target).bytes_per_synapse, rel=0.3)
+    """The slope between 0.3 and 1 million synapses, all partitioners run, in a process of its own.
+
+    glibc moves the size above which it gives memory back to the system with what was freed before; at a fixed threshold six runs are
+    within 5 %. 20 %: parts grow in powers of two, and how much a partitioner holds depends on its threads.
+    """
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+    done = subprocess.run([sys.executable, "-c", MEASURE, target], capture_output=True, text=True, check=True, env=environment)
+    assert float(done.stdout) == pytest.approx(find_target(target).bytes_per_synapse, rel=0.2)

@@ -17,8 +17,9 @@ from scipy import sparse
 
 from neurocompile.ir._types import FloatArray
 from neurocompile.ir.connectivity import MAX_DELAY_STEPS
+from neurocompile.ir.convolution import Shape, size
 from neurocompile.ir.errors import Diagnostic, InputError, did_you_mean
-from neurocompile.ir.nir_linear import Shape, linear_map, size
+from neurocompile.ir.nir_linear import linear_map
 
 SPIKING = (nir.IF, nir.LIF, nir.CubaLIF, nir.Threshold)
 GRADED = (nir.LI, nir.CubaLI)

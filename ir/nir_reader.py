@@ -26,11 +26,11 @@ import numpy as np
 
 from neurocompile.ir._types import FloatArray, Param
 from neurocompile.ir.connectivity import Explicit
+from neurocompile.ir.convolution import size
 from neurocompile.ir.errors import Diagnostic, InputError
 from neurocompile.ir.network import Network, Population, Projection, safe_network_name
 from neurocompile.ir.neurons import LIF, CubaLIF, Integration, LeakyReadout, NeuronModel, Reset, SpikeSource
 from neurocompile.ir.nir_graph import SUPPORTED_NAMES, FlatGraph, Signal, compose, flatten, is_identity, node_shape, unsupported
-from neurocompile.ir.nir_linear import size
 
 
 def read_nir(path: str | Path, *, dt: float | None, seed: int | None = None) -> Network:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
+from neurocompile.ir.convolution import convolution_matrix
 from neurocompile.ir.errors import InputError
-from neurocompile.ir.nir_linear import convolution_matrix, linear_map
+from neurocompile.ir.nir_linear import linear_map
 
 
 def slow_convolution(x: np.ndarray, w: np.ndarray, stride: list[int], pads: list[int], dilation: list[int], groups: int) -> np.ndarray:
@@ -162,4 +163,4 @@ def test_negative_delay_and_too_many_synapses() -> None:
     with pytest.raises(InputError, match="NC201"):
         linear_map("d", nir.Delay(delay=np.array([-1.0])), (1,))
     with pytest.raises(InputError, match="NC146"):
-        convolution_matrix(np.ones((64, 64, 9, 9)), (4000, 4000), stride=1, padding=4, dilation=1, groups=1, name="big")
+        convolution_matrix(np.ones((64, 64, 9, 9)), (4000, 4000), stride=1, padding=4, dilation=1, groups=1, place="node 'big'")

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from neurocompile.ir import ActorCritic, AdaptiveFeedback, ChainFeedback, EProp, Interval2020, Network
+from neurocompile.ir._types import FloatArray
 from neurocompile.ir.errors import Diagnostic, SdkMissingError, UnsupportedError
 from neurocompile.ir.realise import Connections
 from neurocompile.ir.shards import IN_TURN, Shards
+from neurocompile.ir.signals import Spikes
 from neurocompile.machine import Machine
 from neurocompile.mapping.problem import MappingProblem
 from neurocompile.mapping.types import Mapping
@@ -103,6 +105,27 @@ class Target(Protocol):
 
     def capabilities(self) -> dict[str, str]:
         """What the target supports, row by row, for ``targets NAME`` (feature -> yes / no / how)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TwinRun:
+    """What a target's program does in a run without learning, in the description's units.
+
+    spikes : population -> Spikes, sources included; outputs : readout -> float64 (n_steps, n), membrane;
+    weights : projection -> float64 (m,), as the target holds them.
+    """
+
+    spikes: MappingABC[str, Spikes]
+    outputs: MappingABC[str, FloatArray]
+    weights: MappingABC[str, FloatArray]
+
+
+@runtime_checkable
+class HasTwin(Target, Protocol):
+    """A target that can also compute here, in its own integers, what its program computes (``simulate --numerics``)."""
+
+    def simulate(self, lowered: TargetNetwork, inputs: MappingABC[str, Spikes], *, steps: int) -> TwinRun:
+        """Run a lowered network without learning; sources without input are silent, or Poisson if they have a rate."""
 
 
 def sdk_version(distribution: str) -> str | None:

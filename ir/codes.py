@@ -127,6 +127,20 @@ CODES: dict[str, CodeInfo] = {
         "machine quantity cannot be overridden",
         "`--set machine.KEY=NUMBER` replaces a number that the machine file states; chips and cores are changed in a copy of the file.",
     ),
+    "NC130": CodeInfo(
+        "netx file cannot be read",
+        "The file is not HDF5, is damaged, or has no group `layer` with layers 0 .. n-1. lava-dl writes netx files with export_hdf5.",
+    ),
+    "NC131": CodeInfo(
+        "netx layer not supported",
+        "The importer reads layers of type input, dense, dense_rec, conv and flatten, with neurons of type CUBA or LOIHI and spikes "
+        "without payload (docs/netx.md). The message has the layer's number and type.",
+    ),
+    "NC132": CodeInfo(
+        "netx value missing or out of range",
+        "A netx file holds the integers of Loihi's registers: whole weights and biases, decays of 0 .. 4096, thresholds of 0 .. 131071. "
+        "The message names the layer, the value and its range.",
+    ),
     "NC140": CodeInfo(
         "NIR file cannot be read",
         "The file is not HDF5, or the `nir` package refuses its content; the message has the reason. Export it again with a current "
@@ -143,16 +157,17 @@ CODES: dict[str, CodeInfo] = {
         "the shortest time constant. Networks trained with a step should be read with that step (the NIR paper's have 1e-4 s).",
     ),
     "NC143": CodeInfo(
-        "NIR shapes do not fit",
-        "A node's parameters do not fit the tensor that it gets, or each other. Shapes follow PyTorch without a batch dimension.",
+        "shapes do not fit (NIR, netx)",
+        "A node's or layer's parameters do not fit the tensor that it gets, or each other. Shapes follow PyTorch, without a batch "
+        "dimension.",
     ),
     "NC144": CodeInfo(
         "NIR graph is not well-formed",
         "An edge names a missing node or occurs twice, a node has no incoming edge, or linear nodes form a loop without a neuron.",
     ),
     "NC146": CodeInfo(
-        "NIR layer too large",
-        "Convolutions become lists of synapses; this one would have more than 2^31.",
+        "layer too large (NIR, netx)",
+        "Convolutions and dense layers become lists of synapses; this one would have more than 2^31, or more neurons than can be counted.",
     ),
     "NC147": CodeInfo(
         "graded values between NIR nodes",
@@ -342,6 +357,11 @@ CODES: dict[str, CodeInfo] = {
         "Update intervals (`update: interval_2020`), learning from reward (`loss: actor_critic`), feedback through the chain, adaptive "
         "feedback, weight decay, a learnt kappa and rewiring run in the reference engine (`simulate`, `train`), not on this target. The "
         "message names what comes nearest; a network that has learnt can be built with its weights.",
+    ),
+    "NC345": CodeInfo(
+        "no integers to simulate with",
+        "`simulate --numerics TARGET` computes here, bit for bit, what TARGET's program computes. Of our targets loihi2 can, and not yet "
+        "while weights change: run with --no-learn, or in the reference engine (without --numerics).",
     ),
     "NC310": CodeInfo(
         "neuron parameter outside Loihi's registers",

@@ -29,7 +29,8 @@ from neurocompile.ir.verify_intervals import verify_intervals
 from neurocompile.ir.verify_learning import verify_learning
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_. ]{0,99}")
-_PROJECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_. >-]{0,219}")
+_POPULATION_NAME = re.compile(rf"{_NAME.pattern}|[0-9]{{1,9}}")
+_PROJECTION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. >-]{0,219}")
 _NETWORK_NAME = re.compile(r"\w[\w. -]{0,99}")
 
 
@@ -40,31 +41,38 @@ class Population:
     Attributes
     ----------
     name : str
-        Letters, digits, ``_``, ``.`` and spaces; starts with a letter or ``_``.
+        Letters, digits, ``_``, ``.`` and spaces; starts with a letter or ``_``, or is a number (layers of other formats).
     size : int
         Number of neurons n, >= 1.
     model : NeuronModel
         Per-neuron parameters have shape (n,).
     positions : float64 array, shape (n, 1 | 2 | 3), optional
         For ``distance_dependent`` connectivity.
+    resolution : float, optional
+        Of a population that is given in integers of fixed point: membrane units of one step of its state, > 0. Targets that compute
+        in such integers take exactly these; all others compute with the numbers as they are.
     """
 
     name: str
     size: int
     model: NeuronModel
     positions: FloatArray | None = None
+    resolution: float | None = None
 
     def __post_init__(self) -> None:
         found: list[Diagnostic] = []
-        if not _NAME.fullmatch(self.name):
+        if not _POPULATION_NAME.fullmatch(self.name):
             found.append(
                 Diagnostic(
                     code="NC208",
                     message=f"population name {self.name!r} is not allowed",
-                    help="use letters, digits, '_', '.' and spaces, starting with a letter or '_'",
+                    help="use letters, digits, '_', '.' and spaces, starting with a letter or '_', or a number",
                     field=("name",),
                 )
             )
+        if self.resolution is not None and not (np.isfinite(self.resolution) and self.resolution > 0.0):
+            message = f"population '{self.name}': resolution is {self.resolution:g}, must be > 0"
+            found.append(Diagnostic(code="NC201", message=message, field=("resolution",)))
         if self.size < 1:
             found.append(
                 Diagnostic(code="NC205", message=f"population '{self.name}' has size {self.size}, needs at least 1", field=("size",))
@@ -132,7 +140,7 @@ class Projection:
             raise InputError.of(
                 "NC208",
                 f"projection name {self.name!r} is not allowed",
-                help="use letters, digits, '_', '.', '->' and spaces, starting with a letter or '_'",
+                help="use letters, digits, '_', '.', '->' and spaces, starting with a letter, a digit or '_'",
                 field=("name",),
             )
         low, high = _delay_range(self.delay)

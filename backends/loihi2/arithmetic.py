@@ -22,7 +22,7 @@ STATE_MAX = 2**23 - 1
 THRESHOLD_MAX = 2**17 - 1
 BIAS_MANTISSA_MAX = 2**12 - 1
 BIAS_EXPONENT_MAX = 7
-WEIGHT_EXPONENT_MAX = 7
+WEIGHT_EXPONENT_MIN, WEIGHT_EXPONENT_MAX = -8, 7
 WEIGHT_FULL = 254
 """largest weight that every sign mode holds (mixed weights are even)"""
 DELAY_MAX_STEPS = 63
@@ -69,9 +69,30 @@ class QuantisedWeights:
     clipped: int
 
 
+WEIGHT_RANGES = {"MIXED": (-256, 254), "EXCITATORY": (0, 255), "INHIBITORY": (-255, 0)}
+"""sign mode -> smallest, largest weight"""
+
+
 def narrowest_sign_mode(weight: FloatArray) -> str:
     """Return the sign mode with the most resolution that holds some weights."""
     return "EXCITATORY" if weight.size == 0 or weight.min() >= 0 else "INHIBITORY" if weight.max() <= 0 else "MIXED"
+
+
+def exact_format(weight: FloatArray) -> tuple[int, str] | None:
+    """Return (exponent, sign mode) in which 8 bits hold weights exactly, or None. ``weight``: in units of 2^6 state units.
+
+    The exponent of the least magnitude. A negative one holds odd weights of mixed sign up to 127 (in halves, mixed weights are even):
+    every sum is then a multiple of what the shift removes, so nothing is rounded.
+    """
+    weight = np.unique(weight)
+    for exponent in sorted(range(WEIGHT_EXPONENT_MIN, WEIGHT_EXPONENT_MAX + 1), key=abs):
+        scaled = weight / 2.0**exponent
+        for mode in dict.fromkeys((narrowest_sign_mode(weight), "MIXED")):
+            low, high = WEIGHT_RANGES[mode]
+            step = 2.0 if mode == "MIXED" else 1.0
+            if bool((scaled / step == np.rint(scaled / step)).all()) and scaled.min(initial=0) >= low and scaled.max(initial=0) <= high:
+                return exponent, mode
+    return None
 
 
 def quantise_weights(weight: FloatArray, scale: float, exponent: int, *, sign_mode: str | None = None) -> QuantisedWeights:
@@ -83,7 +104,7 @@ def quantise_weights(weight: FloatArray, scale: float, exponent: int, *, sign_mo
     if sign_mode is None:
         sign_mode = narrowest_sign_mode(weight)
     unit = 2.0 ** (ALIGN_SHIFT + exponent) / scale
-    low, high = {"MIXED": (-256, 254), "EXCITATORY": (0, 255), "INHIBITORY": (-255, 0)}[sign_mode]
+    low, high = WEIGHT_RANGES[sign_mode]
     exact = weight / unit
     rounded = 2 * np.rint(exact / 2) if sign_mode == "MIXED" else np.rint(exact)
     values = np.clip(rounded, low, high)

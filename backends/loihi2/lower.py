@@ -18,6 +18,7 @@ from neurocompile.backends.loihi2.arithmetic import (
     WEIGHT_EXPONENT_MAX,
     WEIGHT_FULL,
     QuantisedWeights,
+    exact_format,
     narrowest_sign_mode,
     quantise_weights,
 )
@@ -63,7 +64,16 @@ def lower_network(
     populations = [lower_population(p, loads[p.name], network.dt, plastic=p.name in plastic, found=found) for p in network.populations]
     lowered = {p.name: p for p in populations}
     formats = {
-        p.name: _format(p, connections[p.name], lowered[p.post].scale, rules.get(p.name), approximations, found) for p in projections
+        p.name: _format(
+            p,
+            connections[p.name],
+            lowered[p.post].scale,
+            network.population(p.post).resolution,
+            rules.get(p.name),
+            approximations,
+            found,
+        )
+        for p in projections
     }
     synapses = _lower_synapses(connections, formats, options.shards)
     weights = {name: of.quantised for name, of in synapses.items()}
@@ -205,6 +215,7 @@ def _format(
     projection: Projection,
     connections: Connections,
     scale: float,
+    resolution: float | None,
     rule: EProp | None,
     approximations: list[Approximation],
     found: Findings,
@@ -212,9 +223,16 @@ def _format(
     weight = np.asarray(connections.weight, np.float64)
     largest = float(np.abs(weight).max()) * (_GROWTH if rule is not None else 1.0) if weight.size else 0.0
     exponent = 0
+    if rule is None and resolution is not None:
+        exact = exact_format(weight / (resolution * 2.0**ALIGN_SHIFT))
+        if exact is not None:
+            return _Format(scale, *exact)
+        found.notes.append(
+            f"projection '{projection.name}': 8 bits do not hold its weights exactly (with both signs they are even); they are rounded"
+        )
     if largest > 0.0:
-        exact = np.log2(largest * scale / (WEIGHT_FULL * 2.0**ALIGN_SHIFT))
-        exponent = int(np.clip(np.ceil(exact - 1e-9), 0, WEIGHT_EXPONENT_MAX))
+        needed = np.log2(largest * scale / (WEIGHT_FULL * 2.0**ALIGN_SHIFT))
+        exponent = int(np.clip(np.ceil(needed - 1e-9), 0, WEIGHT_EXPONENT_MAX))
     mode = None
     if rule is not None:
         top = WEIGHT_FULL * 2.0 ** (ALIGN_SHIFT + exponent) / scale

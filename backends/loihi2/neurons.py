@@ -57,8 +57,8 @@ class Load:
     per_neuron: FloatArray
 
 
-def choose_scale(population: Population, load: Load, dt: float) -> tuple[float, bool]:
-    """Return (state units per membrane unit, whether the sum of all inputs in one step could leave the 24 bits).
+def choose_scale(population: Population, load: Load, dt: float) -> tuple[float, float]:
+    """Return (state units per membrane unit, the largest possible input in state units if that leaves the 24 bits, else 0).
 
     The largest weight takes the full 8 bits at a weight exponent of 0 .. 7. The exponent is the largest for which the threshold has
     ``_HEADROOM`` and the worst input (every synapse active in one step, or for a readout in every step) stays inside 24 bits; if no
@@ -84,6 +84,9 @@ def choose_scale(population: Population, load: Load, dt: float) -> tuple[float, 
     worst = worst + bias
     if isinstance(model, LeakyReadout):  # nothing resets it: input of every step adds up
         worst = worst / np.maximum(1.0 - decay(model.tau_mem, dt, model.integration, n), 1.0 / DECAY_UNITY)
+    if population.resolution is not None:
+        scale = 1.0 / population.resolution
+        return scale, _beyond(scale * float(worst.max()))
     bias_limit = (BIAS_MANTISSA_MAX << BIAS_EXPONENT_MAX) / bias.max() if bias.max() > _NEGLIGIBLE else np.inf
     top, most = float(level.max()), float(worst.max())
     start = float(np.abs(leak - (leak[0] if np.ptp(leak) == 0 else 0.0)).max())  # u and v of the first step
@@ -93,17 +96,21 @@ def choose_scale(population: Population, load: Load, dt: float) -> tuple[float, 
     largest = load.largest
     if largest <= _NEGLIGIBLE:
         reference = max(top, most)
-        return min((STATE_MAX / (_HEADROOM * reference)) if reference > _NEGLIGIBLE else 2.0**16, bias_limit, start_limit), False
+        return min((STATE_MAX / (_HEADROOM * reference)) if reference > _NEGLIGIBLE else 2.0**16, bias_limit, start_limit), 0.0
     limit = min(STATE_MAX / (_HEADROOM * top) if top > _NEGLIGIBLE else np.inf, start_limit)
     full = [WEIGHT_FULL * 2.0 ** (ALIGN_SHIFT + exponent) / largest for exponent in range(WEIGHT_EXPONENT_MAX + 1)]
     limit = min(limit, max(bias_limit, full[0] / 16.0))  # a large bias costs at most 4 bits of the weights
     safe = [scale for scale in full if scale <= limit and scale * most <= STATE_MAX]
     if safe:
-        return max(safe), False
+        return max(safe), 0.0
     if most > 0 and min(limit, STATE_MAX / most) >= full[0] / 2:  # a little less than full weights, but nothing can overflow
-        return min(limit, STATE_MAX / most), False
+        return min(limit, STATE_MAX / most), 0.0
     scale = min(full[0], limit)
-    return scale, scale * most > STATE_MAX
+    return scale, _beyond(scale * most)
+
+
+def _beyond(state: float) -> float:
+    return state if state > STATE_MAX else 0.0
 
 
 def lower_population(population: Population, load: Load, dt: float, *, plastic: bool, found: Findings) -> LoweredPopulation:
@@ -113,11 +120,12 @@ def lower_population(population: Population, load: Load, dt: float, *, plastic: 
         rate = expand(model.rate, n)
         return LoweredPopulation(name=name, size=n, process="SpikeInput", rate=rate if rate.any() else None)
     assert isinstance(model, LIF | LeakyReadout)
-    scale, risky = choose_scale(population, load, dt)
-    if risky:
+    scale, beyond = choose_scale(population, load, dt)
+    if beyond:
+        remembers = isinstance(model, CubaLIF | LeakyReadout)  # a current or a readout that adds up
         found.notes.append(
-            f"population '{name}': if all its synapses were active in one step, its input would leave 24 bits "
-            f"({load.per_neuron.max() * scale:.3g} of {STATE_MAX})"
+            f"population '{name}': if all its synapses were active in {'every' if remembers else 'one'} step, its input would leave 24 bits "
+            f"({beyond:.3g} of {STATE_MAX})"
         )
     leak = expand(model.v_leak, n)
     offset = float(leak[0]) if leak.min() == leak.max() else 0.0  # heterogeneous rest: the leak becomes a bias

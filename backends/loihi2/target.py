@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping as MappingABC
 from pathlib import Path
 
-from neurocompile.backends.base import Artifacts, BuildOptions, Check, TargetNetwork, require_sdk, sdk_version
-from neurocompile.backends.loihi2.emit import emit_program
+from neurocompile.backends.base import Artifacts, BuildOptions, Check, TargetNetwork, TwinRun, require_sdk, sdk_version
+from neurocompile.backends.loihi2.emit import describe, emit_program
 from neurocompile.backends.loihi2.lower import lower_network
 from neurocompile.backends.loihi2.lowered import Loihi2Network
+from neurocompile.backends.loihi2.twin import run_twin
 from neurocompile.backends.loihi2.validate import validate_program
 from neurocompile.ir import Network
 from neurocompile.ir.realise import Connections
+from neurocompile.ir.signals import Spikes
 from neurocompile.machine import Machine
 from neurocompile.mapping.types import Mapping
 
@@ -43,6 +45,18 @@ class Loihi2Target:
         require_sdk(self.name, self.extra, "lava-nc")
         return validate_program(build / "program", network, connections, steps=steps)
 
+    def simulate(self, lowered: TargetNetwork, inputs: MappingABC[str, Spikes], *, steps: int) -> TwinRun:
+        """Run a lowered network without learning in the twin of its program, bit for bit."""
+        if not isinstance(lowered, Loihi2Network):
+            raise TypeError(f"loihi2 cannot simulate a {type(lowered).__name__}")
+        spec, arrays = describe(lowered)
+        result = run_twin(spec, arrays, inputs, steps=steps)
+        return TwinRun(
+            spikes=result.spikes,
+            outputs={p.name: result.output[p.name] / p.scale + p.offset for p in lowered.populations if p.process == "Readout"},
+            weights={p.name: p.quantised.values * p.quantised.unit for p in lowered.projections},
+        )
+
     def sdk_versions(self) -> dict[str, str | None]:
         """Versions of Lava; lava-loihi is what runs on chips and is closed."""
         return {name: sdk_version(name) for name in ("lava-nc", "lava-loihi")}
@@ -65,6 +79,6 @@ class Loihi2Target:
             "eprop, loss": "mean_squared_error; cross_entropy is an approximation",
             "stdp": "no",
             "r_stdp": "no",
-            "runs here": "Lava's CPU models, fixed and floating point",
+            "runs here": "Lava's CPU models, fixed and floating point; without learning also its integers alone (simulate --numerics)",
             "on chip": "not verified; emitted processes need microcode",
         }

@@ -30,7 +30,8 @@ class TwinResult:
 
 
 def run_twin(spec: Mapping[str, Any], arrays: Arrays, inputs: Mapping[str, Spikes], *, steps: int) -> TwinResult:
-    """Run the network of a program for ``steps`` steps; sources without input are silent.
+    """Run the network of a program for ``steps`` steps; sources without input are Poisson if they have a rate, with the program's draws,
+    else silent.
 
     Raises
     ------
@@ -39,7 +40,9 @@ def run_twin(spec: Mapping[str, Any], arrays: Arrays, inputs: Mapping[str, Spike
     """
     populations, projections = spec["populations"], spec["projections"]
     by_name = {p["name"]: i for i, p in enumerate(populations)}
-    given = {by_name[name]: spikes for name, spikes in inputs.items()}
+    given = {i: drawn for i, p in enumerate(populations) if (drawn := _poisson(i, p, spec, arrays, steps)) is not None}
+    given |= {by_name[name]: spikes for name, spikes in inputs.items()}
+    starts = {i: np.searchsorted(spikes.step, np.arange(steps + 1)) for i, spikes in given.items()}
     neurons = {i: _Cells(p, arrays) for i, p in enumerate(populations) if p["process"] != "SpikeInput"}
     synapses = [_Synapses(p, arrays, populations) for p in projections]
     outputs: dict[int, list[IntArray]] = {i: [] for i, p in enumerate(populations) if p["process"] == "Readout"}
@@ -56,7 +59,8 @@ def run_twin(spec: Mapping[str, Any], arrays: Arrays, inputs: Mapping[str, Spike
                     outputs[i].append(neurons[i].v.copy())
             else:
                 source = given.get(i)
-                spiked[i] = np.zeros(0, np.int64) if source is None else source.neuron[source.step == step].astype(np.int64)
+                now = slice(0) if source is None else slice(starts[i][step], starts[i][step + 1])
+                spiked[i] = np.zeros(0, np.int64) if source is None else source.neuron[now].astype(np.int64)
             if len(spiked[i]):
                 events[i].append((step, np.unique(spiked[i])))
         for projection, group in zip(projections, synapses, strict=True):
@@ -73,6 +77,17 @@ def run_twin(spec: Mapping[str, Any], arrays: Arrays, inputs: Mapping[str, Spike
         v={populations[i]["name"]: cells.v for i, cells in neurons.items()},
         output={populations[i]["name"]: np.array(rows, np.int64).reshape(steps, -1) for i, rows in outputs.items()},
     )
+
+
+def _poisson(index: int, population: Mapping[str, Any], spec: Mapping[str, Any], arrays: Arrays, steps: int) -> Spikes | None:
+    """Return the spikes that the program draws for a source with a rate."""
+    rate = arrays.get(f"{population['key']}.rate")
+    if rate is None:
+        return None
+    probability = np.minimum(rate * spec["dt"], 1.0)
+    drawn = np.random.default_rng([spec["seed"], index]).random((steps, population["size"])) < probability
+    step, neuron = np.nonzero(drawn)
+    return Spikes(neuron=neuron.astype(np.int32), step=step)
 
 
 class _Cells:
@@ -133,6 +148,7 @@ class _Synapses:
         self.part = arrays[f"{key}.part"].astype(np.int64)
         self.exponent = projection["weight_exp"]
         self.n_post, n_pre = populations[projection["post"]]["size"], populations[projection["pre"]]["size"]
+        self.n_parts = int(self.part.max(initial=-1)) + 1
         order = np.argsort(pre, kind="stable")
         self.by_pre, self.first = order, np.searchsorted(pre[order], np.arange(n_pre + 1))
         self.ring = np.zeros((int(self.delay.max(initial=0)) + 1, self.n_post), np.int64)
@@ -146,10 +162,14 @@ class _Synapses:
 
     def send(self, step: int, spiked: npt.NDArray[np.int64]) -> None:
         """Put the weights of all synapses of the neurons that spike on their way."""
-        for part in range(int(self.part.max(initial=-1)) + 1):
-            sums = np.zeros_like(self.ring)
-            for neuron in np.unique(spiked):
-                chosen = self.by_pre[self.first[neuron] : self.first[neuron + 1]]
-                chosen = chosen[self.part[chosen] == part]
-                np.add.at(sums, ((step + self.delay[chosen]) % len(self.ring), self.post[chosen]), self.weight[chosen])
-            self.ring += sums << self.exponent if self.exponent >= 0 else sums >> -self.exponent
+        spiked = np.unique(spiked)
+        first, count = self.first[spiked], self.first[spiked + 1] - self.first[spiked]
+        total = int(count.sum())
+        if total == 0:
+            return
+        chosen = self.by_pre[np.repeat(first - np.cumsum(count) + count, count) + np.arange(total)]
+        place = (step + self.delay[chosen]) % len(self.ring) * self.n_post + self.post[chosen]
+        for part in range(self.n_parts):
+            of_part = self.part[chosen] == part
+            sums = np.bincount(place[of_part], self.weight[chosen[of_part]], self.ring.size).astype(np.int64)  # exact: far below 2^53
+            self.ring += (sums << self.exponent if self.exponent >= 0 else sums >> -self.exponent).reshape(self.ring.shape)

@@ -71,7 +71,7 @@ class _Verbs(click.Group):
 def cli() -> None:
     """Compile learning spiking networks (event-driven e-prop) for neuromorphic hardware.
 
-    NET is a description (.yaml, .nir) or a build folder. Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad input, 4 does not fit,
+    NET is a description (.yaml, .nir, .net) or a build folder. Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad input, 4 does not fit,
     5 SDK, hardware or cluster missing, 6 verification mismatch.
     """
 

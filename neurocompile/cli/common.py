@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -89,7 +89,7 @@ network_argument = click.argument("net", type=click.Path(path_type=Path))
 
 def network_options(command: F) -> F:
     """Add the options that say how NET is read."""
-    command = click.option("--dt", metavar="TIME", help="Time step of a .nir file, for example '1 ms' or 1e-4 (seconds).")(command)
+    command = click.option("--dt", metavar="TIME", help="Time step of a .nir or .net file: '1 ms', or 1e-4 (seconds).")(command)
     return click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Instead of the description's seed.")(command)
 
 
@@ -104,7 +104,7 @@ class Opened:
 
 
 def open_network(net: Path, *, dt: str | None, seed: int | None, output: Output) -> Opened:
-    """Read a description (.yaml, .nir) or a build folder."""
+    """Read a description (.yaml, .nir, .net) or a build folder."""
     from neurocompile.build_folder import read_build
     from neurocompile.ir.read import read_network
 
@@ -158,6 +158,16 @@ def named_files(values: tuple[str, ...], option: str, known: Mapping[str, Any]) 
             raise InputError.of("NC206", f"{option} names '{name}' twice")
         found[name] = Path(file)
     return found
+
+
+def numbered(values: tuple[str, ...], names: Sequence[str]) -> tuple[str, ...]:
+    """Return NAME=FILE options in which a number that is no name stands for the name at that place, counted from 0."""
+    found = []
+    for value in values:
+        name, equals, file = value.rpartition("=")
+        number = int(name) if name.isascii() and name.isdigit() and len(name) < 10 and name not in names else len(names)
+        found.append(f"{names[number]}{equals}{file}" if number < len(names) else value)
+    return tuple(found)
 
 
 def key_values(values: tuple[str, ...], option: str) -> dict[str, str]:

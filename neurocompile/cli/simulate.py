@@ -17,7 +17,18 @@ from neurocompile.backends.reference.engine_anchored import LOST_DIGITS
 from neurocompile.backends.reference.simulator import ALGORITHMS, choose
 from neurocompile.cli import INTERRUPTED
 from neurocompile.cli.check import network_numbers
-from neurocompile.cli.common import Output, common_options, connect, named_files, network_argument, network_options, open_network, table
+from neurocompile.cli.common import (
+    Output,
+    common_options,
+    connect,
+    named_files,
+    network_argument,
+    network_options,
+    numbered,
+    open_network,
+    table,
+)
+from neurocompile.cli.numerics import refuse_options, simulate_in_integers
 from neurocompile.ir import Network
 from neurocompile.ir.errors import DoesNotFitError, InputError
 from neurocompile.ir.npz import AnyArray, stream_npz
@@ -101,8 +112,9 @@ def _identity(network: Network, given: Mapping[str, Connections] | None, plan: P
 @click.command()
 @network_argument
 @click.option("--steps", required=True, type=click.IntRange(1), help="Update steps 0 .. N-1.")
-@click.option("--input", "inputs", multiple=True, metavar="POP=FILE", help="Spikes of a source (npz: neuron, step).")
+@click.option("--input", "inputs", multiple=True, metavar="POP=FILE", help="Spikes of a source, by name or number (npz: neuron, step).")
 @click.option("--signal", "signals", multiple=True, metavar="READOUT=FILE", help="Target of a readout (npz: target, window; reward).")
+@click.option("--numerics", metavar="TARGET", help="Compute in this target's integers (loihi2), not in float64.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from these weights (npz: weight:NAME).")
 @click.option("--save", type=click.Path(path_type=Path), help="Write spikes, outputs and final weights (npz).")
 @click.option("--record", multiple=True, metavar="KIND:NAME", help=f"Record more into --save; kinds: {', '.join(RECORDABLE)}.")
@@ -124,6 +136,7 @@ def simulate(
     steps: int,
     inputs: tuple[str, ...],
     signals: tuple[str, ...],
+    numerics: str | None,
     weights: Path | None,
     save: Path | None,
     record: tuple[str, ...],
@@ -140,7 +153,7 @@ def simulate(
     seed: int | None,
     output: Output,
 ) -> int:
-    """Run NET in the reference engine.
+    """Run NET in the reference engine, or with --numerics in a target's integers.
 
     A spike at step s reaches a target behind delay d in update step s+d. Row t of a signal is compared with the readout in update step
     t. A weight changes when its source spikes, and the spike travels with the new weight.
@@ -149,17 +162,33 @@ def simulate(
     """
     if checkpoint is None and (resume or checkpoint_every is not None):
         raise InputError.of("NC160", f"{'--resume' if resume else '--checkpoint-every'} has no effect without --checkpoint")
+    if numerics is not None:
+        refuse_options(
+            {
+                "--signal": bool(signals),
+                "--record": bool(record),
+                "--record-every": record_every != 1,
+                "--flush": flush,
+                "--algorithm": algorithm != "auto",
+                "--precision": precision != "float64",
+                "--threads": threads != 1,
+                "--checkpoint": checkpoint is not None,
+            }
+        )
     opened = open_network(net, dt=dt, seed=seed, output=output)
     network = opened.network
     sources = {p.name: p.size for p in network.spike_sources}
     readouts = {p.name: p.size for p in network.readouts}
     memory.check_steps(steps, sum(readouts.values()))
     memory.check_neurons(network)
-    files, signal_files = named_files(inputs, "--input", sources), named_files(signals, "--signal", readouts)
+    files, signal_files = named_files(numbered(inputs, list(sources)), "--input", sources), named_files(signals, "--signal", readouts)
     memory.check_fits("reading the inputs", memory.file_needs([*files.values(), *signal_files.values()]))
+    spikes = {name: Spikes.load(file, size=sources[name]) for name, file in files.items()}
+    if numerics is not None:
+        return simulate_in_integers(opened, numerics, spikes, steps=steps, weights=weights, save=save, no_learn=no_learn, output=output)
     plan = Plan(
         n_steps=steps,
-        spikes={name: Spikes.load(file, size=sources[name]) for name, file in files.items()},
+        spikes=spikes,
         signals={name: Signal.load(file, size=readouts[name]) for name, file in signal_files.items()},
         learn=not no_learn,
         record=_record_options(record, record_every, {p.name for p in network.populations}, {p.name for p in network.synaptic_projections}),

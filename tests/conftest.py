@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,3 +37,30 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"reference data not found at {folder}")
     return folder
+
+
+CUBA = {"type": b"CUBA", "iDecay": 1024, "vDecay": 128, "vThMant": 80, "refDelay": 1, "gradedSpike": False}
+
+
+def _write_netx(path: Path, layers: Sequence[Mapping[str, Any]], *, ts: float | None = None) -> Path:
+    with h5py.File(path, "w") as file:
+        if ts is not None:
+            file["simulation/Ts"] = ts
+        for number, layer in enumerate(layers):
+            group = file.create_group(f"layer/{number}")
+            given = {"neuron": CUBA} | layer if layer["type"] not in {"flatten", "input"} else layer
+            for key, value in given.items():
+                if key == "type":
+                    group.create_dataset("type", (1,), "S10", np.array([str(value).encode()]))
+                elif isinstance(value, Mapping):
+                    for name, entry in value.items():
+                        group[f"{key}/{name}"] = entry
+                elif value is not None:
+                    group[key] = value
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_netx() -> Callable[..., Path]:
+    """Write a netx file of lava-dl: (path, layers as mappings of data sets, ts); CUBA neurons unless ``neuron`` says otherwise or None."""
+    return _write_netx

@@ -122,9 +122,9 @@ def lower_population(population: Population, load: Load, dt: float, *, plastic: 
     assert isinstance(model, LIF | LeakyReadout)
     scale, beyond = choose_scale(population, load, dt)
     if beyond:
-        remembers = isinstance(model, CubaLIF | LeakyReadout)  # a current or a readout that adds up
+        when = "every" if isinstance(model, CubaLIF | LeakyReadout) else "one"  # a current or a readout adds up
         found.notes.append(
-            f"population '{name}': if all its synapses were active in {'every' if remembers else 'one'} step, its input would leave 24 bits "
+            f"population '{name}': if all its synapses were active in {when} step, its input would leave 24 bits "
             f"({beyond:.3g} of {STATE_MAX})"
         )
     leak = expand(model.v_leak, n)
@@ -207,7 +207,7 @@ def lower_population(population: Population, load: Load, dt: float, *, plastic: 
         process = "LIF"
         values = {
             "du": int(du[0]) - 1,
-            "dv": min(int(dv[0]), DECAY_UNITY - 1),
+            "dv": min(int(dv[0]), DECAY_UNITY - (population.resolution is None)),  # netx gives Lava a decay of 4096, beyond 12 bits
             "vth": int(vth[0]),
             "bias_mant": mantissa,
             "bias_exp": exponent,

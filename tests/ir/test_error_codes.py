@@ -166,6 +166,17 @@ def unknown_node(folder: Path) -> None:
     read_network(path, dt=1e-3)
 
 
+def text_for_netx(folder: Path) -> None:
+    (folder / "net.net").write_text("no HDF5")
+    read_network(folder / "net.net")
+
+
+def netx(folder: Path, kind: str) -> None:
+    with h5py.File(folder / "net.net", "w") as file:
+        file["layer/0/type"], file["layer/0/shape"] = [kind.encode()], [3]
+    read_network(folder / "net.net")
+
+
 def long_csv(folder: Path) -> None:
     (folder / "net.csv").write_text("0,1\n2,x\n")
     (folder / "net.yaml").write_text(GOOD.replace("connect: all_to_all, w", "connect: {file: net.csv}, w"))
@@ -220,6 +231,9 @@ ELSEWHERE: dict[str, tuple[Callable[[Path], object], str]] = {
     "NC122 dt for YAML": (lambda f: read_network(f / "net.yaml", dt=1e-3), "net.yaml"),
     "NC124 a folder": (folder_for_file, "d.yaml"),
     "NC125 very many": (lambda f: description(f, GOOD + "".join(f"k{i}: 1\n" for i in range(200))), "net.yaml"),
+    "NC130 text for netx": (text_for_netx, "net.net"),
+    "NC131 netx layer": (lambda f: netx(f, "pool"), "net.net"),
+    "NC132 netx layer without weights": (lambda f: netx(f, "dense"), "net.net"),
     "NC140 truncated NIR": (truncated, "net.nir"),
     "NC141 NIR node": (unknown_node, "net.nir"),
     "NC142 no dt for NIR": (lambda f: read_network(write_nir(f / "net.nir", lif())), "net.nir"),

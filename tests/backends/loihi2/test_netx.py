@@ -283,7 +283,7 @@ if __name__ == "__main__":  # the layers as lava-dl's netx makes them: tensors a
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "steps"), [("oxford", 60), ("loops", 120), ("pictures", 40), ("tiny", 25)])
 def test_spikes_are_those_of_lavas_own_processes(name, steps, file, lower, tmp_path):
-    """Lava's Dense, DelayDense, Conv and LIF in fixed point, wired as netx wires them (9 bits for both signs, as netx: nothing is truncated)."""
+    """Lava's Dense, DelayDense, Conv and LIF in fixed point, wired as netx does (9 bits for both signs: nothing is truncated)."""
     pytest.importorskip("lava")
     path = file(name)
     raster = np.random.default_rng(5).random((steps, N_IN[name])) < rate_of(name)

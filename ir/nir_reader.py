@@ -183,7 +183,7 @@ def _safe_names(graph: FlatGraph) -> tuple[dict[str, str], list[str]]:
     names: dict[str, str] = {}
     for node in graph.nodes:
         safe = re.sub(r"[^A-Za-z0-9_.]", "_", node)
-        safe = (safe if re.match(r"[A-Za-z_]|[0-9]{1,9}$", safe) else f"_{safe}")[:90]
+        safe = (safe if re.match(r"[A-Za-z_]", safe) else f"_{safe}")[:90]
         unique, number = safe, 2
         while unique in names.values():
             unique, number = f"{safe}_{number}", number + 1

@@ -117,9 +117,9 @@ def test_yaml_sources_by_number_poisson_and_readouts(spikes: Path, call_json: An
 def test_nir(spikes: Path, call_json: Any, tmp_path: Path) -> None:
     lif = nir.LIF(tau=np.full(5, 0.01), r=np.full(5, 20.0), v_leak=np.zeros(5), v_threshold=np.ones(5))
     ends = {"in": nir.Input(input_type={"input": np.array([5])}), "out": nir.Output(output_type={"output": np.array([5])})}
-    nir.write(tmp_path / "net.nir", nir.NIRGraph(nodes={**ends, "7": lif}, edges=[("in", "7"), ("7", "out")], type_check=False))
+    nir.write(tmp_path / "net.nir", nir.NIRGraph(nodes={**ends, "n7": lif}, edges=[("in", "n7"), ("n7", "out")], type_check=False))
     call = ("simulate", tmp_path / "net.nir", "--dt", "1e-3", "--numerics", "loihi2", "--steps", STEPS, "--input", f"0={spikes}")
-    assert call_json(*call)["n_spikes"]["7"] == len(np.load(spikes)["step"]) - int((np.load(spikes)["step"] == STEPS - 1).sum())
+    assert call_json(*call)["n_spikes"]["n7"] == len(np.load(spikes)["step"]) - int((np.load(spikes)["step"] == STEPS - 1).sum())
 
 
 def test_a_learning_network_needs_no_learn(pattern: Path, call: Any, call_json: Any) -> None:

@@ -360,7 +360,7 @@ def test_lif_norse_spikes_as_published(shared: Path) -> None:
     net = read_nir(shared / "data/networks/nir/lif_norse.nir", dt=DT)
     raster = np.zeros((1000, 1), bool)
     raster[PAPER_INPUT] = True
-    assert run(net, raster).spikes["1"].step.tolist() == [461, 511, 711, 761]
+    assert run(net, raster).spikes["_1"].step.tolist() == [461, 511, 711, 761]
 
 
 def test_braille_against_the_loop(shared: Path) -> None:
@@ -381,7 +381,7 @@ def test_cnn_sinabs(shared: Path) -> None:
     assert sum(p.size for p in net.populations[1:]) == 8970
     assert 1e6 < sum(len(p.connect.pre) for p in net.projections if isinstance(p.connect, Explicit)) < 1.3e6
     result = run(net, np.random.default_rng(0).random((20, 2312)) < 0.05)
-    assert len(result.spikes["1"].step) > 0
+    assert len(result.spikes["_1"].step) > 0
 
 
 @pytest.mark.parametrize("name", ["lif_rockpool", "two_lif_neurons"])

@@ -367,7 +367,7 @@ def test_read_network_dispatches_on_the_suffix(folder: Path) -> None:
         read_network(folder / "a.yaml", dt=1e-3)
     with pytest.raises(InputError, match="NC121") as caught:
         read_network(folder / "a.json")
-    assert caught.value.diagnostics[0].help == "known: .yaml, .yml, .nir"
+    assert caught.value.diagnostics[0].help == "known: .yaml, .yml, .nir, .net"
 
 
 # --- no text whatever raises anything but NeurocompileError ---------------------------------------------------------------

@@ -216,8 +216,6 @@ class _Chain:
         matrix, made = convolution_matrix(weight, self.shape[1:], groups=groups, place=layer.place, **how)
         if made != shape:
             raise _mismatch(layer, f"shape is {shape}, but the convolution makes {made}")
-        if not layer.has("neuron"):
-            raise InputError.of("NC132", f"{layer.place} lacks 'neuron'")
         source = self._require_last()
         self._population(layer, shape)
         self._project(layer, source, matrix.tocoo(), np.ones(matrix.nnz, np.int64))
@@ -234,6 +232,8 @@ class _Chain:
         self.shape, self.last = shape, name
 
     def _model(self, layer: Layer, bias: Param) -> NeuronModel:
+        if not layer.has("neuron") and layer.kind != "dense":
+            raise InputError.of("NC132", f"{layer.place} lacks 'neuron'", help="only a last layer of type dense can be without neurons")
         if not layer.has("neuron"):
             self.notes.append(f"{layer.place} has no neurons: output '{layer.number}' is the sum of its input from step 0 on")
             return LeakyReadout(tau_mem=np.inf, bias=bias, integration=Integration.EULER)

@@ -6,11 +6,15 @@ import resource
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from neurocompile.cli.check import network_numbers
 from neurocompile.cli.common import Opened, Output, connect, printable, table
+from neurocompile.ir import SpikeSource
 from neurocompile.ir.errors import DoesNotFitError, InputError
 from neurocompile.ir.npz import stream_npz
 from neurocompile.ir.signals import Spikes
+from neurocompile.simulation import memory
 from neurocompile.simulation.twin import find_twin, require_static, simulate_twin
 
 
@@ -38,6 +42,13 @@ def simulate_in_integers(
     network, target = opened.network, find_twin(numerics)
     if not no_learn:
         require_static(network, numerics)
+    sources = ((p, p.model) for p in network.spike_sources if p.name not in spikes)
+    poisson = sum(p.size for p, model in sources if isinstance(model, SpikeSource) and np.any(model.rate))
+    needs = [
+        memory.Need(what=f"outputs of {steps:,} steps", n_bytes=16.0 * steps * sum(r.size for r in network.readouts)),
+        memory.Need(what=f"Poisson spikes of {steps:,} steps", n_bytes=9.0 * steps * poisson),
+    ]
+    memory.check_fits(f"simulating '{network.name}' (integers of {numerics})", needs)
     try:
         connections = connect(opened, weights) if weights is not None or opened.connections is not None else None
         done = simulate_twin(network, connections, target, spikes, n_steps=steps)

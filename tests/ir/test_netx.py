@@ -161,6 +161,10 @@ BAD: dict[str, tuple[str, str, Layers]] = {
     "no shape": ("NC132", r"layer 0 \(dense\) lacks 'shape'", [DENSE | {"shape": None}]),
     "no stride": ("NC132", r"layer 1 \(conv\) lacks 'stride'", [INPUT, CONV | {"stride": None}]),
     "no threshold": ("NC132", r"lacks 'neuron/vThMant'", [DENSE | {"neuron": {"type": b"CUBA", "iDecay": 1, "vDecay": 1}}]),
+    "loop without neurons": (
+        "NC132", r"layer 0 \(dense_rec\) lacks 'neuron'",
+        [DENSE | {"type": "dense_rec", "weight_rec": np.ones((3, 3)), "neuron": None}],
+    ),
     "conv without neurons": ("NC132", r"layer 1 \(conv\) lacks 'neuron'", [INPUT, CONV | {"neuron": None}]),
     "fraction": ("NC132", r"weight\[1, 0\] is 0.5, must be a whole", [DENSE | {"shape": [2], "weight": [[2.0, 4.0], [0.5, 2.0]]}]),
     "nan": ("NC132", r"weight\[0, 1\] is nan, must be", [DENSE | {"shape": [1], "weight": [[2.0, np.nan]]}]),

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from neurocompile.backends.loihi2 import TARGET
@@ -203,6 +203,38 @@ def test_every_register_and_weight_is_the_files(name, file, lower):
             dense = np.zeros(layer[key].shape)
             dense[projection.post_ids, projection.pre_ids] = exact
             np.testing.assert_array_equal(dense, layer[key][()])
+
+
+REGISTERS = st.fixed_dictionaries(
+    {"i": st.integers(1, 4096), "v": st.integers(0, 4096), "vth": st.integers(0, 400), "odd": st.booleans(), "bias": st.integers(-60, 60)}
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**31), layers=st.lists(REGISTERS, min_size=1, max_size=3), loop=st.booleans(), rate=st.floats(0.02, 0.4))
+def test_random_files_spike_as_their_integers_say(seed, layers, loop, rate, tmp_path, write_netx, lower):
+    """Any decay, threshold and bias; weights of 8 bits, even or small and odd; delays; a loop or none."""
+    rng = np.random.default_rng(seed)
+    found, n_in = [], 7
+    for number, p in enumerate(layers):
+        n = int(rng.integers(1, 9))
+        weight, own = (rng.integers(-100, 101, (n, m)) if p["odd"] else even(rng, (n, m), -200, 254) for m in (n_in, n))
+        layer = {"type": "dense", "shape": [n], "weight": weight, "bias": np.full(n, p["bias"]), "neuron": neuron(p["i"], p["v"], p["vth"])}
+        if loop and number == 0:
+            layer |= {"type": "dense_rec", "weight_rec": own}
+        found.append(layer | {"delay": rng.integers(0, 20, n)})
+        n_in = n
+    path = write_netx(tmp_path / "random.net", found)
+    raster = rng.random((60, 7)) < rate
+    try:
+        expected = oracle(path, raster)
+    except AssertionError:  # a current that forgets next to nothing has left 24 bits
+        reject()
+    _, run = lowered_and_run(lower, path, raster)
+    for layer in map(str, range(len(layers))):
+        here = np.zeros_like(expected[layer])
+        here[run.spikes[layer].step, run.spikes[layer].neuron] = 1
+        np.testing.assert_array_equal(here, expected[layer], err_msg=f"layer {layer}")
 
 
 LAVA = """

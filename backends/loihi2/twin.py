@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.loihi2.arithmetic import ALIGN_SHIFT, STATE_MAX, IntArray, decayed
+from neurocompile.ir._types import Int32Array
 from neurocompile.ir.signals import Spikes
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -60,9 +62,9 @@ def run_twin(spec: Mapping[str, Any], arrays: Arrays, inputs: Mapping[str, Spike
             else:
                 source = given.get(i)
                 now = slice(0) if source is None else slice(starts[i][step], starts[i][step + 1])
-                spiked[i] = np.zeros(0, np.int64) if source is None else source.neuron[now].astype(np.int64)
+                spiked[i] = np.zeros(0, np.int64) if source is None else np.unique(source.neuron[now]).astype(np.int64)
             if len(spiked[i]):
-                events[i].append((step, np.unique(spiked[i])))
+                events[i].append((step, spiked[i]))
         for projection, group in zip(projections, synapses, strict=True):
             group.send(step, spiked[projection["pre"]])
     spikes = {}
@@ -133,25 +135,39 @@ class _Cells:
         return np.flatnonzero(fired)
 
 
+@numba.njit(cache=True, nogil=True)
+def _deliver(spiked: IntArray, first: IntArray, post: Int32Array, delay: Int32Array, weight: Int32Array, step: int, ring: IntArray) -> None:
+    """Add the weights of all synapses of some neurons to the rows of ``ring`` in which they arrive."""
+    for neuron in spiked:
+        for k in range(first[neuron], first[neuron + 1]):
+            ring[(step + delay[k]) % len(ring), post[k]] += weight[k]
+
+
 class _Synapses:
     """Synapses of one projection, by source, with a ring of sums still to arrive.
 
-    The exponent's shift applies to each sum that Lava forms: per step of emission and delay. A negative exponent rounds down, so sums
-    of different delays are shifted apart.
+    The exponent's shift applies to each sum that Lava forms: per step of emission, delay, and matrix (``part``). Where it removes nothing
+    (not negative, or weights that are multiples of what it divides by) weights are shifted once. Else it rounds down, so sums of
+    different matrices and delays are shifted apart.
     """
 
     def __init__(self, projection: Mapping[str, Any], arrays: Arrays, populations: Any) -> None:
-        key = projection["key"]
-        pre, self.post = arrays[f"{key}.pre"].astype(np.int64), arrays[f"{key}.post"].astype(np.int64)
-        self.weight = arrays[f"{key}.weight.fixed"].astype(np.int64)
-        self.delay = arrays[f"{key}.delay"].astype(np.int64)
-        self.part = arrays[f"{key}.part"].astype(np.int64)
-        self.exponent = projection["weight_exp"]
-        self.n_post, n_pre = populations[projection["post"]]["size"], populations[projection["pre"]]["size"]
-        self.n_parts = int(self.part.max(initial=-1)) + 1
-        order = np.argsort(pre, kind="stable")
-        self.by_pre, self.first = order, np.searchsorted(pre[order], np.arange(n_pre + 1))
-        self.ring = np.zeros((int(self.delay.max(initial=0)) + 1, self.n_post), np.int64)
+        key, exponent = projection["key"], projection["weight_exp"]
+        pre, part = arrays[f"{key}.pre"], arrays[f"{key}.part"]
+        n_post, n_pre = populations[projection["post"]]["size"], populations[projection["pre"]]["size"]
+        weight, delay = arrays[f"{key}.weight.fixed"].astype(np.int32), arrays[f"{key}.delay"].astype(np.int32)
+        self.ring = np.zeros((int(delay.max(initial=0)) + 1, n_post), np.int64)
+        self.shift = 0
+        if exponent >= 0 or not (weight & ((1 << -exponent) - 1)).any():
+            weight, part = weight << exponent if exponent >= 0 else weight >> -exponent, np.zeros_like(part)
+        else:
+            self.shift, self.sums = -exponent, np.zeros_like(self.ring)
+        self.parts = []
+        for number in range(int(part.max(initial=0)) + 1):
+            chosen = np.flatnonzero(part == number)
+            chosen = chosen[np.argsort(pre[chosen], kind="stable")]
+            first = np.searchsorted(pre[chosen], np.arange(n_pre + 1)).astype(np.int64)
+            self.parts.append((first, arrays[f"{key}.post"][chosen].astype(np.int32), delay[chosen], weight[chosen]))
 
     def arrive(self, step: int) -> IntArray:
         """Return and clear what arrives in this step."""
@@ -161,15 +177,13 @@ class _Synapses:
         return values
 
     def send(self, step: int, spiked: npt.NDArray[np.int64]) -> None:
-        """Put the weights of all synapses of the neurons that spike on their way."""
-        spiked = np.unique(spiked)
-        first, count = self.first[spiked], self.first[spiked + 1] - self.first[spiked]
-        total = int(count.sum())
-        if total == 0:
+        """Put the weights of all synapses of the neurons that spike (each named once) on their way."""
+        if not len(spiked):
             return
-        chosen = self.by_pre[np.repeat(first - np.cumsum(count) + count, count) + np.arange(total)]
-        place = (step + self.delay[chosen]) % len(self.ring) * self.n_post + self.post[chosen]
-        for part in range(self.n_parts):
-            of_part = self.part[chosen] == part
-            sums = np.bincount(place[of_part], self.weight[chosen[of_part]], self.ring.size).astype(np.int64)  # exact: far below 2^53
-            self.ring += (sums << self.exponent if self.exponent >= 0 else sums >> -self.exponent).reshape(self.ring.shape)
+        for first, post, delay, weight in self.parts:
+            if self.shift == 0:
+                _deliver(spiked, first, post, delay, weight, step, self.ring)
+                continue
+            self.sums[:] = 0
+            _deliver(spiked, first, post, delay, weight, step, self.sums)
+            self.ring += self.sums >> self.shift

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -82,10 +84,14 @@ def brute_force(spec: dict[str, Any], arrays: dict[str, Any], inputs: dict[str, 
         spikes |= {(spec["populations"][i]["name"], step, n) for i, n in fired}
         for projection in spec["projections"]:
             key, shift = projection["key"], projection["weight_exp"]
+            sums: dict[tuple[Any, int], int] = {}  # what one matrix sends to one neuron over one delay is shifted at once
             for k in range(len(arrays[f"{key}.pre"])):
                 if (projection["pre"], int(arrays[f"{key}.pre"][k])) in fired:
                     to = (step + int(arrays[f"{key}.delay"][k]), projection["post"], int(arrays[f"{key}.post"][k]))
-                    arriving[to] = arriving.get(to, 0) + int(arrays[f"{key}.weight.fixed"][k]) * 2**shift
+                    of = (to, int(arrays[f"{key}.part"][k]))
+                    sums[of] = sums.get(of, 0) + int(arrays[f"{key}.weight.fixed"][k])
+            for (to, _), total in sums.items():
+                arriving[to] = arriving.get(to, 0) + math.floor(total * Fraction(2) ** shift)
     return spikes, {(spec["populations"][i]["name"], n): cell.v for (i, n), cell in cells.items()}
 
 
@@ -146,9 +152,16 @@ def networks(draw: Any) -> Network:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(network=networks(), spiked=st.sets(st.tuples(st.integers(0, 59), st.integers(0, 2)), max_size=80))
-def test_twin_equals_a_scalar_loop(lower: Callable[..., Loihi2Network], network: Network, spiked: set[tuple[int, int]]) -> None:
+@given(
+    network=networks(),
+    spiked=st.sets(st.tuples(st.integers(0, 59), st.integers(0, 2)), max_size=80),
+    down=st.sampled_from([0, 0, 8, 9, 12]),
+)
+def test_twin_equals_a_scalar_loop(lower: Callable[..., Loihi2Network], network: Network, spiked: set[tuple[int, int]], down: int) -> None:
+    """``down`` lowers the exponents of the weights, also below 0, where sums are rounded down."""
     spec, arrays = describe(lower(network))
+    for projection in spec["projections"]:
+        projection["weight_exp"] -= down
     step, neuron = zip(*sorted(spiked), strict=True) if spiked else ((), ())
     inputs = {"in": Spikes(neuron=np.array(neuron, np.int32), step=np.array(step, np.int64))}
     twin = run_twin(spec, arrays, inputs, steps=70)

@@ -139,12 +139,12 @@ def write_description(folder: Path, given: Input) -> tuple[Path, npt.NDArray[np.
     """
     reference = given.reference
     old = np.argsort(reference.population, kind="stable")
-    new = np.empty(len(old), np.int64)
-    new[old] = np.arange(len(old))
-    pre = new[np.repeat(np.arange(reference.n_neurons), np.diff(reference.indptr))]
+    new = np.empty(len(old), np.int32)
+    new[old] = np.arange(len(old), dtype=np.int32)
+    pre = np.repeat(new, np.diff(reference.indptr))
     post = new[reference.indices]
     sizes = np.bincount(reference.population, minlength=len(reference.population_names))
-    starts = np.concatenate([[0], np.cumsum(sizes)])
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
     owner = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     ends = owner[pre] * len(sizes) + owner[post]
     lines = ["name: " + reference.name, "dt: 1 ms", "seed: 1", "populations:"]

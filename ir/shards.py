@@ -76,11 +76,16 @@ def _plain(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 IN_TURN = Threads(1)
 
 
+def pieces_of(n: int) -> list[slice]:
+    """Cut ``n`` synapses into pieces of :data:`SYNAPSES`, at least one."""
+    return [slice(start, min(start + SYNAPSES, n)) for start in range(0, max(n, 1), SYNAPSES)]
+
+
 def ranges_of_targets(post: Int32Array) -> list[slice]:
-    """Cut synapses in order of their targets into ranges of whole targets, of about :data:`SYNAPSES`; in any other order: one range."""
+    """Cut synapses in order of their targets into ranges of whole targets, of about :data:`SYNAPSES`; in another order: into pieces."""
     n = len(post)
     if n <= SYNAPSES or bool((post[1:] < post[:-1]).any()):
-        return [slice(0, n)]
+        return pieces_of(n)
     edges = np.unique(np.searchsorted(post, post[SYNAPSES:n:SYNAPSES])).tolist()
     edges = [0, *(edge for edge in edges if edge > 0), n]
     return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
@@ -91,4 +96,4 @@ def all_cores() -> Threads:
     return Threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-__all__ = ["IN_TURN", "SYNAPSES", "Shards", "Shared", "Threads", "all_cores", "ranges_of_targets"]
+__all__ = ["IN_TURN", "SYNAPSES", "Shards", "Shared", "Threads", "all_cores", "pieces_of", "ranges_of_targets"]

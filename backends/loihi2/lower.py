@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from neurocompile.backends.base import Approximation, BuildOptions, accept, refuse_engine_only
 from neurocompile.backends.loihi2 import learning as eprop
@@ -25,14 +24,12 @@ from neurocompile.backends.loihi2.arithmetic import (
 from neurocompile.backends.loihi2.lowered import Loihi2Network, LoweredFeedback, LoweredPopulation, LoweredProjection
 from neurocompile.backends.loihi2.neurons import Findings, Load, lower_population, rounding
 from neurocompile.backends.loihi2.problem import make_problem
+from neurocompile.backends.loihi2.repeats import UInt8Array, number_repeats
 from neurocompile.ir import EProp, LeakyReadout, Network, Projection, SpikeSource, SymmetricFeedback
-from neurocompile.ir._types import Int32Array
 from neurocompile.ir.errors import Diagnostic, InputError, UnsupportedError
 from neurocompile.ir.realise import Connections, Weights, realise_feedback
-from neurocompile.ir.shards import Shards, ranges_of_targets
+from neurocompile.ir.shards import Shards, pieces_of
 from neurocompile.machine import Machine
-
-UInt8Array = npt.NDArray[np.uint8]
 
 _SMALLEST_SIGNAL = 0.02
 """Learning signal (7-bit units) below which even carried remainders make one step of 32 in more than 1,600 steps."""
@@ -174,10 +171,11 @@ def _load(network: Network, name: str, connections: Mapping[str, Connections], r
     largest = 0.0
     for projection in network.synaptic_projections:
         if projection.post == name and len(connections[projection.name].pre):
-            synapses = connections[projection.name]
-            grown = np.abs(np.asarray(synapses.weight, np.float64)) * (_GROWTH if projection.name in rules else 1.0)
-            total += np.bincount(synapses.post, grown, total.size)
-            largest = max(largest, float(grown.max()))
+            synapses, growth = connections[projection.name], _GROWTH if projection.name in rules else 1.0
+            for some in pieces_of(len(synapses)):
+                grown = np.abs(synapses.weight[some].astype(np.float64)) * growth
+                total += np.bincount(synapses.post[some], grown, total.size)
+                largest = max(largest, float(grown.max()))
     return Load(largest=largest, per_neuron=total)
 
 
@@ -201,10 +199,9 @@ class _Synapses:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """The same of a range of targets; sums of squares of the weights and of their errors."""
+    """The weights of some of them; sums of squares of the weights and of their errors."""
 
     quantised: QuantisedWeights
-    part: UInt8Array
     max_error: float
     error_squares: float
     weight_squares: float
@@ -221,7 +218,7 @@ def _format(
     found: Findings,
 ) -> _Format:
     weight = np.asarray(connections.weight, np.float64)
-    largest = float(np.abs(weight).max()) * (_GROWTH if rule is not None else 1.0) if weight.size else 0.0
+    largest = max(float(weight.max(initial=0.0)), -float(weight.min(initial=0.0))) * (_GROWTH if rule is not None else 1.0)
     exponent = 0
     if rule is None and resolution is not None:
         exact = exact_format(weight / (resolution * 2.0**ALIGN_SHIFT))
@@ -241,26 +238,18 @@ def _format(
 
 
 def _lower_synapses(connections: Mapping[str, Connections], formats: Mapping[str, _Format], shards: Shards) -> dict[str, _Synapses]:
-    """Round weights and number repeated synapses, a range of target neurons at a time."""
-    cut = {name: ranges_of_targets(connections[name].post) for name in formats}
-    pieces = shards.map(
-        _lower_piece,
-        (
-            (connections[name].pre[part], connections[name].post[part], connections[name].weight[part], formats[name])
-            for name, parts in cut.items()
-            for part in parts
-        ),
-    )
-    return {name: _joined(list(islice(pieces, len(parts)))) for name, parts in cut.items()}
+    """Round weights, a piece at a time, and number repeated synapses."""
+    cut = {name: pieces_of(len(connections[name])) for name in formats}
+    pieces = shards.map(_lower_piece, ((connections[name].weight[part], formats[name]) for name, parts in cut.items() for part in parts))
+    return {name: _joined(connections[name], list(islice(pieces, len(parts)))) for name, parts in cut.items()}
 
 
-def _lower_piece(pre: Int32Array, post: Int32Array, weight: Weights, how: _Format) -> _Piece:
+def _lower_piece(weight: Weights, how: _Format) -> _Piece:
     exact = np.asarray(weight, np.float64)
     quantised = quantise_weights(exact, how.scale, how.exponent, sign_mode=how.sign_mode)
     error = quantised.values * quantised.unit - exact
     return _Piece(
         quantised=quantised,
-        part=_parts(pre, post),
         max_error=float(np.abs(error).max(initial=0.0)),
         error_squares=float((error**2).sum()),
         weight_squares=float((exact**2).sum()),
@@ -268,14 +257,14 @@ def _lower_piece(pre: Int32Array, post: Int32Array, weight: Weights, how: _Forma
     )
 
 
-def _joined(pieces: list[_Piece]) -> _Synapses:
-    first, n = pieces[0].quantised, sum(len(p.part) for p in pieces)
+def _joined(synapses: Connections, pieces: list[_Piece]) -> _Synapses:
+    first, n = pieces[0].quantised, len(synapses)
     clipped = sum(p.quantised.clipped for p in pieces)
     size = float(np.sqrt(sum(p.weight_squares for p in pieces) / n)) if n else 0.0
     rms = float(np.sqrt(sum(p.error_squares for p in pieces) / n)) if n else 0.0
     return _Synapses(
         quantised=replace(first, values=np.concatenate([p.quantised.values for p in pieces]), clipped=clipped),
-        part=np.concatenate([p.part for p in pieces]),
+        part=number_repeats(synapses.pre, synapses.post),
         errors={
             "weight_exponent": first.exponent,
             "sign_mode": first.sign_mode,
@@ -286,23 +275,6 @@ def _joined(pieces: list[_Piece]) -> _Synapses:
             "clipped": clipped,
         },
     )
-
-
-def _parts(pre: Int32Array, post: Int32Array) -> UInt8Array:
-    """Number the synapses between the same two neurons: 0, 1, .. in their order."""
-    n = len(pre)
-    part = np.zeros(n, np.uint8)
-    pair = post.astype(np.int64) << 32 | pre
-    if n and not bool((pair[1:] > pair[:-1]).all()):
-        order = np.argsort(pair, kind="stable")
-        pair = pair[order]
-        first = np.r_[True, pair[1:] != pair[:-1]]
-        position = np.arange(n)
-        number = position - np.maximum.accumulate(np.where(first, position, 0))
-        if number.max() > 255:
-            raise InputError.of("NC201", f"{int(number.max()) + 1} synapses between the same two neurons, at most 256 are possible")
-        part[order] = number
-    return part
 
 
 def _error_scale(options: BuildOptions) -> float:

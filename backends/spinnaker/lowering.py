@@ -56,8 +56,8 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
         )
     largest = {p.name: 0.0 for p in network.populations}
     for projection in network.synaptic_projections:
-        weights = np.abs(connections[projection.name].weight)
-        largest[projection.post] = max(largest[projection.post], float(weights.max(initial=0.0)))
+        weights = connections[projection.name].weight
+        largest[projection.post] = max(largest[projection.post], float(weights.max(initial=0.0)), -float(weights.min(initial=0.0)))
     cells = [lower_population(p, network.dt, largest[p.name], findings) for p in network.populations]
     by_name = {cell.name: cell for cell in cells}
     learning = lower_learning(network, connections, by_name, mode, findings)
@@ -192,10 +192,9 @@ class _Piece:
 def _pieces(connections: Mapping[str, Connections], cells: Mapping[str, Cell], projection: Projection) -> Iterator[_Piece]:
     synapses, cell = connections[projection.name], cells[projection.post]
     scale = np.broadcast_to(np.asarray(cell.weight_scale, np.float64), (cell.size,))
-    cuts = ranges_of_targets(synapses.post)
-    for cut in cuts:
+    for cut in ranges_of_targets(synapses.post):
         post = synapses.post[cut]
-        first, stop = (0, cell.size) if len(cuts) == 1 else (int(post[0]), int(post[-1]) + 1)
+        first, stop = (int(post.min()), int(post.max()) + 1) if len(post) else (0, 0)
         yield _Piece(first=first, pre=synapses.pre[cut], post=post, weight=synapses.weight[cut], scale=scale[first:stop])
 
 

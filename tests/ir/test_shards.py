@@ -91,4 +91,6 @@ def test_ranges_hold_whole_targets_and_all_synapses(monkeypatch: pytest.MonkeyPa
         assert cuts[-1].stop == n
         assert all(post[c.start - 1] != post[c.start] for c in cuts[1:])
         assert all(c.stop - c.start <= 10 + np.bincount(post).max() for c in cuts if n)
-    assert shards_module.ranges_of_targets(np.arange(50, dtype=np.int32)[::-1]) == [slice(0, 50)]
+    falling = shards_module.ranges_of_targets(np.arange(25, dtype=np.int32)[::-1])
+    assert falling == shards_module.pieces_of(25) == [slice(0, 10), slice(10, 20), slice(20, 25)]
+    assert shards_module.pieces_of(0) == [slice(0, 0)]

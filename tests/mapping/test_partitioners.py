@@ -20,7 +20,7 @@ from neurocompile.mapping.partition._passes import sweep
 from neurocompile.mapping.partition._state import State, new_scratch, new_state, weighted_km1
 from neurocompile.mapping.partition.anneal import anneal
 from neurocompile.mapping.partition.improve import dissolve
-from neurocompile.mapping.partition.loads import shares
+from neurocompile.mapping.partition.loads import axons_like, shares
 from neurocompile.mapping.partition.metrics import measure
 from neurocompile.mapping.partition.squeeze import _into, squeeze
 from neurocompile.mapping.partition.units import prepare
@@ -408,7 +408,7 @@ def test_shares_like_an_assignment_add_up_to_what_its_parts_use(problem: Factory
         units = prepare(alone)
         part = np.random.default_rng(seed).integers(0, n_parts, alone.n_neurons).astype(np.int32)
         part[outside] = -1
-        share = shares(units, np.full(units.n_classes, 1000), part)
+        share = shares(units, np.full(units.n_classes, 1000), axons_like(units, part))
         use = measure(alone, whole(units.net.unit_of, part, n_parts), n_parts + 1).used[0, :n_parts]
         inside = part >= 0
         assert np.bincount(part[inside], share[inside], n_parts) * 1e6 == pytest.approx(use, rel=1e-9)  # sums in another order
@@ -463,7 +463,7 @@ def test_squeezing_keeps_every_limit_and_takes_no_more_parts(problem: Factory, s
     units = prepare(network)
     part = np.full(units.n_units, -1, np.int32)
     part[units.net.unit_of] = np.where(before.external, -1, np.cumsum(~before.external) - 1)[before.part]
-    share = shares(units, np.full(units.n_classes, 1000), part)
+    share = shares(units, np.full(units.n_classes, 1000), axons_like(units, part))
     made = [squeeze(units, part, wanted=1, share=share, seed=seed % 5) for _ in range(2)]
     assert (made[0] == made[1]).all()
     n_parts = int(made[0].max()) + 1
@@ -502,7 +502,7 @@ def test_squeezing_finds_room_that_sharing_out_does_not(seed: int) -> None:
     mixed = rng.permutation(n)
     part[mixed[:30]] = part[mixed[:30]][::-1]
     part[mixed[30:50]] = 10
-    share = shares(units, np.array([10]), part)
+    share = shares(units, np.array([10]), axons_like(units, part))
     assert dissolve(units, part, share=share, wanted=10).max() == 10
     squeezed = _into(units, part, 10, share, seed)
     assert squeezed is not None

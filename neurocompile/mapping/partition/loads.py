@@ -11,40 +11,59 @@ from neurocompile.mapping.partition.units import Net, Units
 from neurocompile.mapping.problem import FloatArray, Int32Array
 from neurocompile.mapping.types import Int64Array
 
+Axons = tuple[FloatArray, FloatArray]
+"""Axons-in and axons-out that each unit adds to its part, float64 (n_units,) each."""
 
-def shares(units: Units, parts: Int64Array, like: Int32Array | None = None) -> FloatArray:
-    """Share of a part that each unit takes, float64 (n_units,), 0 for external ones.
 
-    ``like``: an assignment (-1: external) whose axons are part of the costs: each neuron pays its axons-out, and its share of the
-    axons-in that it has in common with others of its part. None: costs of axons are not known.
+def shares(units: Units, parts: Int64Array, axons: Axons | None = None) -> FloatArray:
+    """Share of a part that each unit takes, float64 (n_units,), 0 for external ones; ``axons`` None: their costs are not known.
 
     The largest of cost / limit over the additive limits: parts of total share 1 keep them all. Where that needs more than ``parts`` (of
     each class), because different units are bound by different limits, it is scaled down; what then passes a limit is repaired.
     """
-    net = units.net
-    share = np.zeros(units.n_units)
-    inside = units.order
-    axons_in, axons_out = np.zeros(units.n_units), np.zeros(units.n_units)
-    if like is not None and (net.axon_in + net.axon_out > 0).any():
-        state = new_state(net, like, int(like.max(initial=0)) + 1, 0)
-        _axons_of_units(net, state, axons_in)
-        axons_out = np.bincount(net.unit_of, state.slot_len, units.n_units).astype(np.float64)
-    for r, limit in enumerate(net.limits.tolist()):
-        if limit > 0:
-            cost = net.cost[inside, r] + net.axon_in[r] * axons_in[inside] + net.axon_out[r] * axons_out[inside]
-            share[inside] = np.maximum(share[inside], cost / limit)
-    total = np.bincount(net.unit_class[inside], share[inside], units.n_classes)
-    count = np.bincount(net.unit_class[inside], minlength=units.n_classes)
+    share, inside = _largest(units, axons), units.order
+    total = np.bincount(units.net.unit_class[inside], share[inside], units.n_classes)
+    count = np.bincount(units.net.unit_class[inside], minlength=units.n_classes)
     # Limits that count axons only: units of a class are alike.
     flat = total < 1e-9 * count
     room = np.maximum(parts, 1) * 0.999
     scale = np.where(total > room, room / np.maximum(total, 1e-300), 1.0)
     share[inside] = np.where(
-        flat[net.unit_class[inside]],
-        (room / np.maximum(count, 1))[net.unit_class[inside]],
-        share[inside] * scale[net.unit_class[inside]],
+        flat[units.net.unit_class[inside]],
+        (room / np.maximum(count, 1))[units.net.unit_class[inside]],
+        share[inside] * scale[units.net.unit_class[inside]],
     )
     return share
+
+
+def parts_needed(units: Units, axons: Axons | None, fill: float) -> int:
+    """How many parts all shares are if each part is filled to ``fill``."""
+    share = _largest(units, axons)[units.order]
+    total = np.bincount(units.net.unit_class[units.order], share, units.n_classes)
+    return int(np.ceil(total / fill).sum())
+
+
+def _largest(units: Units, axons: Axons | None) -> FloatArray:
+    net, inside = units.net, units.order
+    axons_in, axons_out = (np.zeros(units.n_units),) * 2 if axons is None else axons
+    share = np.zeros(units.n_units)
+    for r, limit in enumerate(net.limits.tolist()):
+        if limit > 0:
+            cost = net.cost[inside, r] + net.axon_in[r] * axons_in[inside] + net.axon_out[r] * axons_out[inside]
+            share[inside] = np.maximum(share[inside], cost / limit)
+    return share
+
+
+def axons_like(units: Units, part: Int32Array) -> Axons | None:
+    """Axons of an assignment (-1: external): each neuron's axons-out, and its share of the axons-in that it has in common with others of
+    its part. None: there are no limits on them."""
+    net = units.net
+    if not (net.axon_in + net.axon_out > 0).any():
+        return None
+    state = new_state(net, part, int(part.max(initial=0)) + 1, 0)
+    axons_in = np.zeros(units.n_units)
+    _axons_of_units(net, state, axons_in)
+    return axons_in, np.bincount(net.unit_of, state.slot_len, units.n_units).astype(np.float64)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -75,4 +94,4 @@ def parts_of_classes(bounds: Bounds, n_parts: int) -> Int64Array:
     return found
 
 
-__all__ = ["parts_of_classes", "shares"]
+__all__ = ["Axons", "axons_like", "parts_needed", "parts_of_classes", "shares"]

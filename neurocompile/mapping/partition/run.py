@@ -14,8 +14,9 @@ from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.mapping.partition import graph, hypergraph, sequential, streaming
 from neurocompile.mapping.partition.anneal import FEWEST_ROUNDS, MOST_ROUNDS, anneal
 from neurocompile.mapping.partition.bounds import Bounds, bounds_of
+from neurocompile.mapping.partition.growth import grown_axons
 from neurocompile.mapping.partition.improve import LEAST_GAIN, improve
-from neurocompile.mapping.partition.loads import parts_of_classes, shares
+from neurocompile.mapping.partition.loads import Axons, axons_like, parts_needed, parts_of_classes, shares
 from neurocompile.mapping.partition.metrics import measure
 from neurocompile.mapping.partition.squeeze import squeeze
 from neurocompile.mapping.partition.structure import is_structured
@@ -36,7 +37,8 @@ _ANNEAL_PINS = 12_000_000  # auto: synapses up to which the best is annealed (1 
 _FULL = 1.01  # auto: parts, as a multiple of the lower bound, with which the graph partitioner runs once more
 _FAR = 1.1  # parts, as a multiple of what is allowed, from which the next algorithm begins where the last one ended
 _MOST_TRIES = 5  # numbers of parts tried with one algorithm
-_RETRY_PINS = 50_000_000  # synapses beyond which one number is tried: minutes each
+_RETRY_PINS = 50_000_000  # synapses beyond which one number is tried, with axons as of cores that were grown: minutes each
+_GROWN_FILL = 0.96  # of a part, then: cores of a partition are not as good as those that grow freely
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ def _anneal(
     best = _best([best, _candidate(units, name, anneal(units, best.part, seed=seed, most_rounds=rounds))], start, allowed, compare=True)
     if best.n_parts > allowed:
         say("partition: squeeze")
-        share = shares(units, parts_of_classes(bounds, best.n_parts), best.part)
+        share = shares(units, parts_of_classes(bounds, best.n_parts), axons_like(units, best.part))
         part = squeeze(units, best.part, wanted=allowed, share=share, seed=seed)
         if int(part.max(initial=-1)) + 1 < best.n_parts:
             part = anneal(units, part, seed=seed, most_rounds=rounds)
@@ -256,20 +258,25 @@ def _run(
         made = improve(units, nowhere, share=shares(units, bounds.by_class), wanted=allowed, most=most, seed=seed, least=least)
         return [] if made is None else [_candidate(units, name, made)]
     found: list[_Candidate] = []
-    like: Int32Array | None = None
+    axons: Axons | None = None
+    large = len(units.net.out_units) > _RETRY_PINS
     if target is None:
         target = max(allowed, bounds.cores)
         if known is not None and known.n_parts > _FAR * allowed:
-            target, like = known.n_parts, known.part
+            target, axons = known.n_parts, axons_like(units, known.part)
+        elif large and (units.net.axon_in + units.net.axon_out > 0).any():
+            axons = grown_axons(units, seed=seed)
+            target = max(target, parts_needed(units, axons, _GROWN_FILL))
     tried: set[int] = set()
     too_few = target - 1
-    for _ in range(_MOST_TRIES if len(units.net.out_units) <= _RETRY_PINS else 1):
+    for _ in range(1 if large else _MOST_TRIES):
         tried.add(target)
         parts = np.minimum(parts_of_classes(bounds, target), np.bincount(units.net.unit_class[units.order], minlength=units.n_classes))
         assign = {"graph": graph.assign, "hypergraph": hypergraph.assign, "streaming": streaming.assign}[name]
-        share = shares(units, parts, like)
-        like = assign(units, parts, share=share, seed=seed)
-        made = improve(units, like, share=share, wanted=allowed, seed=seed, least=least)
+        share = shares(units, parts, axons)
+        assigned = assign(units, parts, share=share, seed=seed)
+        axons = None if large else axons_like(units, assigned)
+        made = improve(units, assigned, share=share, wanted=allowed, seed=seed, least=least)
         if made is not None:
             found.append(_candidate(units, name, made))
             if found[-1].n_parts <= allowed:

@@ -198,46 +198,36 @@ def symmetrise(
     # Arcs of one vertex as they are found: both directions, repeated.
     ends, pushes = np.empty(longest, np.int32), np.empty(longest, np.int64)
     start = np.zeros(n + 1, np.int64)
-    stamp = np.full(n, -1, np.int64)
-    neighbours = np.empty(0, np.int32)
-    weights = np.empty(0, np.int32)
-    at_of = np.zeros(n, np.int64)
-    for fill_in in (False, True):
-        if fill_in:
-            neighbours = np.empty(start[n], np.int32)
-            weights = np.empty(start[n], np.int32)
-            stamp[:] = -1
-        at = 0
-        for v in range(n):
-            u = vertices[v]
-            n_found = 0
-            for m in range(member_start[u], member_start[u + 1]):
-                s = members[m]
-                for e in range(out_start[s], out_start[s + 1]):
-                    other = vertex_of[out_units[e]]
-                    if other < n_inside:
-                        ends[n_found], pushes[n_found] = other, weight[s]
-                        n_found += 1
-            if v < n_inside:
-                for e in range(in_start[u], in_start[u + 1]):
-                    s = in_sources[e]
-                    ends[n_found], pushes[n_found] = vertex_of[unit_of[s]], weight[s]
+    most = len(out_units) + len(in_sources)  # pages that are not written to take no memory
+    neighbours, weights = np.empty(most, np.int32), np.empty(most, np.int32)
+    place = np.full(n, -1, np.int64)  # of a vertex in the row that had it last
+    at = 0
+    for v in range(n):
+        u, row = vertices[v], at
+        n_found = 0
+        for m in range(member_start[u], member_start[u + 1]):
+            s = members[m]
+            for e in range(out_start[s], out_start[s + 1]):
+                other = vertex_of[out_units[e]]
+                if other < n_inside:
+                    ends[n_found], pushes[n_found] = other, weight[s]
                     n_found += 1
-            for i in range(n_found):
-                other = ends[i]
-                if other < 0 or other == v:
-                    continue
-                if stamp[other] != v:
-                    stamp[other] = v
-                    if fill_in:
-                        at_of[other] = at
-                        neighbours[at] = other
-                        weights[at] = 0
-                    at += 1
-                if fill_in:
-                    weights[at_of[other]] = min(weights[at_of[other]] + pushes[i], 2**31 - 1)
-            start[v + 1] = at
-    return start, neighbours, weights
+        if v < n_inside:
+            for e in range(in_start[u], in_start[u + 1]):
+                s = in_sources[e]
+                ends[n_found], pushes[n_found] = vertex_of[unit_of[s]], weight[s]
+                n_found += 1
+        for i in range(n_found):
+            other = ends[i]
+            if other < 0 or other == v:
+                continue
+            if place[other] < row:
+                place[other] = at
+                neighbours[at], weights[at] = other, 0
+                at += 1
+            weights[place[other]] = min(weights[place[other]] + pushes[i], 2**31 - 1)
+        start[v + 1] = at
+    return start, neighbours[:at], weights[:at]
 
 
 @numba.njit(cache=True)

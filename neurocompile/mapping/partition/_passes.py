@@ -147,6 +147,14 @@ def take_out(net: Net, st: State, units: Int32Array) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
+def put_back(net: Net, st: State, units: Int32Array, part: int) -> None:
+    """Undo: units that were taken out of a part are in it again, wherever they are now."""
+    take_out(net, st, units)
+    for u in units:
+        move(net, st, u, part)
+
+
+@numba.njit(cache=True, nogil=True)
 def insert(
     net: Net,
     st: State,
@@ -245,4 +253,4 @@ def restream(
             sc.tried[best] = now
 
 
-__all__ = ["eject", "eject_order", "insert", "restream", "sweep", "take_out"]
+__all__ = ["eject", "eject_order", "insert", "put_back", "restream", "sweep", "take_out"]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from neurocompile.mapping.partition._passes import eject, eject_order, insert, sweep, take_out
+from neurocompile.mapping.partition._passes import eject, eject_order, insert, put_back, sweep, take_out
 from neurocompile.mapping.partition._state import State, new_scratch, new_state, over_parts, weighted_km1
 from neurocompile.mapping.partition.units import Net, Units
 from neurocompile.mapping.problem import FloatArray, Int32Array
@@ -102,11 +102,13 @@ def repair(units: Units, part: Int32Array, *, share: FloatArray, most: int | Non
         stuck = insert(net, state, scratch, nowhere, share, load, 0.0, True, with_axons_out(net))
         if stuck < 0:
             return state.part
-        if room >= units.n_units or most is not None or bool((state.size == 0).any()):
-            return None
         part = state.part.copy()
-        nowhere = nowhere[part[nowhere] < 0]
-        room = min(2 * room, units.n_units + 1)
+        left = nowhere[part[nowhere] < 0]
+        if room_of(net) < 0 or len(left) == len(nowhere):  # else lists of nets may be full: they get room again
+            if room >= units.n_units or most is not None or bool((state.size == 0).any()):
+                return None
+            room = min(2 * room, units.n_units + 1)
+        nowhere = left
 
 
 def dissolve(units: Units, part: Int32Array, *, share: FloatArray, wanted: int) -> Int32Array:
@@ -125,15 +127,15 @@ def dissolve(units: Units, part: Int32Array, *, share: FloatArray, wanted: int) 
         members = units.order[state.part[units.order] == p]
         if not len(members):
             continue
-        kept = state.part.copy()
         members = members[np.argsort(-share[members], kind="stable")]
+        before = load.copy()
         take_out(net, state, members)
         load[p] = 0.0
         if insert(net, state, scratch, members, share, load, 0.0, False, with_axons_out(net)) < 0:
             left -= 1
         else:
-            state = new_state(net, kept, n_parts, room_of(net))
-            load = np.bincount(state.part[units.order], share[units.order], n_parts).astype(np.float64)
+            put_back(net, state, members, p)
+            load = before
             failed += 1
     return compress(state.part)
 

@@ -39,6 +39,7 @@ _FAR = 1.1  # parts, as a multiple of what is allowed, from which the next algor
 _MOST_TRIES = 5  # numbers of parts tried with one algorithm
 _RETRY_PINS = 50_000_000  # synapses beyond which one number is tried, with axons as of cores that were grown: minutes each
 _GROWN_FILL = 0.96  # of a part, then: cores of a partition are not as good as those that grow freely
+_EVEN = 0.98  # mean over largest share of a part, then: nearer to 1, the graph partitioner takes several times the time and memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +275,8 @@ def _run(
         parts = np.minimum(parts_of_classes(bounds, target), np.bincount(units.net.unit_class[units.order], minlength=units.n_classes))
         assign = {"graph": graph.assign, "hypergraph": hypergraph.assign, "streaming": streaming.assign}[name]
         share = shares(units, parts, axons)
+        if large and axons is not None:
+            share *= parts.sum() * _EVEN / share.sum()  # else parts are filled to the brim, and one is left empty
         assigned = assign(units, parts, share=share, seed=seed)
         axons = None if large else axons_like(units, assigned)
         made = improve(units, assigned, share=share, wanted=allowed, seed=seed, least=least)

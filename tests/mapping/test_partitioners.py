@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from neurocompile.ir.errors import DoesNotFitError
 from neurocompile.mapping import EFFORTS, MapOptions, map_network
-from neurocompile.mapping.partition import ALGORITHMS, improve, partition
+from neurocompile.mapping.partition import ALGORITHMS, greedy, improve, partition
 from neurocompile.mapping.partition._passes import sweep
 from neurocompile.mapping.partition._state import State, new_scratch, new_state, weighted_km1
 from neurocompile.mapping.partition.anneal import anneal
@@ -386,13 +386,13 @@ def test_annealing_finds_the_optimum_of_small_networks(problem: Factory) -> None
                 reached[np.arange(len(ways)), s, ways[:, t]] = True
             reached[np.arange(len(ways)), s, ways[:, s]] = False
         best = float((reached.sum(axis=2) @ network.rates).min())
-        greedy = partition(network, algorithm="refined")
-        start = greedy.part.copy()
+        refined = partition(network, algorithm="refined")
+        start = refined.part.copy()
         found = min(measure(network, anneal(prepare(network), start, seed=s), 3).weighted_km1 for s in range(8))
         assert found >= best - 1e-12
         missed += found > best + 1e-12
-        assert greedy.quality is not None
-        lost += greedy.quality.weighted_km1 > best + 1e-12
+        assert refined.quality is not None
+        lost += refined.quality.weighted_km1 > best + 1e-12
     assert missed <= 2
     assert lost > 5  # gains alone end above the optimum far more often
 
@@ -472,6 +472,55 @@ def test_squeezing_keeps_every_limit_and_takes_no_more_parts(problem: Factory, s
     external = np.zeros(int(after.max()) + 1, bool)
     external[after[network.external]] = True
     verify_partition(network, Partition(part=after, n_parts=len(external), external=external))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    axons_in=st.sampled_from([38, 1000]),
+    memory=st.sampled_from([2000, 1e6]),
+    profiles=st.sampled_from([None, 5]),
+    widths=st.sampled_from([None, (1, 2, 1)]),
+)
+def test_growth_places_every_unit_and_keeps_every_limit(problem: Factory, seed: int, **limits: Any) -> None:
+    """All but axons-out, which it does not look at: these are as many as anybody may want. Some units have no source at all."""
+    network = constrained(problem, seed, neurons=14, axons_out=1e6, **limits)
+    try:
+        units = prepare(network)
+    except DoesNotFitError:
+        return
+    made = [greedy.assign(units, seed=seed % 5) for _ in range(2)]
+    assert (made[0] == made[1]).all()
+    assert (made[0][units.order] >= 0).all()
+    n_parts = int(made[0].max()) + 1
+    assert len(np.unique(made[0][units.order])) == n_parts
+    part = whole(units.net.unit_of, made[0], n_parts)
+    external = np.zeros(int(part.max()) + 1, bool)
+    external[part[network.external]] = True
+    verify_partition(network, Partition(part=part, n_parts=len(external), external=external))
+
+
+def test_growth_takes_whole_communities_and_shares_out_what_is_left(problem: Factory) -> None:
+    """Six communities of 12, each with 6 external sources that all its neurons have; a part has room for 9 neurons and 18 sources. Full
+    parts first, one for each community, then the six threes that are left, three to a part: 8 parts are the fewest, for 72 = 8 x 9. In
+    an order in which a part begins with what another left, every part would still be full, but hold two communities."""
+    size, own, count = 12, 6, 6
+    n_in, n = own * count, own * count + size * count
+    new = np.random.default_rng(3).permutation(size * count)
+    rows = [np.sort(n_in + new[size * c : size * (c + 1)]) for c in range(count) for _ in range(own)]
+    network = problem(sizes=(n_in, size * count), external=(True, False), density=0.0, neurons=9, axons_in=3 * own)
+    network = replace(
+        network,
+        indptr=np.concatenate([[0], np.cumsum([len(r) for r in rows]), np.full(n - n_in, size * n_in)]).astype(np.int64),
+        indices=np.concatenate(rows).astype(np.int32),
+        resources=network.resources[:2],
+    )
+    units = prepare(network)
+    part = greedy.assign(units)[n_in:]
+    community = np.empty(size * count, np.int64)
+    community[new] = np.arange(size * count) // size
+    held = [np.unique(community[part == p], return_counts=True)[1].tolist() for p in range(int(part.max()) + 1)]
+    assert held == [[9]] * 6 + [[3, 3, 3]] * 2
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

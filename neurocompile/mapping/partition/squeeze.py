@@ -1,7 +1,9 @@
-"""Fewer parts by annealing with soft limits: parts are dissolved; what passes a limit has a price, which rises as the temperature falls.
+"""Fewer parts by annealing with soft limits: parts are dissolved; what passes a limit has a price, for each part its own.
 
 Where axons bind, parts can be fewer only if axons become fewer, and axons become fewer only if units may pass through parts that are full:
-moves that keep every limit all the time are stuck long before. Heat bath as in ``anneal.py``, over axons in place of packets.
+moves that keep every limit all the time are stuck long before. Heat bath as in ``anneal.py``, over axons in place of packets. The price of
+a part rises while it passes a limit and falls while it does not (a subgradient step on the multiplier of its limits): a price that is high
+everywhere makes units flee to where they cost more axons, until every part is full of them.
 """
 
 from __future__ import annotations
@@ -13,18 +15,19 @@ import numpy as np
 
 from neurocompile.mapping import _random
 from neurocompile.mapping._random import gumbel, uniform
+from neurocompile.mapping.partition import greedy
 from neurocompile.mapping.partition._moves import move
 from neurocompile.mapping.partition._state import Scratch, State, new_scratch, new_state, over_parts
-from neurocompile.mapping.partition.improve import compress, repair
+from neurocompile.mapping.partition.improve import WISHES, compress, repair
 from neurocompile.mapping.partition.units import Net, Units
 from neurocompile.mapping.problem import FloatArray, Int32Array
 
 _HOT, _COLD = 2.0, 0.2  # first and last temperature, in axons
-_CHEAP, _DEAR = 1.0, 16.0  # first and last price of a full part's worth over a limit, in mean axons-in of a part
+_CHEAP, _DEAR = 1.0, 16.0  # least and highest price of a full part's worth over a limit, in mean axons-in of a part
+_RISE, _FALL = 1.3, 0.9  # of a price after a round in which its part passed a limit, or did not
 _WORK = 100_000_000  # pins to look at in all rounds together
-_ROUNDS = (15, 50)  # fewest, most
-_LAST = 10  # rounds at the end until no part passes a limit
-_LESS = 0.99  # what is used now, of which parts are tried first
+_ROUNDS = (30, 50)  # fewest, most; fewer if no part passes a limit
+_LAST = 10  # more at the last temperature
 _FAILURES = 2  # after which it ends
 _AIM, _MOST_AIM = 0.5, 0.01  # share of the spare room, and of a limit, by which limits are undercut
 _EVERY = 64  # units after which the prices of axons-out are looked at again
@@ -33,18 +36,21 @@ _EVERY = 64  # units after which the prices of axons-out are looked at again
 def squeeze(units: Units, part: Int32Array, *, wanted: int, share: FloatArray, seed: int = 1) -> Int32Array:
     """Return a partition with fewer parts, down to ``wanted``, that keeps every limit, or ``part``; ``share``: of a part, by unit.
 
-    First as many are tried as would hold a little less than what is used now, then half-way to the fewest that were found.
+    First as many are tried as would hold what is used now, then half-way to the fewest that were found. What it begins with is ``part``,
+    or greedy growth if that has fewer parts, whatever limits of axons-out it passes.
     """
     found, fewest = part, int(part.max(initial=-1)) + 1
-    least = max(wanted, math.ceil(_LESS * _full(units.net, found)))
+    grown = greedy.assign(units, seed=seed)
+    start = grown if int(grown.max(initial=-1)) + 1 < fewest else part
+    least = max(wanted, math.ceil(_full(units.net, start)))
     target, failures = min(least, fewest - 1), 0
     while fewest > least and failures < _FAILURES:
-        made = _into(units, found, target, share, seed + failures)
+        made = _into(units, start, target, share, seed + failures)
         if made is None:
             failures += 1
         else:
-            found, fewest = made, int(made.max(initial=-1)) + 1
-            least = max(wanted, math.ceil(_LESS * _full(units.net, found)))
+            found, start, fewest = made, made, int(made.max(initial=-1)) + 1
+            least = max(wanted, math.ceil(_full(units.net, found)))
         target = min((target + fewest) // 2 if made is None else least, fewest - 1)
     return found
 
@@ -68,25 +74,26 @@ def _into(units: Units, part: Int32Array, n_parts: int, share: FloatArray, seed:
     rng, random = np.random.default_rng([seed, 4]), np.array([seed], np.uint64)
     scratch = new_scratch(net, n_parts)
     slope = np.zeros(n_parts)
+    wish, wish_part = np.full(WISHES, -1, np.int32), np.full(WISHES, -1, np.int32)
     state = new_state(net, found, n_parts, -1)
-    mean = max(float(state.n_in.mean()), 1.0)
+    least = _CHEAP * max(float(state.n_in.mean()), 1.0)
+    price = np.full(n_parts, least)
     rounds = int(np.clip(_WORK // max(len(net.out_units), 1), *_ROUNDS))
     for i in range(rounds + _LAST):
-        done = min(1.0, i / (rounds - 1))
-        if i >= rounds and not over_parts(net, state).any():
-            break
         order = rng.permutation(inside)
         order = order[np.argsort(rng.permutation(n_parts)[found[order]], kind="stable")]
-        price = mean * _CHEAP * (_DEAR / _CHEAP) ** done
-        _relax(net, state, scratch, order, _below_limits(net, state), price, _HOT * (_COLD / _HOT) ** done, slope, random)
+        temperature = _HOT * (_COLD / _HOT) ** min(1.0, i / (rounds - 1))
+        _relax(net, state, scratch, order, _below_limits(net, state), price, temperature, slope, wish, wish_part, random)
         found = state.part
         if (found[inside] < 0).any():
             return None
         state = new_state(net, found, n_parts, -1)
-    if over_parts(net, state).any():
-        fixed = repair(units, found, share=share, most=n_parts)
-        return None if fixed is None else compress(fixed)
-    return compress(found)
+        over = over_parts(net, state)
+        if not over.any():
+            return compress(found)
+        price = np.clip(price * np.where(over, _RISE, _FALL), least, _DEAR * least)
+    fixed = repair(units, found, share=share, most=n_parts)
+    return None if fixed is None else compress(fixed)
 
 
 def _used(net: Net, state: State) -> FloatArray:
@@ -114,13 +121,13 @@ def _beyond(net: Net, st: State, limits: FloatArray, p: int, u: int, sign: float
 
 
 @numba.njit(cache=True, nogil=True)
-def _price_out(net: Net, st: State, limits: FloatArray, price: float, slope: FloatArray) -> None:
+def _price_out(net: Net, st: State, limits: FloatArray, price: FloatArray, slope: FloatArray) -> None:
     """What one more axon-out costs each part: nothing while it is within its limits."""
     for p in range(len(slope)):
         slope[p] = 0.0
         for r in range(len(limits)):
             if net.axon_out[r] > 0.0 and st.own[p, r] + net.axon_in[r] * st.n_in[p] + net.axon_out[r] * st.n_out[p] >= limits[r]:
-                slope[p] += price * net.axon_out[r] / max(limits[r], 1e-300)
+                slope[p] += price[p] * net.axon_out[r] / max(limits[r], 1e-300)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -138,84 +145,136 @@ def _labels_fit(net: Net, st: State, u: int, p: int) -> bool:
 
 
 @numba.njit(cache=True, nogil=True)
+def _weigh(net: Net, st: State, sc: Scratch, u: int, slope: FloatArray) -> tuple[int, float, int]:
+    """(number of touched parts, base, sources that leave with the unit): a move to part p makes axons fewer by base + score[p]; untouched
+    parts: base. Axons of parts that have too many axons-out count more."""
+    part, slot_start, slot_part, slot_count, slot_len = st.part, st.slot_start, st.slot_part, st.slot_count, st.slot_len
+    score, shared, stamp, touched = sc.score, sc.shared, sc.stamp, sc.touched
+    sc.token[0] += 1
+    now = sc.token[0]
+    a = part[u]
+    n = 0
+    base = 0.0
+    freed = 0
+    for e in range(net.in_start[u], net.in_start[u + 1]):
+        s = net.in_sources[e]
+        home = part[net.unit_of[s]]
+        w = 1.0 + (slope[home] if home >= 0 else 0.0)
+        base -= w
+        for i in range(slot_start[s], slot_start[s] + slot_len[s]):
+            p = slot_part[i]
+            if p == a:
+                if slot_count[i] == 1:
+                    freed += 1
+                    base += w
+                continue
+            if stamp[p] != now:
+                stamp[p] = now
+                score[p] = 0.0
+                shared[p] = 0
+                touched[n] = p
+                n += 1
+            score[p] += w
+            shared[p] += 1
+    return n, base, freed
+
+
+@numba.njit(cache=True, nogil=True)
+def _swap(
+    net: Net, st: State, sc: Scratch, limits: FloatArray, price: FloatArray, slope: FloatArray, u: int, v: int, gain: float, least: float
+) -> bool:
+    """Exchange u and v if that, limits and the ``gain`` of moving u included, gains more than ``least``."""
+    a, b = st.part[u], st.part[v]
+    for p in (a, b):
+        gain += price[p] * _beyond(net, st, limits, p, u, 0.0, st.n_in[p], st.n_out[p])
+    move(net, st, u, b)
+    _, base, _ = _weigh(net, st, sc, v, slope)
+    gain += base + (sc.score[a] if sc.stamp[a] == sc.token[0] else 0.0)
+    move(net, st, v, a)
+    for p in (a, b):
+        gain -= price[p] * _beyond(net, st, limits, p, u, 0.0, st.n_in[p], st.n_out[p])
+    if gain > least:
+        return True
+    move(net, st, v, b)
+    move(net, st, u, a)
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
 def _relax(
     net: Net,
     st: State,
     sc: Scratch,
     order: Int32Array,
     limits: FloatArray,
-    price: float,
+    price: FloatArray,
     temperature: float,
     slope: FloatArray,
+    wish: Int32Array,
+    wish_part: Int32Array,
     random: _random.State,
 ) -> None:
-    """One round: each unit draws a part, the likelier the fewer axons there are then, and the less limits are passed."""
-    part, slot_start, slot_part, slot_count, slot_len = st.part, st.slot_start, st.slot_part, st.slot_count, st.slot_len
-    score, shared, stamp, touched = sc.score, sc.shared, sc.stamp, sc.touched
+    """One round: each unit draws a part, the likelier the fewer axons there are then, and the less limits are passed. Where only limits
+    keep it from leaving, it may change places with a unit that wants to come the other way.
+
+    ``wish``, ``wish_part``: memory of (unit, where it wants to go) between rounds, -1 at first.
+    """
+    part, score, shared, stamp, touched = st.part, sc.score, sc.shared, sc.stamp, sc.touched
     n_parts = len(st.size)
     for at in range(len(order)):
         if at % _EVERY == 0:
             _price_out(net, st, limits, price, slope)
         u = order[at]
         a = part[u]
-        sc.token[0] += 1
-        now = sc.token[0]
-        n = 0
+        n, base, freed = _weigh(net, st, sc, u, slope)
         degree = net.in_start[u + 1] - net.in_start[u]
-        freed = 0
-        base = 0.0
-        for e in range(net.in_start[u], net.in_start[u + 1]):
-            s = net.in_sources[e]
-            home = part[net.unit_of[s]]
-            w = 1.0 + (slope[home] if home >= 0 else 0.0)
-            base -= w
-            for i in range(slot_start[s], slot_start[s] + slot_len[s]):
-                p = slot_part[i]
-                if p == a:
-                    if slot_count[i] == 1:
-                        freed += 1
-                        base += w
-                    continue
-                if stamp[p] != now:
-                    stamp[p] = now
-                    score[p] = 0.0
-                    shared[p] = 0
-                    touched[n] = p
-                    n += 1
-                score[p] += w
-                shared[p] += 1
         p = np.int32(min(uniform(random) * n_parts, n_parts - 1.0))
-        if p != a and stamp[p] != now:
-            stamp[p] = now
+        if p != a and stamp[p] != sc.token[0]:
+            stamp[p] = sc.token[0]
             score[p] = 0.0
             shared[p] = 0
             touched[n] = p
             n += 1
         sent = 0
         for m in range(net.member_start[u], net.member_start[u + 1]):
-            sent += slot_len[net.members[m]]
-        best = a
-        best_value = -np.inf
+            sent += st.slot_len[net.members[m]]
+        best, wanted = a, a
+        best_value = wanted_value = -np.inf
+        eased = 0.0
         if a >= 0:
-            best_value = temperature * gumbel(random)
+            best_value = wanted_value = temperature * gumbel(random)
             before, after = _beyond(net, st, limits, a, u, 0.0, st.n_in[a], st.n_out[a]), 0.0
             if before > 0.0:
                 after = _beyond(net, st, limits, a, u, -1.0, st.n_in[a] - freed, st.n_out[a] - sent)
-            base += price * (before - after)
+            eased = price[a] * (before - after)
         for i in range(n):
             p = touched[i]
-            if a >= 0 and base + score[p] < -8.0 * temperature:
+            gain = base + score[p]
+            if a >= 0 and gain + eased < -8.0 * temperature:
                 continue
             if not _labels_fit(net, st, u, p):
                 continue
             beyond = _beyond(net, st, limits, p, u, 1.0, st.n_in[p] + degree - shared[p], st.n_out[p] + sent)
             if beyond > 0.0:
                 beyond -= _beyond(net, st, limits, p, u, 0.0, st.n_in[p], st.n_out[p])
-            value = base + score[p] - price * beyond + temperature * gumbel(random)
-            if value > best_value:
-                best, best_value = p, value
+            value = gain + temperature * gumbel(random)
+            if value > wanted_value:
+                wanted, wanted_value = p, value
+            if value + eased - price[p] * beyond > best_value:
+                best, best_value = p, value + eased - price[p] * beyond
         if best != a:
             move(net, st, u, best)
+        elif wanted != a:
+            slot = (np.int64(wanted) * n_parts + a) % len(wish)
+            v = wish[slot]
+            if v >= 0 and part[v] == wanted and wish_part[slot] == a and _labels_fit(net, st, v, a):
+                wish[slot] = -1
+                least = temperature * np.log(uniform(random) + 1e-17)
+                if _swap(net, st, sc, limits, price, slope, u, v, base + score[wanted], least):
+                    continue
+            slot = (np.int64(a) * n_parts + wanted) % len(wish)
+            wish[slot] = u
+            wish_part[slot] = wanted
 
 
 __all__ = ["squeeze"]

@@ -2,6 +2,8 @@
 
     python benchmarks/mapping_expected.py [--axons 4096] [--surely 1e-9]
 
+For ``spatial`` there is no such sum over all sets of places; what geometry alone would need is printed instead (:func:`disc`).
+
 A core has at most u = ``--axons`` distinct sources. What is printed: the largest K such that the expected number of ways to put all neurons
 on at most K cores is below ``--surely``; with at least that certainty a network of the generator needs K + 1 cores. It is no certificate
 for one network, as the bounds of the mapper are, but far closer where there is no structure that a certificate could use.
@@ -30,7 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
-from scipy.special import gammaln, logsumexp
+from scipy.special import erf, gammaln, logsumexp
 
 Floats = npt.NDArray[np.float64]
 Complex = npt.NDArray[np.complex128]
@@ -199,6 +201,32 @@ def modular(
     return Ways(n, sizes, tuple((terms(x, y), rest(x, y)) for x, y in xs), cap, surely)
 
 
+def disc_sources(n: int, side: int, sigma: float, degree: int) -> float:
+    """Mean number of distinct sources of the ``n`` places of a torus that are nearest to one of them, for ``spatial``.
+
+    Each of a source's ``degree`` draws falls into the set with probability q, the sum of its Gaussian over the set; a draw of oneself goes
+    nowhere. But for the grid, a disc has the fewest in the mean of all sets of its size: 1 - (1 - q)^degree is concave, so its sum is
+    least where q is most in few places, and no set has it more so than a disc (Riesz's rearrangement inequality)."""
+    step = np.minimum(np.arange(side), side - np.arange(side))
+    distance = step[:, None] ** 2 + step[None, :] ** 2
+    inside = np.zeros(side * side)
+    inside[np.argsort(distance, axis=None, kind="stable")[:n]] = 1.0
+    one = (erf((step + 0.5) / (sigma * np.sqrt(2))) - erf((step - 0.5) / (sigma * np.sqrt(2)))) / 2
+    spectrum = np.fft.rfft2(np.outer(one, one))
+    q = np.fft.irfft2(np.fft.rfft2(inside.reshape(side, side)) * spectrum, (side, side)) - inside.reshape(side, side) * one[0] ** 2
+    return float(-np.expm1(degree * np.log1p(-np.clip(q, 0.0, 1 - 1e-12))).sum())
+
+
+def disc(side: int = 316, sigma: float = 8.0, degree: int = 100, *, per_neuron: float = 2079.9, room: float = 1 << 20) -> int:
+    """Neurons of the largest disc that a core holds; ``per_neuron``: mean bits of synapse memory of a neuron of ``spatial`` as it is
+    lowered for hala-point, ``room``: bits of a core, where a source takes 73."""
+    low, high = 1, side * side // 4
+    while high - low > 1:
+        n = (low + high) // 2
+        low, high = (n, high) if n * per_neuron + 73 * disc_sources(n, side, sigma, degree) <= room else (low, n)
+    return low
+
+
 FACTORS = ((1.0, 1.3),)
 """Of the mean numbers of draws inside and outside: x and y that give a good bound."""
 
@@ -223,6 +251,8 @@ def main(words: list[str] | None = None) -> int:
     for make in (uniform, modular):
         ways = make(axons=args.axons, surely=args.surely)
         print(f"{make.__name__}: at least {ways.cores()} cores; no core holds {ways.cap} neurons", flush=True)
+    n = disc()
+    print(f"spatial: the largest disc on a core of hala-point has {n} neurons; if discs could cover the torus, {316**2 / n:.1f} cores")
     return 0
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 Script = Callable[[str], ModuleType]
@@ -75,3 +76,24 @@ def test_the_benchmark_network_needs_at_least_156_cores(script: Script) -> None:
     ways = script("mapping_expected").uniform()
     assert ways.cores() == 156
     assert ways.cap == 83
+
+
+def test_sources_of_a_disc_are_those_of_the_generator(script: Script) -> None:
+    """The mean over 20 x 20 places of a drawn network; their numbers differ by 2 % or so, and go together where discs overlap."""
+    side, sigma, degree, n = 60, 4.0, 20, 80
+    reference = script("mapping_networks").spatial(seed=3, side=side, sigma=sigma, degree=degree, tiles=4)
+    source = np.repeat(np.arange(side * side), np.diff(reference.indptr))
+    y, x = np.divmod(np.arange(side * side), side)
+    found = []
+    for cy, cx in itertools.product(range(0, side, 3), repeat=2):
+        dy, dx = (np.minimum(d, side - d) for d in (abs(y - cy), abs(x - cx)))
+        inside = np.zeros(side * side, bool)
+        inside[np.argsort(dy**2 + dx**2, kind="stable")[:n]] = True
+        found.append(len(np.unique(source[inside[reference.indices]])))
+    assert script("mapping_expected").disc_sources(n, side, sigma, degree) == pytest.approx(np.mean(found), rel=0.01)
+
+
+def test_no_search_is_far_above_what_geometry_needs(script: Script) -> None:
+    """docs/mapping.md: 405 neurons a core, 246 cores or more."""
+    disc = script("mapping_expected").disc()
+    assert math.ceil(316**2 / disc) in {246, 247}

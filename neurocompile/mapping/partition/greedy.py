@@ -16,7 +16,7 @@ from neurocompile.mapping.partition.units import Net, Units
 from neurocompile.mapping.problem import Int32Array
 from neurocompile.mapping.types import Int64Array
 
-_STEPS = 256  # lists of candidates, by the share of their sources that would be new
+_STEPS = 1 << 8  # lists of candidates, by the share of their sources that would be new
 _REJECTED = 50  # units that do not fit until a part is closed
 _SEEN, _NONE = -2, -1  # places of candidates in no list: looked at already, not yet met
 

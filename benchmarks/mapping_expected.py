@@ -34,6 +34,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import erf, gammaln, logsumexp
 
+from neurocompile.machine import load_machine
+
 Floats = npt.NDArray[np.float64]
 Complex = npt.NDArray[np.complex128]
 Turn = Callable[[Complex, Complex], Complex]
@@ -217,13 +219,18 @@ def disc_sources(n: int, side: int, sigma: float, degree: int) -> float:
     return float(-np.expm1(degree * np.log1p(-np.clip(q, 0.0, 1 - 1e-12))).sum())
 
 
-def disc(side: int = 316, sigma: float = 8.0, degree: int = 100, *, per_neuron: float = 2079.9, room: float = 1 << 20) -> int:
-    """Neurons of the largest disc that a core holds; ``per_neuron``: mean bits of synapse memory of a neuron of ``spatial`` as it is
-    lowered for hala-point, ``room``: bits of a core, where a source takes 73."""
+def disc(side: int = 316, sigma: float = 8.0, degree: int = 100) -> int:
+    """Neurons of the largest disc of ``spatial`` for which the synapse memory of a core of hala-point has room, costs as in
+    ``backends/loihi2/problem.py``."""
+    core = load_machine("hala-point").value
+    per_source = core("core.synapse_block_header") + core("core.synapse_word") - 1
+    per_synapse = core("core.weight_bits") + core("core.index_bits") + per_source / core("core.synapse_block")
+    per_neuron = per_synapse * disc_sources(1, side, sigma, degree)
     low, high = 1, side * side // 4
     while high - low > 1:
         n = (low + high) // 2
-        low, high = (n, high) if n * per_neuron + 73 * disc_sources(n, side, sigma, degree) <= room else (low, n)
+        used = n * per_neuron + per_source * disc_sources(n, side, sigma, degree)
+        low, high = (n, high) if used <= core("core.synapse_memory") else (low, n)
     return low
 
 

@@ -254,9 +254,9 @@ class Network:
     @property
     def interval_2020(self) -> Interval2020 | None:
         """The update intervals that the network runs in if it learns by the original formulation of e-prop."""
-        used = [p.learning for p in self.projections]
-        rules = (r for name in used for r in self.rules if r.name == name)
-        return next((r.update for r in rules if isinstance(r, EProp) and isinstance(r.update, Interval2020)), None)
+        used = {p.learning for p in self.projections}  # the verifier asks while some may be no rule's name
+        rules = (r for r in self.rules if r.name in used and isinstance(r, EProp))
+        return next((r.update for r in rules if isinstance(r.update, Interval2020)), None)
 
     @property
     def feedback_projections(self) -> frozenset[str]:

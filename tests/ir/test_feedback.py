@@ -58,6 +58,7 @@ def text(
         ({"feedback": "{chain: {weights: projection}}"}, "NC111", 15, "projection"),
         ({"more": "weight_decay: 1"}, "NC201", 15, "weight_decay"),
         ({"more": "update: {interval_2020: 100}"}, "NC210", 15, "eprop.feedback is not part of the original"),
+        ({"between": ", learning: none", "loss": "{actor_critic: {critic: value}}"}, "NC207", 11, "'none'"),
         ({"loss": "{actor_critic: {critic: nobody}}"}, "NC207", 17, "'nobody' does not exist"),
         ({"loss": "{actor_critic: {critic: out}}"}, "NC210", 17, "has 2 neurons"),
         ({"loss": "{actor_critic: {critic: second}}"}, "NC210", 17, "must be a leaky_readout"),

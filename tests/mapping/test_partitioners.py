@@ -281,7 +281,7 @@ def test_rounds_over_units_that_nearly_moved_are_about_as_good(monkeypatch: pyte
             return sweep(*arguments)
 
         monkeypatch.setattr(improve, "sweep", counted)
-        monkeypatch.setattr(improve, "_ALL_ROUNDS_PINS", 10**9 if which == "all" else 0)
+        monkeypatch.setattr(improve, "_LARGE_PINS", 10**9 if which == "all" else 0)
         part = improve.refine(units, begin, np.random.default_rng(1))
         assert np.bincount(part, minlength=n_parts).max() <= limit.limit
         km1[which] = measure(network, part, n_parts).km1

@@ -19,10 +19,9 @@ from neurocompile.mapping.partition.units import Net, Units
 from neurocompile.mapping.problem import FloatArray, Int32Array
 from neurocompile.mapping.types import Int64Array
 
-_ALL_ROOM_PINS = 20_000_000  # nets' lists get room for every part up to so many synapses, room for a few more parts beyond
-_ROOM = 8
-_ALL_ROUNDS_PINS = 20_000_000  # synapses up to which every round of refinement is over all units
-_NEAR = 0.02  # beyond: units whose best move would have lost less than this share of what they could lose
+_LARGE_PINS = 20_000_000  # synapses beyond which a network is large: less room in lists, shorter rounds, one refinement
+_ROOM = 8  # parts for which the list of each net of a large network has room, beside those that it has
+_NEAR = 0.02  # large networks: units whose best move would have lost less than this share of what they could lose
 WISHES = 1 << 16
 """Places in the memory of units that want to go somewhere."""
 LEAST_GAIN = 1e-4
@@ -54,7 +53,7 @@ def improve(
         return None
     part = compress(repaired)
     part = dissolve(units, part, share=share, wanted=wanted)
-    for _ in range(4 if len(units.net.out_units) <= _ALL_ROUNDS_PINS else 1):
+    for _ in range(1 if _is_large(units.net) else 4):
         before = int(part.max(initial=-1)) + 1
         part = refine(units, part, rng, least)
         part = dissolve(units, merge(units, part), share=share, wanted=wanted)
@@ -73,7 +72,11 @@ def compress(part: Int32Array) -> Int32Array:
 
 def room_of(net: Net) -> int:
     """Room of a net's list: every part (-1), or so many parts more than it has."""
-    return -1 if len(net.out_units) <= _ALL_ROOM_PINS else _ROOM
+    return _ROOM if _is_large(net) else -1
+
+
+def _is_large(net: Net) -> bool:
+    return len(net.out_units) > _LARGE_PINS
 
 
 def with_axons_out(net: Net) -> bool:
@@ -152,7 +155,7 @@ def refine(units: Units, part: Int32Array, rng: np.random.Generator, least: floa
         return part
     wish, wish_part = np.full(WISHES, -1, np.int32), np.full(WISHES, -1, np.int32)
     near = np.ones(units.n_units)
-    large = len(net.out_units) > _ALL_ROUNDS_PINS
+    large = _is_large(net)
     enough = max(least, _LEAST_LARGE) if large else least
     scratch = new_scratch(net, n_parts)
     for _ in range(_MOST_ROUNDS):

@@ -21,7 +21,7 @@ def shares(units: Units, parts: Int64Array, axons: Axons | None = None) -> Float
     The largest of cost / limit over the additive limits: parts of total share 1 keep them all. Where that needs more than ``parts`` (of
     each class), because different units are bound by different limits, it is scaled down; what then passes a limit is repaired.
     """
-    share, inside = _largest(units, axons), units.order
+    share, inside = _unscaled(units, axons), units.order
     total = np.bincount(units.net.unit_class[inside], share[inside], units.n_classes)
     count = np.bincount(units.net.unit_class[inside], minlength=units.n_classes)
     # Limits that count axons only: units of a class are alike.
@@ -38,12 +38,13 @@ def shares(units: Units, parts: Int64Array, axons: Axons | None = None) -> Float
 
 def parts_needed(units: Units, axons: Axons | None, fill: float) -> int:
     """How many parts all shares are if each part is filled to ``fill``."""
-    share = _largest(units, axons)[units.order]
+    share = _unscaled(units, axons)[units.order]
     total = np.bincount(units.net.unit_class[units.order], share, units.n_classes)
     return int(np.ceil(total / fill).sum())
 
 
-def _largest(units: Units, axons: Axons | None) -> FloatArray:
+def _unscaled(units: Units, axons: Axons | None) -> FloatArray:
+    """The largest of cost / limit over the additive limits, float64 (n_units,), 0 for external units."""
     net, inside = units.net, units.order
     axons_in, axons_out = (np.zeros(units.n_units),) * 2 if axons is None else axons
     share = np.zeros(units.n_units)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import sys
+import types
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +110,28 @@ def learner() -> Callable[..., Network]:
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def emitted() -> types.ModuleType:
+    """``processes/arithmetic.py`` of every emitted program, as a module."""
+    text = (resources.files("neurocompile.backends.loihi2") / "templates/program/processes/arithmetic.py.tmpl").read_text("utf-8")
+    module = types.ModuleType("emitted_arithmetic")
+    exec(compile(text, "arithmetic.py", "exec"), module.__dict__)
+    return module
+
+
+@pytest.fixture(scope="module")
+def plastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The emitted ``processes.plasticity.plastic``, imported from the templates as a program would."""
+    root = resources.files("neurocompile.backends.loihi2") / "templates/program/processes"
+    folder = tmp_path_factory.mktemp("program")
+    target = folder / "processes" / "plasticity"
+    target.mkdir(parents=True)
+    for path in ("__init__.py", "plasticity/__init__.py", "plasticity/plastic.py"):
+        (folder / "processes" / path).write_text((root / f"{path}.tmpl").read_text("utf-8"))
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module("processes.plasticity.plastic")
+    sys.path.remove(str(folder))
+    for name in [n for n in sys.modules if n.split(".")[0] == "processes"]:
+        del sys.modules[name]

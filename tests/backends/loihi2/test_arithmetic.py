@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import types
-from importlib import resources
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,15 +23,6 @@ from neurocompile.backends.loihi2.twin import _Cells, _Synapses
 EDGES = [0, 1, -1, 63, 64, -64, 4095, 4096, -4096, STATE_MAX, -STATE_MAX, STATE_MAX - 1, 2**22]
 states = st.one_of(st.sampled_from(EDGES), st.integers(-STATE_MAX, STATE_MAX))
 decays = st.one_of(st.sampled_from([0, 1, 4095]), st.integers(0, 4095))
-
-
-@pytest.fixture(scope="module")
-def emitted() -> types.ModuleType:
-    """``processes/arithmetic.py`` of every emitted program, as a module."""
-    text = (resources.files("neurocompile.backends.loihi2") / "templates/program/processes/arithmetic.py.tmpl").read_text("utf-8")
-    module = types.ModuleType("emitted_arithmetic")
-    exec(compile(text, "arithmetic.py", "exec"), module.__dict__)
-    return module
 
 
 def towards_zero(state: int, decay: int) -> int:
@@ -124,6 +113,7 @@ def test_lava_takes_emitted_weights_as_they_are(weights, scale, exponent, mode):
     assert np.array_equal(kept, values)
 
 
+@settings(deadline=None)  # compiles
 @given(exponent=st.integers(-3, 7), data=st.data())
 def test_twins_synapses_are_a_loop_over_spikes(exponent, data):
     """Delays, doubled synapses and the shift of each sum (arithmetic, after summing) against one addition at a time."""

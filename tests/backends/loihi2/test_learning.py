@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
-from collections.abc import Iterator
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -22,22 +18,6 @@ from neurocompile.backends.loihi2 import learning as eprop
 from neurocompile.backends.loihi2.validate import cosine
 from neurocompile.ir import EProp, GradientDescent, Surrogate
 from neurocompile.ir.errors import InputError
-
-
-@pytest.fixture(scope="module")
-def plastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The emitted ``processes.plasticity.plastic``, imported from the templates as a program would."""
-    root = resources.files("neurocompile.backends.loihi2") / "templates/program/processes"
-    folder = tmp_path_factory.mktemp("program")
-    target = folder / "processes" / "plasticity"
-    target.mkdir(parents=True)
-    for path in ("__init__.py", "plasticity/__init__.py", "plasticity/plastic.py"):
-        (folder / "processes" / path).write_text((root / f"{path}.tmpl").read_text("utf-8"))
-    sys.path.insert(0, str(folder))
-    yield importlib.import_module("processes.plasticity.plastic")
-    sys.path.remove(str(folder))
-    for name in [n for n in sys.modules if n.split(".")[0] == "processes"]:
-        del sys.modules[name]
 
 
 def rule_of(learning_rate: float, kappa: float = 0.95, height: float = 0.5) -> EProp:

@@ -189,7 +189,11 @@ def segments(pids: list[int]) -> set[str]:
     return found
 
 
-BROKEN = 'if self.time_step > 20:\n            raise ValueError("broken readout")\n        incoming, target, window ='
+BROKEN = (
+    "incoming, target, window =",
+    'if self.time_step > 20:\n            raise ValueError("broken readout")\n        incoming, target, window =',
+)
+BROKEN_CONSTRUCTOR = ("self.p = proc_params", 'raise ValueError("broken constructor")\n        self.p = proc_params')
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks for processes in /proc")
@@ -200,15 +204,18 @@ BROKEN = 'if self.time_step > 20:\n            raise ValueError("broken readout"
         ("interrupt all", 130, "error: interrupted"),  # as Ctrl-C in a terminal does
         ("terminate", 1, "error: the run was ended"),
         ("kill", -9, ""),
+        ("kill at once", -9, ""),  # while Lava starts its processes
         ("exception", 1, "ValueError: broken readout"),
+        ("exception at the start", 1, "ValueError: broken constructor"),
     ],
 )
 def test_a_run_that_ends_early_leaves_nothing_behind(folder, tmp_path, how, code, message):
     program = tmp_path / "program"
     shutil.copytree(folder / "build" / "program", program)
-    if how == "exception":
+    fails = how.startswith("exception")
+    if fails:
         path = program / "processes" / "readouts" / "readout.py"
-        path.write_text(path.read_text().replace("incoming, target, window =", BROKEN))
+        path.write_text(path.read_text().replace(*(BROKEN if how == "exception" else BROKEN_CONSTRUCTOR)))
     scratch = Path(tempfile.mkdtemp(prefix="nc-", dir="/tmp"))  # short: Lava makes sockets below it
     started = subprocess.Popen(
         [sys.executable, "run.py", "--steps", "1000000"], cwd=program, env={**os.environ, "TMPDIR": str(scratch)},
@@ -217,13 +224,13 @@ def test_a_run_that_ends_early_leaves_nothing_behind(folder, tmp_path, how, code
     shared: set[str] = set()
     try:
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and started.poll() is None and not (how != "exception" and len(shared) > 10):
+        while time.monotonic() < deadline and started.poll() is None and (fails or len(shared) <= (0 if how == "kill at once" else 10)):
             shared |= segments(members(started.pid))
-            time.sleep(0.05)
+            time.sleep(0.01)
         ended = "" if started.poll() is None else f" (exit {started.returncode}: {started.communicate()})"
         assert shared, f"Lava's shared memory was never seen: the test would prove nothing{ended}"
-        if how != "exception":
-            number = {"terminate": signal.SIGTERM, "kill": signal.SIGKILL}.get(how, signal.SIGINT)
+        if not fails:
+            number = {"terminate": signal.SIGTERM, "kill": signal.SIGKILL}.get(how.removesuffix(" at once"), signal.SIGINT)
             (os.killpg if how.endswith("all") else os.kill)(started.pid, number)
         out, err = started.communicate(timeout=30)
         deadline = time.monotonic() + 20  # what it forked, and Python's resource tracker, end a moment after the program
@@ -239,7 +246,7 @@ def test_a_run_that_ends_early_leaves_nothing_behind(folder, tmp_path, how, code
     assert out == ""
     assert [path for path in shared if Path(path).exists()] == []
     assert left == []
-    if how != "kill":  # else nobody is left to remove it
+    if not how.startswith("kill"):  # else nobody is left to remove it
         assert [entry.name for entry in scratch.iterdir() if entry.name.startswith("loihi2-")] == []
     shutil.rmtree(scratch)
 

@@ -13,9 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 from neurocompile.ir import ActorCritic, AdaptiveFeedback, ChainFeedback, EProp, Interval2020, Network
 from neurocompile.ir._types import FloatArray
 from neurocompile.ir.errors import Diagnostic, SdkMissingError, UnsupportedError
+from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import Connections
 from neurocompile.ir.shards import IN_TURN, Shards
-from neurocompile.ir.signals import Spikes
+from neurocompile.ir.signals import Signal, Spikes
 from neurocompile.machine import Machine
 from neurocompile.mapping.problem import MappingProblem
 from neurocompile.mapping.types import Mapping
@@ -109,23 +110,46 @@ class Target(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TwinRun:
-    """What a target's program does in a run without learning, in the description's units.
+    """What a target's program does in a stretch of steps, in the description's units.
 
-    spikes : population -> Spikes, sources included; outputs : readout -> float64 (n_steps, n), membrane;
-    weights : projection -> float64 (m,), as the target holds them.
+    spikes : population -> Spikes, sources included, steps counted from the program's first; outputs : readout -> float64 (n_steps, n),
+    membrane.
     """
 
     spikes: MappingABC[str, Spikes]
     outputs: MappingABC[str, FloatArray]
-    weights: MappingABC[str, FloatArray]
+
+
+class Twin(Protocol):
+    """A program of a target that runs here, in the target's own integers."""
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+
+    def run(self, n_steps: int, *, spikes: MappingABC[str, Spikes], signals: MappingABC[str, Signal], learn: bool = True) -> TwinRun:
+        """Run some steps. Sources without spikes are silent, or Poisson if they have a rate; row t of a signal is of this run's t-th
+        step; without ``learn`` all weights stay."""
+
+    def reset(self) -> None:
+        """Put neurons, traces and eligibility at rest; weights stay, steps are counted on."""
+
+    def weights(self) -> dict[str, FloatArray]:
+        """Projection -> weights as the target holds them, float64 (m,), in the description's units and order."""
+
+    def state(self) -> dict[str, AnyArray]:
+        """Return all that changes, by name."""
+
+    def restore(self, state: MappingABC[str, AnyArray]) -> None:
+        """Go on bit-identically from :meth:`state` of the same program; ValueError if it is of another."""
 
 
 @runtime_checkable
 class HasTwin(Target, Protocol):
     """A target that can also compute here, in its own integers, what its program computes (``simulate --numerics``)."""
 
-    def simulate(self, lowered: TargetNetwork, inputs: MappingABC[str, Spikes], *, steps: int) -> TwinRun:
-        """Run a lowered network without learning; sources without input are silent, or Poisson if they have a rate."""
+    def twin(self, lowered: TargetNetwork, *, learning: bool) -> Twin:
+        """Return the program of a lowered network at its first step; without ``learning`` its plastic projections are static ones."""
 
 
 def sdk_version(distribution: str) -> str | None:

@@ -360,8 +360,8 @@ CODES: dict[str, CodeInfo] = {
     ),
     "NC345": CodeInfo(
         "no integers to simulate with",
-        "`simulate --numerics TARGET` computes here, bit for bit, what TARGET's program computes. Of our targets loihi2 can, and not yet "
-        "while weights change: run with --no-learn, or in the reference engine (without --numerics).",
+        "`simulate --numerics TARGET` computes here, bit for bit, what TARGET's program computes. Of our targets loihi2 can; "
+        "without --numerics the reference engine runs in float64.",
     ),
     "NC310": CodeInfo(
         "neuron parameter outside Loihi's registers",

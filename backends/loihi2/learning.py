@@ -261,6 +261,7 @@ def hidden_rule(rule: EProp, gains: Gains, *, weight_exponent: int, alpha: float
         "dt_real": f"u0*x1*y2 - x0*y2 - {leak}*u0*t",
         "dw_real": "u0*t*y3",
         "tag_start": 0,
+        "tag_is_weight": False,
         "d_start": D_CENTRE - _half(gains),
         **_trace(alpha),
     }
@@ -276,6 +277,7 @@ def readout_rule(gains: Gains, *, weight_exponent: int, alpha: float) -> dict[st
         "dt_real": None,
         "dw_real": "u0*x1*y3 - x0*y3",
         "tag_start": -_half(gains),
+        "tag_is_weight": True,
         "d_start": 0,
         **_trace(alpha),
     }

@@ -5,17 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping as MappingABC
 from pathlib import Path
 
-from neurocompile.backends.base import Artifacts, BuildOptions, Check, TargetNetwork, TwinRun, require_sdk, sdk_version
+from neurocompile.backends.base import Artifacts, BuildOptions, Check, TargetNetwork, Twin, TwinRun, require_sdk, sdk_version
 from neurocompile.backends.loihi2.emit import describe, emit_program
 from neurocompile.backends.loihi2.lower import lower_network
 from neurocompile.backends.loihi2.lowered import Loihi2Network
-from neurocompile.backends.loihi2.twin import run_twin
+from neurocompile.backends.loihi2.twin import Twin as IntegerTwin
 from neurocompile.backends.loihi2.validate import validate_program
 from neurocompile.ir import Network
+from neurocompile.ir._types import FloatArray
+from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import Connections
-from neurocompile.ir.signals import Spikes
+from neurocompile.ir.signals import Signal, Spikes
 from neurocompile.machine import Machine
 from neurocompile.mapping.types import Mapping
+
+
+class _Twin:
+    """A lowered network in integers, with weights and outputs in the description's units (:class:`neurocompile.backends.base.Twin`)."""
+
+    def __init__(self, lowered: Loihi2Network, *, learning: bool) -> None:
+        self._lowered, self._twin = lowered, IntegerTwin(*describe(lowered), learning=learning)
+
+    @property
+    def step(self) -> int:
+        return self._twin.step
+
+    def run(self, n_steps: int, *, spikes: MappingABC[str, Spikes], signals: MappingABC[str, Signal], learn: bool = True) -> TwinRun:
+        result = self._twin.run(n_steps, spikes, signals, learn=learn)
+        readouts = [p for p in self._lowered.populations if p.process == "Readout"]
+        return TwinRun(spikes=result.spikes, outputs={p.name: result.output[p.name] / p.scale + p.offset for p in readouts})
+
+    def reset(self) -> None:
+        self._twin.reset()
+
+    def weights(self) -> dict[str, FloatArray]:
+        held = self._twin.weights()
+        return {p.name: held[p.name] * p.quantised.unit for p in self._lowered.projections}
+
+    def state(self) -> dict[str, AnyArray]:
+        return self._twin.state()
+
+    def restore(self, state: MappingABC[str, AnyArray]) -> None:
+        self._twin.restore(state)
 
 
 class Loihi2Target:
@@ -45,17 +76,11 @@ class Loihi2Target:
         require_sdk(self.name, self.extra, "lava-nc")
         return validate_program(build / "program", network, connections, steps=steps)
 
-    def simulate(self, lowered: TargetNetwork, inputs: MappingABC[str, Spikes], *, steps: int) -> TwinRun:
-        """Run a lowered network without learning in the twin of its program, bit for bit."""
+    def twin(self, lowered: TargetNetwork, *, learning: bool) -> Twin:
+        """Return the twin of the emitted program, equal to it in Lava bit for bit, learning included."""
         if not isinstance(lowered, Loihi2Network):
             raise TypeError(f"loihi2 cannot simulate a {type(lowered).__name__}")
-        spec, arrays = describe(lowered)
-        result = run_twin(spec, arrays, inputs, steps=steps)
-        return TwinRun(
-            spikes=result.spikes,
-            outputs={p.name: result.output[p.name] / p.scale + p.offset for p in lowered.populations if p.process == "Readout"},
-            weights={p.name: p.quantised.values * p.quantised.unit for p in lowered.projections},
-        )
+        return _Twin(lowered, learning=learning)
 
     def sdk_versions(self) -> dict[str, str | None]:
         """Versions of Lava; lava-loihi is what runs on chips and is closed."""

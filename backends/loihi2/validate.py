@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,25 @@ def compare_static(results: Mapping[str, npt.NDArray[Any]], twin: TwinResult, sp
     return checks
 
 
+def compare_learning(results: Mapping[str, npt.NDArray[Any]], twin: TwinResult, spec: Mapping[str, Any]) -> list[Check]:
+    """Compare weights and both tags of every plastic synapse with the twin's after a run with learning; all integers, all equal or not."""
+    checks = []
+    for projection in spec["projections"]:
+        name = projection["name"]
+        if projection["rule"] is None:
+            continue
+        found = (np.rint(results[f"weight:{name}"] / projection["unit"]), results[f"state_t:{name}"], results[f"state_d:{name}"])
+        wrong = [int((np.asarray(a, np.int64) != b).sum()) for a, b in zip(found, (twin.weights[name], *twin.tags[name]), strict=True)]
+        checks.append(
+            Check(
+                name=f"learned integers of {name}",
+                ok=not any(wrong),
+                detail=f"{wrong[0]} weights, {wrong[1]} tags, {wrong[2]} second tags of {len(found[0])} synapses differ from the twin's",
+            )
+        )
+    return checks
+
+
 def check_description(
     spec: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], network: Network, connections: Mapping[str, Connections]
 ) -> list[Check]:
@@ -238,7 +258,7 @@ def check_learning(
 
 def validate_program(program: Path, network: Network, connections: Mapping[str, Connections], *, steps: int) -> list[Check]:
     """Compare a program's integers with the description, run it without learning against the twin, then, if it learns, with learning
-    against the reference engine."""
+    against the twin (every integer) and the reference engine (the cosine of the weight change)."""
     from neurocompile.backends.reference import Simulator
 
     spec, arrays = load_program(program)
@@ -249,7 +269,10 @@ def validate_program(program: Path, network: Network, connections: Mapping[str, 
     if not spec["learning"]:
         return checks
     signals = random_signals(network, steps=steps)
-    learned, _ = run_program(program, steps=steps, inputs=inputs, signals=signals)
+    learned, _ = run_program(program, steps=steps, inputs=inputs, signals=signals, flags=["--state"])
+    learnt = run_twin(spec, arrays, inputs, steps=steps, signals=signals, learn=True)
+    checks += [replace(c, name=f"{c.name}, learning") for c in compare_static(learned, learnt, spec)]
+    checks += compare_learning(learned, learnt, spec)
     simulator = Simulator(network, connections)
     simulator.run(steps, spikes=inputs, signals=signals)
     simulator.flush()

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from neurocompile.backends.base import BuildOptions
 from neurocompile.cli.check import network_numbers
 from neurocompile.cli.common import Opened, Output, connect, printable, table
 from neurocompile.ir import SpikeSource
 from neurocompile.ir.errors import DoesNotFitError, InputError
 from neurocompile.ir.npz import stream_npz
-from neurocompile.ir.signals import Spikes
+from neurocompile.ir.signals import Signal, Spikes
 from neurocompile.simulation import memory
-from neurocompile.simulation.twin import find_twin, require_static, simulate_twin
+from neurocompile.simulation.twin import find_twin, simulate_twin
+from neurocompile.tasks.progress import track
 
 
 def refuse_options(given: Mapping[str, bool]) -> None:
@@ -31,7 +33,9 @@ def simulate_in_integers(
     opened: Opened,
     numerics: str,
     spikes: Mapping[str, Spikes],
+    signals: Mapping[str, Signal],
     *,
+    options: BuildOptions,
     steps: int,
     weights: Path | None,
     save: Path | None,
@@ -40,8 +44,6 @@ def simulate_in_integers(
 ) -> int:
     """Run a network in the integers of a target and print what happened; returns the exit code."""
     network, target = opened.network, find_twin(numerics)
-    if not no_learn:
-        require_static(network, numerics)
     sources = ((p, p.model) for p in network.spike_sources if p.name not in spikes)
     poisson = sum(p.size for p, model in sources if isinstance(model, SpikeSource) and np.any(model.rate))
     needs = [
@@ -51,22 +53,40 @@ def simulate_in_integers(
     memory.check_fits(f"simulating '{network.name}' (integers of {numerics})", needs)
     try:
         connections = connect(opened, weights) if weights is not None or opened.connections is not None else None
-        done = simulate_twin(network, connections, target, spikes, n_steps=steps)
+        with track(None if output.verbosity >= 0 else False) as bar:
+            done = simulate_twin(
+                network,
+                connections,
+                target,
+                spikes,
+                signals,
+                n_steps=steps,
+                options=options,
+                learn=not no_learn,
+                progress=lambda done, of: bar.update(f"step {done} of {of}", done, of),
+            )
         if save is not None:
             stream_npz(save, done.arrays())
     except MemoryError as error:
         raise DoesNotFitError.of(
             "NC410", f"simulating '{network.name}' needs more memory than there is: {error}", help="make the network smaller"
         ) from None
-    notes = [str(note) for note in done.lowered.summary.get("notes", ())]
+    learning = done.simulator.learning
+    approximations = done.simulator.lowered.approximations if learning else ()
+    for a in approximations:
+        output.err.print(f"approximation {a.code}: {printable(f'{a.where}: {a.what}; instead {a.instead}')}", highlight=False)
+    notes = [str(note) for note in done.simulator.lowered.summary.get("notes", ())]
     for note in notes:
         output.err.print(f"note: {printable(note)}", highlight=False)
-    n_spikes = {p.name: len(done.run.spikes[p.name].step) for p in network.populations if p.model.spikes}
+    n_spikes = {p.name: len(done.spikes[p.name].step) for p in network.populations if p.model.spikes}
     payload = {
         "name": network.name,
         "steps": steps,
         "numerics": numerics,
-        "learning": False,
+        "learning": learning,
+        "approximations": [
+            {"code": a.code, "where": a.where, "what": a.what, "instead": a.instead, "effect": a.effect} for a in approximations
+        ],
         "seed": network.seed,
         **network_numbers(network, done.n_synapses),
         "n_spikes": n_spikes,
@@ -81,7 +101,7 @@ def simulate_in_integers(
     for name, count in n_spikes.items():
         rows.add_row(name, str(count), f"{count / (network.population(name).size * steps * network.dt):.2f}")
     lines = [
-        f"integers of {numerics}, weights fixed",
+        f"integers of {numerics}, {'weights learn' if learning else 'weights fixed'}",
         f"{payload['n_synaptic_events']} synaptic events in {done.run_s:.3f} s of stepping ({done.lower_s:.1f} s of building)",
     ]
     if save is not None:

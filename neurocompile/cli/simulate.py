@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 import neurocompile
+from neurocompile.backends.base import BuildOptions
 from neurocompile.backends.reference import RecordOptions, Simulator
 from neurocompile.backends.reference.engine import Choice, learns_kappa
 from neurocompile.backends.reference.engine_anchored import LOST_DIGITS
@@ -21,6 +22,7 @@ from neurocompile.cli.common import (
     Output,
     common_options,
     connect,
+    key_values,
     named_files,
     network_argument,
     network_options,
@@ -115,6 +117,8 @@ def _identity(network: Network, given: Mapping[str, Connections] | None, plan: P
 @click.option("--input", "inputs", multiple=True, metavar="POP=FILE", help="Spikes of a source, by name or number (npz: neuron, step).")
 @click.option("--signal", "signals", multiple=True, metavar="READOUT=FILE", help="Target of a readout (npz: target, window; reward).")
 @click.option("--numerics", metavar="TARGET", help="Compute in this target's integers (loihi2), not in float64.")
+@click.option("--allow-approximation", is_flag=True, help="With --numerics: accept what the target can only approximate.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="With --numerics: set a target option.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from these weights (npz: weight:NAME).")
 @click.option("--save", type=click.Path(path_type=Path), help="Write spikes, outputs and final weights (npz).")
 @click.option("--record", multiple=True, metavar="KIND:NAME", help=f"Record more into --save; kinds: {', '.join(RECORDABLE)}.")
@@ -137,6 +141,8 @@ def simulate(
     inputs: tuple[str, ...],
     signals: tuple[str, ...],
     numerics: str | None,
+    allow_approximation: bool,
+    settings: tuple[str, ...],
     weights: Path | None,
     save: Path | None,
     record: tuple[str, ...],
@@ -165,7 +171,6 @@ def simulate(
     if numerics is not None:
         refuse_options(
             {
-                "--signal": bool(signals),
                 "--record": bool(record),
                 "--record-every": record_every != 1,
                 "--flush": flush,
@@ -175,6 +180,8 @@ def simulate(
                 "--checkpoint": checkpoint is not None,
             }
         )
+    elif allow_approximation or settings:
+        raise InputError.of("NC160", f"{'--allow-approximation' if allow_approximation else '--set'} has no effect without --numerics")
     opened = open_network(net, dt=dt, seed=seed, output=output)
     network = opened.network
     sources = {p.name: p.size for p in network.spike_sources}
@@ -184,12 +191,25 @@ def simulate(
     files, signal_files = named_files(numbered(inputs, list(sources)), "--input", sources), named_files(signals, "--signal", readouts)
     memory.check_fits("reading the inputs", memory.file_needs([*files.values(), *signal_files.values()]))
     spikes = {name: Spikes.load(file, size=sources[name]) for name, file in files.items()}
+    given_signals = {name: Signal.load(file, size=readouts[name]) for name, file in signal_files.items()}
     if numerics is not None:
-        return simulate_in_integers(opened, numerics, spikes, steps=steps, weights=weights, save=save, no_learn=no_learn, output=output)
+        target_options = BuildOptions(allow_approximation=allow_approximation, extra=key_values(settings, "--set"))
+        return simulate_in_integers(
+            opened,
+            numerics,
+            spikes,
+            given_signals,
+            options=target_options,
+            steps=steps,
+            weights=weights,
+            save=save,
+            no_learn=no_learn,
+            output=output,
+        )
     plan = Plan(
         n_steps=steps,
         spikes=spikes,
-        signals={name: Signal.load(file, size=readouts[name]) for name, file in signal_files.items()},
+        signals=given_signals,
         learn=not no_learn,
         record=_record_options(record, record_every, {p.name for p in network.populations}, {p.name for p in network.synaptic_projections}),
         kept=save is not None,

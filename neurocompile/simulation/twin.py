@@ -1,61 +1,170 @@
-"""A simulation in a target's integers: lower the network, run the target's twin, and say what was recorded by the keys of out.npz."""
+"""A simulation in a target's integers: lower the network, run the target's twin, learning included, and say what was recorded by the
+keys of out.npz."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from neurocompile.backends.base import BuildOptions, HasTwin, TargetNetwork, TwinRun, load_targets
 from neurocompile.ir import Network
-from neurocompile.ir.errors import InputError, UnsupportedError
+from neurocompile.ir._types import FloatArray, IntArray
+from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import BYTES_PER_SYNAPSE, Connections, realise_all, require_memory
-from neurocompile.ir.signals import Spikes
+from neurocompile.ir.signals import Signal, Spikes
 
 _TWIN_BYTES = 48.0
 """Of the twin for each synapse, beside what lowering takes."""
+_STRETCH = 1000
+"""Steps between two reports of progress"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TwinResult:
+    """A stretch of steps of :class:`TwinSimulator`, the part of ``Simulator``'s results that tasks use.
+
+    spikes, outputs : see :class:`neurocompile.backends.base.TwinRun`; n_spikes : population -> spikes in the stretch, sources included;
+    n_synaptic_events : spikes that arrived in the stretch, once per synapse; actions : None, no target learns from reward.
+    """
+
+    spikes: Mapping[str, Spikes]
+    outputs: Mapping[str, FloatArray]
+    n_spikes: dict[str, int]
+    n_synaptic_events: int
+    actions: None = None
+
+
+class TwinSimulator:
+    """A network in a target's integers, with the doors of :class:`neurocompile.backends.reference.Simulator` that tasks use.
+
+    Parameters
+    ----------
+    connections
+        None: they follow from the description.
+    options
+        Of the lowering. Without learning every approximation is accepted: what is approximated is learning.
+    learning
+        False: all weights stay as they are, and plastic projections are static ones.
+
+    Raises
+    ------
+    UnsupportedError
+        NC3xx: the target cannot express the network, or only approximately and ``options`` do not allow it.
+    DoesNotFitError
+        NC230: its synapses need more memory than there is.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        connections: Mapping[str, Connections] | None,
+        target: HasTwin,
+        *,
+        options: BuildOptions | None = None,
+        learning: bool = True,
+    ) -> None:
+        beside = target.bytes_per_synapse - BYTES_PER_SYNAPSE + _TWIN_BYTES
+        projections = network.synaptic_projections
+        require_memory(network, projections, beside=beside, doing="simulating in integers", realised=connections is not None)
+        if connections is None:
+            connections = realise_all(network)
+        plastic = any(p.learning is not None for p in projections)
+        self.network, self.learning = network, learning and plastic
+        given = options or BuildOptions()
+        if not learning:
+            given = BuildOptions(allow_approximation=True, extra=given.extra, shards=given.shards)
+        self.lowered: TargetNetwork = target.lower(network, connections, None, given)
+        self._twin = target.twin(self.lowered, learning=self.learning)
+        self._reach = {p.name: _reach(network, p.pre, connections[p.name]) for p in projections}
+        self._arriving = np.zeros(0, np.int64)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self._twin.step
+
+    def run(
+        self,
+        n_steps: int,
+        *,
+        spikes: Mapping[str, Spikes] | None = None,
+        signals: Mapping[str, Signal] | None = None,
+        learn: bool = True,
+    ) -> TwinResult:
+        """Run some steps: steps of spikes are counted from the first of all, row t of a signal is of this run's t-th step."""
+        begin = self.step
+        run = self._twin.run(n_steps, spikes=spikes or {}, signals=signals or {}, learn=learn)
+        return TwinResult(
+            spikes=run.spikes,
+            outputs=run.outputs,
+            n_spikes={name: len(s.step) for name, s in run.spikes.items()},
+            n_synaptic_events=self._arrivals(run, begin, n_steps),
+        )
+
+    def _arrivals(self, run: TwinRun, begin: int, n_steps: int) -> int:
+        """Return how many deliveries fall into the stretch, and keep how many are still on their way at its end."""
+        longest = max((int(delays.max(initial=0)) for delays, _ in self._reach.values()), default=0)
+        events = np.zeros(n_steps + longest, np.int64)
+        events[: len(self._arriving)] += self._arriving[: len(events)]
+        for projection in self.network.synaptic_projections:
+            delays, degrees = self._reach[projection.name]
+            sent = run.spikes[projection.pre]
+            for delay, degree in zip(delays, degrees, strict=True):
+                events += np.bincount(sent.step - begin + delay, degree[sent.neuron], len(events)).astype(np.int64)
+        self._arriving = events[n_steps:]
+        return int(events[:n_steps].sum())
+
+    def flush(self) -> None:
+        """Do nothing: a target that changes weights in each step has no gradients that wait."""
+
+    def reset_dynamics(self) -> None:
+        """Put neurons, traces and eligibility at rest; weights stay."""
+        self._twin.reset()
+        self._arriving = np.zeros(0, np.int64)
+
+    def weights(self) -> dict[str, FloatArray]:
+        """Projection -> weights as the target holds them, in the description's units."""
+        return self._twin.weights()
+
+
+def _reach(network: Network, pre: str, synapses: Connections) -> tuple[IntArray, list[IntArray]]:
+    """Return the delays of a projection, and for each how many synapses of that delay each source neuron has."""
+    size = network.population(pre).size
+    delays = np.unique(synapses.delay).astype(np.int64)
+    return delays, [np.bincount(synapses.pre[synapses.delay == d], minlength=size).astype(np.int64) for d in delays]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TwinSimulation:
-    """A finished run: the network in the target's terms, what came out, and the seconds that lowering and running took."""
+    """A finished run: the simulator, what came out of all steps, and the seconds that lowering and running took."""
 
-    lowered: TargetNetwork
-    run: TwinRun
-    n_steps: int
+    simulator: TwinSimulator
+    spikes: Mapping[str, Spikes]
+    outputs: Mapping[str, FloatArray]
+    n_synaptic_events: int
     lower_s: float
     run_s: float
 
     @property
     def n_synapses(self) -> dict[str, int]:
         """Synapses of each projection."""
-        return {name: len(synapses.pre) for name, synapses in self.lowered.connections.items()}
-
-    @property
-    def n_synaptic_events(self) -> int:
-        """Spikes that arrived within the run, once per synapse."""
-        total = 0
-        for projection in self.lowered.network.synaptic_projections:
-            spikes, synapses = self.run.spikes[projection.pre], self.lowered.connections[projection.name]
-            size = self.lowered.network.population(projection.pre).size
-            for delay in np.unique(synapses.delay):
-                degree = np.bincount(synapses.pre[synapses.delay == delay], minlength=size)
-                total += int(degree[spikes.neuron[spikes.step + int(delay) < self.n_steps]].sum())
-        return total
+        return {name: len(synapses.pre) for name, synapses in self.simulator.lowered.connections.items()}
 
     def arrays(self) -> Iterator[tuple[str, AnyArray]]:
         """Yield the arrays of out.npz, the keys of ``simulate --save``."""
-        for name, synapses in self.lowered.connections.items():
-            yield f"weight:{name}", self.run.weights[name]
+        weights = self.simulator.weights()
+        for name, synapses in self.simulator.lowered.connections.items():
+            yield f"weight:{name}", weights[name]
             yield f"pre:{name}", synapses.pre
             yield f"post:{name}", synapses.post
-        for name, spikes in self.run.spikes.items():
+        for name, spikes in self.spikes.items():
             yield f"spike_step:{name}", spikes.step
             yield f"spike_neuron:{name}", spikes.neuron
-        for name, values in self.run.outputs.items():
+        for name, values in self.outputs.items():
             yield f"output:{name}", values
 
 
@@ -70,45 +179,45 @@ def find_twin(name: str) -> HasTwin:
     raise InputError.of("NC345", f"--numerics {name}: {what}", help=f"there are: {able}; without --numerics the reference engine runs")
 
 
-def require_static(network: Network, target: str) -> None:
-    """Raise UnsupportedError NC345 if a projection learns."""
-    plastic = [p.name for p in network.synaptic_projections if p.learning is not None]
-    if plastic:
-        raise UnsupportedError.of(
-            "NC345",
-            f"projection '{plastic[0]}' learns, and the twin of target '{target}' does not learn yet",
-            help="--no-learn keeps all weights as they are; without --numerics the reference engine learns",
-        )
-
-
 def simulate_twin(
-    network: Network, connections: Mapping[str, Connections] | None, target: HasTwin, spikes: Mapping[str, Spikes], *, n_steps: int
+    network: Network,
+    connections: Mapping[str, Connections] | None,
+    target: HasTwin,
+    spikes: Mapping[str, Spikes],
+    signals: Mapping[str, Signal] | None = None,
+    *,
+    n_steps: int,
+    options: BuildOptions | None = None,
+    learn: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> TwinSimulation:
-    """Run a network in a target's integers; all weights stay as they are.
-
-    Parameters
-    ----------
-    connections
-        None: they follow from the description.
-
-    Raises
-    ------
-    UnsupportedError
-        NC3xx: the target cannot express the network.
-    DoesNotFitError
-        NC230: its synapses need more memory than there is.
-    """
-    beside = target.bytes_per_synapse - BYTES_PER_SYNAPSE + _TWIN_BYTES
-    require_memory(network, network.synaptic_projections, beside=beside, doing="simulating in integers", realised=connections is not None)
+    """Run a network in a target's integers; parameters and errors of :class:`TwinSimulator`. progress : (steps done, of how many)."""
     began = time.perf_counter()
-    if connections is None:
-        connections = realise_all(network)
-    # what is approximated is learning, and nothing learns
-    lowered = target.lower(network, connections, None, BuildOptions(allow_approximation=True))
+    simulator = TwinSimulator(network, connections, target, options=options, learning=learn)
     ready = time.perf_counter()
-    run = target.simulate(lowered, spikes, steps=n_steps)
-    done = time.perf_counter()
-    return TwinSimulation(lowered=lowered, run=run, n_steps=n_steps, lower_s=ready - began, run_s=done - ready)
+    parts = []
+    for first in range(0, n_steps, _STRETCH):
+        count = min(_STRETCH, n_steps - first)
+        rows = {
+            name: Signal(target=s.target[first : first + count], window=s.window[first : first + count])
+            for name, s in (signals or {}).items()
+        }
+        parts.append(simulator.run(count, spikes=spikes, signals=rows))
+        if progress is not None:
+            progress(first + count, n_steps)
+    return TwinSimulation(
+        simulator=simulator,
+        spikes={
+            name: Spikes(
+                neuron=np.concatenate([p.spikes[name].neuron for p in parts]), step=np.concatenate([p.spikes[name].step for p in parts])
+            )
+            for name in parts[0].spikes
+        },
+        outputs={name: np.concatenate([p.outputs[name] for p in parts]) for name in parts[0].outputs},
+        n_synaptic_events=sum(p.n_synaptic_events for p in parts),
+        lower_s=ready - began,
+        run_s=time.perf_counter() - ready,
+    )
 
 
-__all__ = ["TwinSimulation", "find_twin", "require_static", "simulate_twin"]
+__all__ = ["TwinResult", "TwinSimulation", "TwinSimulator", "find_twin", "simulate_twin"]

@@ -18,7 +18,7 @@ from neurocompile.backends.loihi2.lowered import Loihi2Network
 from neurocompile.backends.loihi2.twin import run_twin
 from neurocompile.ir.read import read_network
 from neurocompile.ir.realise import realise_all
-from neurocompile.ir.signals import Spikes
+from neurocompile.ir.signals import Signal, Spikes
 
 STEPS = 80
 LAYERS = [
@@ -122,14 +122,10 @@ def test_nir(spikes: Path, call_json: Any, tmp_path: Path) -> None:
     assert call_json(*call)["n_spikes"]["n7"] == len(np.load(spikes)["step"]) - int((np.load(spikes)["step"] == STEPS - 1).sum())
 
 
-def test_a_learning_network_needs_no_learn(pattern: Path, call: Any, call_json: Any) -> None:
+def test_without_learning_all_weights_stay(pattern: Path, call: Any, call_json: Any) -> None:
     arguments = ("simulate", pattern / "pattern.yaml", "--steps", "120", "--input", f"in={pattern / 'spikes.npz'}", "--numerics", "loihi2")
-    code, out, _ = call(*arguments, "--format", "json")
-    (found,) = json.loads(out)["errors"]
-    assert (code, found["code"]) == (3, "NC345")
-    assert "'in->hidden' learns" in found["message"]
-    assert "--no-learn" in found["help"]
     result = call_json(*arguments, "--no-learn", "--save", pattern / "out.npz")
+    assert result["learning"] is False
     assert result["n_spikes"]["hidden"] > 0
     doubled = {k: 2 * v for k, v in np.load(pattern / "out.npz").items() if k.startswith("weight:")}
     np.savez(pattern / "w.npz", **doubled)
@@ -146,7 +142,7 @@ def test_targets_without_integers_here(target: str, net: Path, call: Any) -> Non
 
 @pytest.mark.parametrize("option", [
     ("--flush",), ("--record", "membrane:0"), ("--record-every", "2"), ("--algorithm", "loop"), ("--precision", "float32"),
-    ("--threads", "2"), ("--checkpoint", "x"), ("--signal", "out=x.npz"),
+    ("--threads", "2"), ("--checkpoint", "x"),
 ])  # fmt: skip
 def test_options_of_the_reference_engine_are_refused(option: tuple[str, ...], net: Path, call: Any) -> None:
     code, _, err = call("simulate", net, "--numerics", "loihi2", "--steps", "5", *option)
@@ -192,3 +188,40 @@ def test_outputs_beyond_the_memory_end_at_once(spikes: Path, call: Any, tmp_path
     assert "NC410" in err
     assert "Poisson spikes of 10,000,000 steps" in err
     assert "outputs of 10,000,000 steps" in err
+
+
+def test_learning_is_the_programs(pattern: Path, call: Any, call_json: Any) -> None:
+    """The same spikes, outputs and weights as the twin gives for the whole run at once, and others than without learning."""
+    text = (pattern / "pattern.yaml").read_text()
+    (pattern / "pattern.yaml").write_text(text.replace("gradient_descent", "adam"))
+    arguments = (
+        "simulate", pattern / "pattern.yaml", "--steps", "120", "--input", f"in={pattern / 'spikes.npz'}", "--numerics", "loihi2",
+        "--signal", f"out={pattern / 'signal.npz'}", "--save", pattern / "out.npz",
+    )  # fmt: skip
+    code, out, _ = call(*arguments, "--format", "json")
+    assert (code, {e["code"] for e in json.loads(out)["errors"]}) == (3, {"NC313"})  # adam: only approximately
+    result = call_json(*arguments, "--allow-approximation")
+    assert (result["learning"], [a["code"] for a in result["approximations"]]) == (True, ["NC313"] * 2)
+    network = read_network(pattern / "pattern.yaml")
+    lowered = TARGET.lower(network, realise_all(network), None, BuildOptions(allow_approximation=True))
+    assert isinstance(lowered, Loihi2Network)
+    spec, arrays = describe(lowered)
+    inputs = {"in": Spikes.load(pattern / "spikes.npz", size=20)}
+    signals = {"out": Signal.load(pattern / "signal.npz", size=1)}
+    expected = run_twin(spec, arrays, inputs, steps=120, signals=signals, learn=True)
+    with np.load(pattern / "out.npz") as saved:
+        for projection in lowered.projections:
+            name = projection.name
+            np.testing.assert_array_equal(saved[f"weight:{name}"], expected.weights[name] * projection.quantised.unit)
+        assert (expected.weights["in->hidden"] != lowered.projections[0].quantised.values).any()
+        np.testing.assert_array_equal(saved["spike_step:hidden"], expected.spikes["hidden"].step)
+    coarse = call_json(*arguments, "--allow-approximation", "--set", "low_bits=none")
+    assert coarse["n_spikes"]["in"] == result["n_spikes"]["in"]
+    assert call(*arguments, "--set", "low_bits=many")[0] == 3
+
+
+def test_target_options_need_numerics(pattern: Path, call: Any) -> None:
+    for options in (("--allow-approximation",), ("--set", "low_bits=none")):
+        code, _, err = call("simulate", pattern / "pattern.yaml", "--steps", "5", *options)
+        assert code == 3
+        assert f"NC160]: {options[0]} has no effect without --numerics" in err

@@ -112,6 +112,8 @@ def test_learning_follows_the_engine(write, learner):
     build = write(network)
     checks = TARGET.validate(build, network, realise_all(network), steps=300)
     assert [c for c in checks if not c.ok] == []
+    exact = [c.name for c in checks if c.name.startswith(("learned integers of", "spikes of h, learning", "last state of h, learning"))]
+    assert len(exact) == 4  # two plastic projections, one population
     cosines = {c.name: float(c.detail.split()[1]) for c in checks if c.name.startswith("learning of")}
     assert cosines["learning of in->h"] > 0.7
     assert cosines["learning of h->out"] > 0.7
@@ -218,7 +220,7 @@ if __name__ == "__main__":
         found = dense.weights.get()
     finally:
         source.stop()
-    np.savez(sys.argv[2] + ".both.npz", dense=found[post, pre], plastic=np.load(sys.argv[2]), start=weights[post, pre])
+    np.savez(sys.argv[2] + ".both.npz", dense=found[post, pre], plastic=np.load(sys.argv[2])[0], start=weights[post, pre])
 """
 
 

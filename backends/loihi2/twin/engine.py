@@ -1,0 +1,273 @@
+"""The learning engine of Lava's fixed-point models on stored synapses, compiled: traces, products, tags, stochastic rounding.
+
+Order of a step and every rounding as in the emitted ``Plastic`` process, which equals Lava's ``LearningDense`` (docs/loihi2.md). A row
+holds the synapses of one target neuron, whose y are then the same for the whole row: a product with a y of 0 costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir as llvm
+from numba import types
+from numba.extending import intrinsic
+
+from neurocompile.backends.loihi2.arithmetic import IntArray
+from neurocompile.backends.loihi2.twin.rules import ACCUMULATOR_BITS, EVERY_STEP, FIRST_POST, FIRST_PRE, STATE_SHIFT, table
+from neurocompile.ir._types import Int32Array
+
+TRACE_LIMIT = 127
+_RANGES = {"d": (0, 255), "t": (-257, 255)}
+"""As Lava clips the second tag and the tag"""
+_ROUND = 2**STATE_SHIFT
+_LOWEST, _HIGHEST = np.int32(-(2**ACCUMULATOR_BITS)), np.int32(2**ACCUMULATOR_BITS - 1)
+_X0, _X1 = FIRST_PRE, FIRST_PRE + 1
+
+
+def _shift(name: str) -> Any:
+    def typed(_context: Any, value: Any, _by: Any) -> Any:
+        """numba widens int32 >> int32 to 64 bits, which halves the width of vectors."""
+
+        def build(_target: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            by = builder.sext(args[1], args[0].type) if args[0].type != llvm.IntType(32) else args[1]
+            return getattr(builder, name)(args[0], by)
+
+        return value(value, types.int32), build
+
+    return intrinsic(typed)
+
+
+_right, _left = _shift("ashr"), _shift("shl")
+
+
+@numba.njit(cache=True, nogil=True)
+def send(spiked: IntArray, first: IntArray, position: Int32Array, post: Int32Array, weight: Int32Array, sums: IntArray) -> None:
+    """Set ``sums`` to the weights of all synapses of some neurons, each at its target. position : of each source's synapses in ``post``."""
+    sums[:] = 0
+    for neuron in spiked:
+        for k in range(first[neuron], first[neuron + 1]):
+            at = position[k]
+            sums[post[at]] += weight[at]
+
+
+@numba.njit(cache=True, nogil=True)
+def mark(spiked: IntArray, first: IntArray, position: Int32Array, value: int, x0: npt.NDArray[np.int8]) -> None:
+    """Set x0, one number a synapse, of all synapses of some neurons."""
+    for neuron in spiked:
+        for k in range(first[neuron], first[neuron + 1]):
+            x0[position[k]] = value
+
+
+@numba.njit(cache=True, nogil=True)
+def advance(trace: Int32Array, decay: float, impulse: int, draw: float, spiked: IntArray) -> None:
+    """Let a presynaptic trace decay, rounded stochastically (up where ``draw`` < fraction), and add an impulse per spike."""
+    for i in range(len(trace)):
+        exact = decay * trace[i]
+        whole = np.floor(exact)
+        trace[i] = min(int(whole) + (1 if draw < exact - whole else 0), TRACE_LIMIT)
+    for i in spiked:
+        trace[i] = min(trace[i] + impulse, TRACE_LIMIT)
+
+
+@numba.njit(cache=True, nogil=True)
+def receive(sent: Int32Array, decay: float, draw: float, y: Int32Array) -> None:
+    """Set ``y`` to what Lava makes of a third factor that a neuron sends: it decays once and is rounded stochastically."""
+    for i in range(len(sent)):
+        exact = decay * sent[i]
+        whole = np.floor(exact)
+        y[i] = int(whole) + (1 if draw < exact - whole else 0)
+
+
+@numba.njit(cache=True, nogil=True)
+def learn(
+    first: IntArray,
+    pre: npt.NDArray[np.uint32],
+    state: Int32Array,
+    product: Int32Array,
+    factor: Int32Array,
+    x0: npt.NDArray[np.int8],
+    x: Int32Array,
+    y: Int32Array,
+    every: bool,
+    up: int,
+    low: Int32Array,
+    high: Int32Array,
+    fresh: Int32Array,
+    part: npt.NDArray[Any],
+) -> None:
+    """Change w, d and t (the rows of ``state``) by the products of a rule, all from the values before.
+
+    first : row pointers of the targets; pre, x0 : source, and whether it spikes, of each synapse; x : traces x1, x2 of sources;
+    y : y0 .. y3 of targets; every : whether the products of u act; up : what stochastic rounding adds before it rounds down;
+    low, high : of w, d, t; fresh (3, longest row), part (longest row,) : scratch, ``part`` as wide as products are.
+    """
+    zero = part.dtype.type(0)
+    lowest, highest = part.dtype.type(_LOWEST), part.dtype.type(_HIGHEST)
+    for row in range(len(first) - 1):
+        a, n = first[row], first[row + 1] - first[row]
+        if n == 0:
+            continue
+        touched = 0
+        for number in range(len(product)):
+            target, dependency, mantissa, right, left, begin, end = product[number]
+            scale = mantissa
+            if dependency == EVERY_STEP:
+                if not every:
+                    continue
+            elif dependency >= FIRST_POST:
+                scale *= y[dependency - FIRST_POST, row]
+            for f in range(begin, end):
+                variable, const, _, least, most = factor[f]
+                if variable >= FIRST_POST:
+                    scale *= min(max(y[variable - FIRST_POST, row] + const, least), most)
+            if scale == 0:
+                continue
+            same = part.dtype.type(scale)
+            flags = x0[a : a + n]
+            if dependency == _X0:
+                for j in range(n):
+                    part[j] = same if flags[j] else zero
+            else:
+                for j in range(n):
+                    part[j] = same
+            for f in range(begin, end):
+                variable = factor[f, 0]
+                const, sign, least, most = factor[f, 1], factor[f, 2], factor[f, 3], factor[f, 4]
+                if variable >= FIRST_POST:
+                    continue
+                if variable >= _X1:
+                    trace, sources = x[variable - _X1], pre[a : a + n]
+                    for j in range(n):
+                        value = np.int32(trace[sources[j]] + const)
+                        value = least if value < least else value
+                        value = most if value > most else value
+                        part[j] *= value
+                elif variable == _X0:
+                    for j in range(n):
+                        value = np.int32(flags[j] + const)
+                        value = least if value < least else value
+                        value = most if value > most else value
+                        part[j] *= value
+                elif sign:
+                    values = state[variable, a : a + n]
+                    for j in range(n):
+                        value = np.int32(values[j] + const)
+                        part[j] = part[j] if value > 0 else (-part[j] if value < 0 else zero)
+                else:
+                    values = state[variable, a : a + n]
+                    for j in range(n):
+                        value = np.int32(values[j] + const)
+                        value = least if value < least else value
+                        value = most if value > most else value
+                        part[j] *= value
+            total = fresh[target]
+            if not touched >> target & 1:
+                touched |= 1 << target
+                held = state[target, a : a + n]
+                for j in range(n):
+                    total[j] = _left(held[j], np.int32(STATE_SHIFT))
+            for j in range(n):
+                p = _left(_right(part[j], right), left)
+                p = lowest if p < lowest else p
+                p = highest if p > highest else p
+                s = np.int32(total[j] + np.int32(p))
+                s = _LOWEST if s < _LOWEST else s
+                s = _HIGHEST if s > _HIGHEST else s
+                total[j] = s
+        for target in range(3):
+            if touched >> target & 1:
+                total, held, least, most, add = fresh[target], state[target, a : a + n], low[target], high[target], np.int32(up)
+                for j in range(n):
+                    value = total[j]
+                    value = np.int32(0) if (least >= 0 and value < 0) or (most <= 0 and value > 0) else value
+                    value = _right(np.int32(value + add), np.int32(STATE_SHIFT))
+                    value = least if value < least else value
+                    value = most if value > most else value
+                    held[j] = value
+
+
+class Plastic:
+    """A plastic projection: its synapses sorted by target, traces and tags, and what arrives next.
+
+    Weights and tags in the order of the program: :meth:`weights`, :meth:`tags`.
+    """
+
+    def __init__(self, projection: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], *, n_pre: int, n_post: int) -> None:
+        key, rule = projection["key"], projection["rule"]
+        pre, post = arrays[f"{key}.pre"].astype(np.int64), arrays[f"{key}.post"].astype(np.int64)
+        self.order = np.lexsort((pre, post))
+        self.pre, self.post = pre[self.order].astype(np.uint32), post[self.order].astype(np.int32)
+        self.first = np.searchsorted(self.post, np.arange(n_post + 1)).astype(np.int64)
+        self.position = np.argsort(self.pre, kind="stable").astype(np.int32)
+        self.first_of_pre = np.searchsorted(self.pre[self.position], np.arange(n_pre + 1)).astype(np.int64)
+        self.exponent = int(projection["weight_exp"])
+        self.table = table({target: rule[f"{target}_fixed"] for target in ("dw", "dd", "dt")})
+        self.impulse, self.tau = [int(rule["x1_impulse_fixed"]), 0], [float(rule["x1_tau"]), 0.0]
+        if rule.get("x2_tau"):
+            self.impulse[1], self.tau[1] = int(rule["x2_impulse_fixed"]), float(rule["x2_tau"])
+        low, high = zip(tuple(projection["weight_range"]), _RANGES["d"], _RANGES["t"], strict=True)
+        self.low, self.high = np.array(low, np.int32), np.array(high, np.int32)
+        longest = int(np.diff(self.first).max(initial=0))
+        self.fresh = np.zeros((3, longest), np.int32)
+        self.part = np.zeros(longest, np.int64 if self.table.wide else np.int32)
+        self.state = np.zeros((3, len(self.pre)), np.int32)
+        self.state[0] = arrays[f"{key}.weight.fixed"][self.order]
+        self.start = (int(rule["d_start"]), int(rule["tag_start"]))
+        self.keeps_tag = bool(rule.get("tag_is_weight", False))
+        self.state[1], self.state[2] = self.start
+        self.x0 = np.zeros(len(self.pre), np.int8)
+        self.x, self.y = np.zeros((2, n_pre), np.int32), np.zeros((4, n_post), np.int32)
+        self.arriving = np.zeros(n_post, np.int64)
+
+    def reset(self) -> None:
+        """Put traces and eligibility at rest; weights and their low bits stay."""
+        self.x[:], self.y[:], self.arriving[:] = 0, 0, 0
+        if not self.keeps_tag:
+            self.state[2] = self.start[1]
+
+    def changing(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays that change, by name."""
+        return {"state": self.state, "x": self.x, "arriving": self.arriving}
+
+    def emit(self, spiked: IntArray) -> None:
+        """Sum up what some spikes bring to the targets in the next step."""
+        send(spiked, self.first_of_pre, self.position, self.post, self.state[0], self.arriving)
+        if self.exponent:
+            self.arriving[:] = self.arriving << self.exponent if self.exponent > 0 else self.arriving >> -self.exponent
+
+    def learn(self, step: int, spiked: IntArray, sent: Mapping[int, Int32Array], x_draw: float, y_draw: float, draw: float) -> None:
+        """Advance traces and change weights in step ``step`` (0 ..). sent : number 1 .. 3 of a y -> what the targets send as it."""
+        for trace, impulse, tau in zip(self.x, self.impulse, self.tau, strict=True):
+            if tau:
+                advance(trace, float(np.exp(-1 / tau)), impulse, x_draw, spiked)
+        for number, values in sent.items():
+            receive(values, _RECEIVED, y_draw, self.y[number])
+        mark(spiked, self.first_of_pre, self.position, 1, self.x0)
+        every = (step + 1) % self.table.period == 0
+        up = _ROUND - 1 - int(np.floor(draw * _ROUND))
+        learn(
+            self.first, self.pre, self.state, self.table.product, self.table.factor, self.x0, self.x, self.y, every, up, self.low,
+            self.high, self.fresh, self.part,
+        )  # fmt: skip
+        mark(spiked, self.first_of_pre, self.position, 0, self.x0)
+
+    def weights(self) -> Int32Array:
+        """Weights in the program's order, integers."""
+        return self._in_order(self.state[0])
+
+    def tags(self) -> tuple[Int32Array, Int32Array]:
+        """(t, d) in the program's order."""
+        return self._in_order(self.state[2]), self._in_order(self.state[1])
+
+    def _in_order(self, values: Int32Array) -> Int32Array:
+        result = np.empty_like(values)
+        result[self.order] = values
+        return result
+
+
+_RECEIVED = float(np.exp(-1 / 65535.0))
+"""Lava decays a y trace that a neuron sends once, with the time constant 2^16 - 1"""

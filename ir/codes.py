@@ -509,6 +509,56 @@ CODES: dict[str, CodeInfo] = {
         ExitCode.SDK_MISSING,
     ),
     # --- NC6xx: verification ----------------------------------------------------------------------------------------------
+    "NC520": CodeInfo(
+        "host cannot be reached",
+        "ssh got no connection to the host: its name, the network, a VPN, or the host is down. Try `ssh HOST` by hand.",
+        ExitCode.SDK_MISSING,
+    ),
+    "NC521": CodeInfo(
+        "login refused",
+        "The host accepts none of the keys that ssh offers without a question. `ssh HOST` must log in without asking: a key that the host "
+        "knows, its passphrase in your ssh agent (`ssh-add`). Passwords are never asked for.",
+        ExitCode.SDK_MISSING,
+    ),
+    "NC522": CodeInfo(
+        "host key not known",
+        "ssh does not know the host's key, or knows another one. Keys are never accepted here: log in once by hand, and compare the "
+        "fingerprint with the one that the host's operators publish.",
+        ExitCode.SDK_MISSING,
+    ),
+    "NC523": CodeInfo(
+        "connection lost",
+        "The host could not be reached again for as long as --patience says. A submitted job goes on; `neurocompile deploy --resume -o "
+        "FOLDER` follows it again, from the byte of the log that was seen last.",
+        ExitCode.SDK_MISSING,
+    ),
+    "NC524": CodeInfo(
+        "host cannot do it",
+        "A folder on the host cannot be written (rights, quota, full disk), or a program that deploying needs is missing there: a POSIX "
+        "shell, GNU coreutils, slurm's commands, rsync or sftp. The message has the host's own words. Nothing half-copied is used.",
+        ExitCode.SDK_MISSING,
+    ),
+    "NC525": CodeInfo(
+        "slurm refused",
+        "sbatch or scancel ended with an error; the message is slurm's. `sinfo` on the host lists partitions and boards (nodes).",
+        ExitCode.SDK_MISSING,
+    ),
+    "NC526": CodeInfo(
+        "job did not end well",
+        "The program ended with an error, or the job was cancelled, ran out of time or memory, or lost its node. log.txt in the folder of "
+        "the deployment has all that it printed.",
+        ExitCode.SDK_MISSING,
+    ),
+    "NC527": CodeInfo(
+        "copy differs",
+        "What arrived has another checksum than what was sent, several times over. Nothing of it is used. Try the other way (--copy).",
+        ExitCode.SDK_MISSING,
+    ),
+    "NC528": CodeInfo(
+        "program refused its input",
+        "program/run.py on the host ended with exit code 2 (options) or 3 (input): the arguments behind `--` are its own. A build of an "
+        "earlier version may not know --hw: build again.",
+    ),
     "NC650": CodeInfo(
         "validation found a difference",
         "The emitted program, run in the target's public emulator, does not do what the twin or the reference engine does. The message has "
@@ -602,6 +652,14 @@ CODES: dict[str, CodeInfo] = {
     "NC713": CodeInfo(
         "holds a run already",
         "A new run would overwrite the results or the checkpoint at this place. Go on with --resume, or choose another place.",
+    ),
+    "NC720": CodeInfo("no deployment", "`--resume` and `--cancel` need the folder (-o) of a deployment, in which deploy.json is."),
+    "NC721": CodeInfo(
+        "state of a deployment damaged", "deploy.json cannot be read, or another version wrote it. The job, if there is one, goes on."
+    ),
+    "NC722": CodeInfo(
+        "deployment is being followed",
+        "Another process follows the job of this folder. Let it, or end it first (Ctrl-C leaves the job alone).",
     ),
     # --- NC9xx: internal --------------------------------------------------------------------------------------------------
     "NC901": CodeInfo(

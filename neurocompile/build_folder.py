@@ -198,8 +198,9 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def read_build(path: Path) -> BuildFolder:
-    """Read a build folder and check the digest of every file (InputError NC703 if it is no build, NC704 if a file was changed)."""
+def check_build(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return (manifest, report) of a build folder after checking the digest of every file (InputError NC703 if it is no build, NC704 if a
+    file was changed)."""
     try:
         manifest = json.loads((path / "manifest.json").read_bytes())
         files = dict(manifest["files"])
@@ -229,6 +230,12 @@ def read_build(path: Path) -> BuildFolder:
         name = code.relative_to(path).as_posix()
         if name not in files:  # it would run with the program, or in the place of a module that the program imports
             raise InputError.of("NC704", f"'{name}' was added after the build", file=str(path), help="remove it, or build again elsewhere")
+    return manifest, report
+
+
+def read_build(path: Path) -> BuildFolder:
+    """Read a build folder, checked (`check_build`)."""
+    manifest, report = check_build(path)
     network = unpack_network((path / "network.json").read_text("utf-8"), load_npz(path / "network.npz"), file=str(path / "network.json"))
-    connections = load_connections(network, path / "weights.npz" if "weights.npz" in files else None)
+    connections = load_connections(network, path / "weights.npz" if "weights.npz" in manifest["files"] else None)
     return BuildFolder(path=path, manifest=manifest, report=report, network=network, connections=connections)

@@ -33,6 +33,7 @@ VERBS = {
     "train": ("train", "Train NET on its task's data."),
     "evaluate": ("train", "Measure NET on the held-out samples of its task."),
     "validate": ("validate", "Run a build's program in the target's emulator and compare."),
+    "deploy": ("deploy", "Run a build's program on a host with hardware and fetch its results."),
     "report": ("report", "Show what a build uses and what was approximated."),
     "map": ("map_cores", "Assign the neurons of NET (a description or a graph) to cores and chips."),
     "minimise": ("minimise", "Make the routing tables of a file shorter."),
@@ -72,7 +73,7 @@ def cli() -> None:
     """Compile learning spiking networks (event-driven e-prop) for neuromorphic hardware.
 
     NET is a description (.yaml, .nir, .net) or a build folder. Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad input, 4 does not fit,
-    5 SDK, hardware or cluster missing, 6 verification mismatch.
+    5 SDK, hardware, cluster or host missing, 6 verification mismatch.
     """
 
 

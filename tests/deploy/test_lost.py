@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.conftest import Deploy, Host, wait_for, when
+from tests.deploy.conftest import QUICK, Deploy, Host, replace_program, wait_for, when
 from tests.deploy.test_runs import check_failure, results_of, resume, state_of
 
 BIG = 3_000_000
@@ -66,7 +66,7 @@ def test_a_wire_cut_while_the_build_is_copied(host: Host, deploy: Deploy, quick:
 def test_a_wire_cut_while_the_job_is_being_submitted(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
     """sbatch has taken the job, but nobody heard its number: it must not be submitted again."""
     (host.slurm / "slow").touch()
-    thread = when(lambda: host.jobs(), host.wire.cut)
+    thread = when(host.jobs, host.wire.cut)
     code, _, err = deploy(quick, "-o", tmp_path / "out")
     thread.join()
     assert code == 0, err
@@ -82,7 +82,7 @@ def test_a_submission_whose_number_was_never_written(host: Host, deploy: Deploy,
         (host.slurm / "hold").touch()
     assert deploy(quick, "--detach", "-o", out)[0] == 0
     if begun:
-        wait_for(lambda: (host.runs[0] / "exit").exists(), "the job ends")
+        wait_for((host.runs[0] / "exit").exists, "the job ends")
     (host.runs[0] / "job").unlink()
     (out / "deploy.json").write_text(json.dumps(state_of(out) | {"phase": "ready", "job": None}))
     (host.folder / "bin" / "sleep").unlink()  # no waiting for a submission that is under way: there is none
@@ -100,7 +100,7 @@ def test_sessions_killed_and_sshd_restarted(host: Host, deploy: Deploy, quick: P
     def breakdown() -> None:
         host.stop_all()
         host.start()
-        (host.runs[0] / "go").touch()
+        host.let_go()
 
     thread = when(lambda: (out / "log.txt").exists() and (out / "log.txt").stat().st_size > 0, breakdown)
     code, _, err = deploy(quick, "-o", out, "--patience", "1", "--", "--wait")
@@ -126,7 +126,7 @@ def test_patience_ends_and_resume_goes_on(host: Host, deploy: Deploy, quick: Pat
     assert f"--resume -o {out}" in err
     check_failure(resume(deploy, host, out), "NC520")  # still broken: no patience with a host that never answered
     host.wire.broken = False
-    (host.runs[0] / "go").touch()
+    host.let_go()
     assert resume(deploy, host, out)[0] == 0
     check_whole(host, out)
 
@@ -161,7 +161,7 @@ def test_killed_and_resumed(host: Host, deploy: Deploy, quick: Path, tmp_path: P
     process.communicate()
     wait_for(lambda: host.sessions() == [], "the login ends with the process")
     assert not (out / "results.npz").exists()
-    thread = when(lambda: host.runs and lines(out) > 3, lambda: (host.runs[0] / "go").touch())
+    thread = when(lambda: host.runs and lines(out) > 3, host.let_go)
     code, _, err = resume(deploy, host, out)
     thread.join()
     assert code == 0, err
@@ -185,15 +185,12 @@ def test_killed_in_the_results(host: Host, deploy: Deploy, quick: Path, tmp_path
 def test_a_log_that_differs_from_the_state(host: Host, deploy: Deploy, quick: Path, tmp_path: Path, damage: bytes) -> None:
     """A process can be killed between the log and the state file, and a disk can forget what was written last."""
     out = tmp_path / "out"
-    thread = when(lambda: lines(out) > 3, lambda: host.wire.cut())
-    host.wire.broken = False
     assert deploy(quick, "--detach", "-o", out, "--", "--lines", "20")[0] == 0
-    wait_for(lambda: (host.runs[0] / "exit").exists(), "the job ends")
+    wait_for((host.runs[0] / "exit").exists, "the job ends")
     log = (host.runs[0] / "log").read_bytes()
     (out / "log.txt").write_bytes(log[:100] + damage if damage else log[:40])
     (out / "deploy.json").write_text(json.dumps(state_of(out) | {"log_offset": 100}))
     assert resume(deploy, host, out)[0] == 0
-    thread.join()
     check_whole(host, out)
 
 
@@ -210,7 +207,7 @@ def test_ctrl_c_leaves_the_job_alone(host: Host, deploy: Deploy, quick: Path, tm
     assert "Traceback" not in err
     assert host.jobs() == {"1": "RUNNING"}
     wait_for(lambda: host.sessions() == [], "the login ends")
-    (host.runs[0] / "go").touch()
+    host.let_go()
     assert resume(deploy, host, out)[0] == 0
     check_whole(host, out)
 
@@ -220,7 +217,7 @@ def test_two_processes_do_not_follow_one_job(host: Host, deploy: Deploy, quick: 
     process = start(host, quick, "-o", out, "--", "--wait")
     wait_for(lambda: lines(out) > 2, "the log")
     check_failure(resume(deploy, host, out), "NC722")
-    (host.runs[0] / "go").touch()
+    host.let_go()
     assert process.wait(timeout=20) == 0
     process.communicate()
     check_whole(host, out)
@@ -285,8 +282,6 @@ def test_what_cannot_be_resumed(host: Host, deploy: Deploy, quick: Path, tmp_pat
 
 
 def test_a_build_that_was_changed_before_it_was_resumed(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
-    from tests.deploy.conftest import QUICK, replace_program
-
     out = tmp_path / "out"
     check_failure(deploy(quick, "--partition", "nosuch", "-o", out), "NC525")
     replace_program(quick, QUICK + "# changed\n")

@@ -289,7 +289,7 @@ def test_slurm_that_does_not_answer_ends_nothing(host: Host, deploy: Deploy, qui
     out = tmp_path / "out"
     assert deploy(quick, "--detach", "-o", out, "--", "--wait")[0] == 0
     (host.slurm / "down").touch()
-    thread = when(lambda: questions(host) > 6, (host.runs[0] / "go").touch)  # more often than what is believed otherwise
+    thread = when(lambda: questions(host) > 6, host.let_go)  # more often than what is believed otherwise
     assert resume(deploy, host, out)[0] == 0
     thread.join()
 
@@ -307,7 +307,7 @@ def test_questions_to_slurm_are_fewer_than_looks(
     monkeypatch.setattr(Inrc, "follow", lambda self, *a, **o: (looks.append(o["ask"]), follow(self, *a, **o))[1])
     out = tmp_path / "out"
     assert deploy(quick, "--detach", "-o", out, "--", "--wait")[0] == 0
-    thread = when(lambda: len(looks) > 11, (host.runs[0] / "go").touch)
+    thread = when(lambda: len(looks) > 11, host.let_go)
     assert resume(deploy, host, out)[0] == 0
     thread.join()
     assert looks[:11] == [n % 5 == 0 for n in range(11)]
@@ -330,8 +330,9 @@ def test_a_dry_run_says_all_and_touches_nothing(host: Host, deploy: Deploy, quic
     assert host.wire.logins == 0
     assert "nothing was done" in out
     for expected in (
-        "ssh -F", "rsync ", "sftp ", "put -r", "sbatch --parsable", "--partition=p7", "squeue", "scancel", "program/run.py", "BatchMode=yes",
-        "export PARTITION=p7", "run.py --hw --loihi-gen N3B3 --partition p7 --steps 7 --input in=inputs/0-", "--echo 'a b' --out results.npz",
+        "ssh -F", "rsync ", "sftp ", "put -r", "sbatch --parsable", "--partition=p7", "squeue", "scancel", "program/run.py",
+        "BatchMode=yes", "export PARTITION=p7", "run.py --hw --loihi-gen N3B3 --partition p7 --steps 7 --input in=inputs/0-",
+        "--echo 'a b' --out results.npz",
     ):  # fmt: skip
         assert expected in out, expected
     assert "StrictHostKeyChecking" not in out
@@ -368,9 +369,9 @@ def test_hosts_that_are_none(deploy: Deploy, quick: Path, tmp_path: Path, host_n
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--partition", "a,b;c"), ("--partition", "-w"), ("--board", "$(x)"), ("--board", ""), ("--remote-dir", "../x"), ("--remote-dir", "a b"),
-     ("--remote-dir", "-rf"), ("--remote-dir", "a/../../b"), ("--remote-dir", "~/x"), ("--remote-dir", "a//b"), ("--remote-dir", "host:x"),
-     ("--remote-dir", "x/-rf")],
+    [("--partition", "a,b;c"), ("--partition", "-w"), ("--board", "$(x)"), ("--board", ""), ("--remote-dir", "../x"),
+     ("--remote-dir", "a b"), ("--remote-dir", "-rf"), ("--remote-dir", "a/../../b"), ("--remote-dir", "~/x"), ("--remote-dir", "a//b"),
+     ("--remote-dir", "host:x"), ("--remote-dir", "x/-rf")],
 )  # fmt: skip
 def test_names_that_a_shell_could_mistake(deploy: Deploy, quick: Path, tmp_path: Path, option: str, value: str) -> None:
     check_failure(deploy(quick, "--host", "h", f"{option}={value}", "-o", tmp_path / "out", own=False), "NC160")
@@ -483,7 +484,7 @@ def test_a_copy_that_differs(host: Host, deploy: Deploy, quick: Path, tmp_path: 
 def test_results_that_differ(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert deploy(quick, "--detach", "-o", out)[0] == 0
-    wait_for(lambda: (host.runs[0] / "exit").exists(), "the job ends")
+    wait_for((host.runs[0] / "exit").exists, "the job ends")
     (host.runs[0] / "results.npz").write_bytes(bytes(1000))  # as many bytes as there were
     check_failure(resume(deploy, host, out), "NC527")
     assert not (out / "results.npz").exists()

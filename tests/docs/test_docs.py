@@ -168,6 +168,7 @@ SECTIONS = {
     "train": "train, evaluate",
     "evaluate": "train, evaluate",
     "validate": "validate",
+    "deploy": "deploy",
 }
 TAKES_NET = ("build", "plan", "check", "simulate", "train", "evaluate")
 ONLY = {"build": {"--out"}, "train": {"--out", "--epochs", "--resume", "--overwrite", "--checkpoint-every"}}
@@ -213,6 +214,7 @@ CALLS = {
     "evaluate": "evaluate net.yaml --limit-train 3 --limit-test 3 --no-baseline",
     "report": "report built",
     "validate": "validate built --steps 3",
+    "deploy": "deploy chip --host nobody@example.invalid --dry-run -o there",
     "map": "map net.yaml --cores 2 -o map.npz",
     "minimise": "minimise tables.bin -o short.bin",
     "targets": "targets",
@@ -239,6 +241,8 @@ def test_the_page_has_the_json_keys_of_every_verb(
         for left, right in re.findall(r"^\| (`[^|]*) \| (.*) \|$", table, re.MULTILINE)
     }
     assert set(rows) == set(CALLS)
+    assert run(["build", "net.yaml", "--target", "loihi2", "-o", "chip", "-q"]) == 0
+    capsys.readouterr()
     answers: dict[str, Any] = {}
     for name, call in CALLS.items():
         assert run([*shlex.split(call), "--format", "json"]) == 0, capsys.readouterr().err

@@ -62,6 +62,13 @@ def test_arrows_go_one_way(root: Path) -> None:
             "neurocompile.tasks",
         ],
         "neurocompile/mapping": ["neurocompile.backends", "neurocompile.cli", "neurocompile.pipeline"],
+        "neurocompile/deploy": [
+            "neurocompile.backends",
+            "neurocompile.build_folder",
+            "neurocompile.cli",
+            "neurocompile.mapping",
+            "neurocompile.pipeline",
+        ],
         "backends/loihi2": ["neurocompile.backends.spinnaker", "neurocompile.backends.nest", "neurocompile.cli", "neurocompile.pipeline"],
         "backends/spinnaker": ["neurocompile.backends.loihi2", "neurocompile.backends.nest", "neurocompile.cli", "neurocompile.pipeline"],
         "backends/nest": ["neurocompile.backends.loihi2", "neurocompile.backends.spinnaker", "neurocompile.cli", "neurocompile.pipeline"],

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from neurocompile.build_check import check_build, digest
 from neurocompile.ir import Network
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import AnyArray, load_npz, npz_bytes
@@ -30,9 +30,6 @@ from neurocompile.mapping.export import mapping_arrays
 from neurocompile.pipeline import Compiled, CompileOptions, load_connections
 from neurocompile.report import build_report, render_html
 from neurocompile.versions import FORMAT_VERSION, versions
-
-_NEEDED_KEYS = ("format_version", "name", "target", "versions")
-_NEEDED_FILES = ("network.json", "network.npz", "report.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,10 +46,6 @@ class BuildFolder:
     def target(self) -> str:
         """Name of the target."""
         return str(self.manifest["target"])
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _json(value: object, *, sort: bool = True) -> bytes:
@@ -90,7 +83,7 @@ def assemble(compiled: Compiled, options: CompileOptions, inputs: Mapping[str, b
         "target": options.target,
         "machine": compiled.machine.name if compiled.machine else None,
         **origin,
-        "files": {name: _digest(content) for name, content in sorted(files.items())},
+        "files": {name: digest(content) for name, content in sorted(files.items())},
     }
     files["manifest.json"] = _json(manifest)
     return files
@@ -109,7 +102,7 @@ def _provenance(compiled: Compiled, options: CompileOptions, inputs: Mapping[str
             "effort": options.effort,
         },
         "versions": versions(),
-        "inputs": {name: _digest(content) for name, content in sorted(inputs.items())},
+        "inputs": {name: digest(content) for name, content in sorted(inputs.items())},
     }
 
 
@@ -196,41 +189,6 @@ def _alive(pid: int) -> bool:
     except OSError:
         return True
     return True
-
-
-def check_build(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return (manifest, report) of a build folder after checking the digest of every file (InputError NC703 if it is no build, NC704 if a
-    file was changed)."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_bytes())
-        files = dict(manifest["files"])
-        lacking = [key for key in _NEEDED_KEYS if not manifest.get(key)] + [name for name in _NEEDED_FILES if name not in files]
-        if lacking:
-            raise ValueError(f"its manifest lacks '{lacking[0]}'")
-        report = json.loads((path / "report.json").read_bytes())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError.of(
-            "NC703", f"is not a build folder: {error}", file=str(path), help="make one with `neurocompile build NET --target T -o DIR`"
-        ) from None
-    for name, digest in files.items():
-        try:
-            content = (path / name).read_bytes()
-        except OSError as error:
-            raise InputError.of(
-                "NC704", f"'{name}' is missing from the build: {error.strerror}", file=str(path), help="build it again"
-            ) from None
-        if _digest(content) != digest:
-            raise InputError.of(
-                "NC704",
-                f"'{name}' was changed after the build (its digest differs from the manifest's)",
-                file=str(path),
-                help="build it again",
-            )
-    for code in sorted(p for pattern in ("*.py", "*.so", "*.pth") for p in (path / "program").rglob(pattern)):
-        name = code.relative_to(path).as_posix()
-        if name not in files:  # it would run with the program, or in the place of a module that the program imports
-            raise InputError.of("NC704", f"'{name}' was added after the build", file=str(path), help="remove it, or build again elsewhere")
-    return manifest, report
 
 
 def read_build(path: Path) -> BuildFolder:

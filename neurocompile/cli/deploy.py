@@ -16,7 +16,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from neurocompile.build_folder import check_build
+from neurocompile.build_check import check_build
 from neurocompile.cli.common import Output, common_options, printable, table
 from neurocompile.deploy.destination import ConnectionLost, check_file, file_digest, sums_text
 from neurocompile.deploy.driver import Deployment, Tempo, order_of
@@ -288,8 +288,8 @@ class _LogStream:
     def write(self, piece: bytes) -> None:
         """Print the lines that are complete."""
         *lines, self._open = (self._open + self._decoder.decode(piece)).split("\n")
-        for line in lines:
-            _note(self._output, line.rstrip("\r"))
+        if lines:
+            _note(self._output, "\n".join(line.rstrip("\r") for line in lines))
 
     def end(self) -> None:
         """Print what is left."""

@@ -86,7 +86,7 @@ class Inrc:
             if not fresh and has.get("run") == "present":
                 return False
             self._rsync = self._choose(bool(has.get("rsync")))
-            with tempfile.TemporaryDirectory(prefix="nc-deploy-") as folder:
+            with tempfile.TemporaryDirectory(dir=self._connection.folder) as folder:
                 self._stage(order, Path(folder) / "tree", build=fresh)
                 self._connection.upload(Path(folder), "tree", f"{self._base}/incoming/{order.run}", rsync=self._rsync)
             if "damaged" not in self._say(scripts.receive(self._base, order.run, order.digest)).values:

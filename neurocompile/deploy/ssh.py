@@ -32,6 +32,7 @@ _CONNECT_SECONDS = 20
 _KEEP_ALIVE_SECONDS = 15
 _GREETING = "neurocompile-ready"
 _SAFE_FOLDER = re.compile(r"/[A-Za-z0-9_./-]{0,60}")
+_FOLDER = "nc-ssh-"
 _MESSAGE_BYTES = 2000
 _RSYNC_LOST = (10, 12, 20, 30, 35, 255)
 """Exit codes of rsync that a lost connection can cause: socket, protocol stream, signal, timeouts, and ssh's own."""
@@ -122,11 +123,16 @@ class Connection:
         self._folder: Path | None = None
 
     @property
-    def socket(self) -> str:
-        """Path of the master's socket (only where connected)."""
+    def folder(self) -> Path:
+        """A private folder, which goes with the connection."""
         if self._folder is None:
             raise ConnectionLost("not connected")
-        return str(self._folder / "m")
+        return self._folder
+
+    @property
+    def socket(self) -> str:
+        """Path of the master's socket."""
+        return str(self.folder / "m")
 
     def open(self) -> None:
         """Log in.
@@ -316,7 +322,22 @@ def _tail(text: bytes) -> str:
 def _private_folder() -> Path:
     """A new folder for this user alone, with a path that is short and plain enough for a socket and for rsync's -e."""
     base = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="nc-ssh-", dir=base if _SAFE_FOLDER.fullmatch(base) else "/tmp"))  # noqa: S108 - made with mode 700
+    place = base if _SAFE_FOLDER.fullmatch(base) else "/tmp"  # noqa: S108 - mkdtemp makes it with mode 700
+    for left in Path(place).glob(f"{_FOLDER}*"):  # by processes that were killed
+        pid = left.name[len(_FOLDER) :].partition("-")[0]
+        if pid.isdigit() and not _alive(int(pid)) and left.lstat().st_uid == os.getuid():
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=place))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.deploy.conftest import QUICK, Deploy, Host, replace_program, wait_for, when
-from tests.deploy.test_runs import check_failure, results_of, resume, state_of
+from tests.deploy.test_runs import check_failure, left_by, results_of, resume, state_of
 
-BIG = 3_000_000
+BIG = 1_500_000
 
 
 def check_whole(host: Host, out: Path, *, size: int = 1000) -> None:
@@ -30,12 +30,12 @@ def check_whole(host: Host, out: Path, *, size: int = 1000) -> None:
 
 
 def test_a_wire_cut_in_the_log(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
-    host.wire.cut_after = 700_000  # the log has 1.3 MB
-    code, _, err = deploy(quick, "-o", tmp_path / "out", "--", "--lines", "50000")
+    host.wire.cut_after = 300_000  # the log has 520 kB
+    code, _, err = deploy(quick, "-o", tmp_path / "out", "--", "--lines", "20000")
     assert code == 0, err
     assert (host.wire.cut_after, host.wire.logins) == (None, 2)
     assert "connection lost" in err
-    assert [line for line in err.splitlines() if line.startswith("step")] == [f"step {n:06d} of a program" for n in range(50000)]
+    assert [line for line in err.splitlines() if line.startswith("step")] == [f"step {n:06d} of a program" for n in range(20000)]
     check_whole(host, tmp_path / "out")
 
 
@@ -162,10 +162,12 @@ def test_killed_and_resumed(host: Host, deploy: Deploy, quick: Path, tmp_path: P
     wait_for(lambda: host.sessions() == [], "the login ends with the process")
     assert not (out / "results.npz").exists()
     thread = when(lambda: host.runs and lines(out) > 3, host.let_go)
+    assert len(left_by(process.pid)) == 1
     code, _, err = resume(deploy, host, out)
     thread.join()
     assert code == 0, err
     check_whole(host, out)
+    assert left_by(process.pid) == []  # the next process has cleaned up
 
 
 def test_killed_in_the_results(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:

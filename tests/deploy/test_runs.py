@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -507,16 +508,15 @@ def test_no_secret_is_written_or_printed(
     private = [line for name in ("user", "stranger") for line in (keys / name).read_text().splitlines()[1:-1]]
     secrets = [s.encode() for s in ("hunter2-token-in-the-environment", *private)]
     assert len(secrets) > 8
-    written = {p: p.read_bytes() for folder in (tmp_path, Path("/tmp")) for p in files_below(folder)}
+    written = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and not p.is_symlink()}
     assert any(p.name == "deploy.json" for p in written)
     assert any(p.name == "job.sh" for p in written)
     for secret in secrets:
         assert secret.decode() not in printed
         assert [p for p, content in written.items() if secret in content] == []
-    assert list(Path("/tmp").glob("nc-ssh-*")) == []
+    assert left_by(os.getpid()) == []
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Files of a deployment: those of the test, or what deploy leaves in the folder for temporary files."""
-    found = folder.rglob("*") if folder != Path("/tmp") else (p for f in folder.glob("nc-*") for p in f.rglob("*"))
-    return [p for p in found if p.is_file() and not p.is_symlink()]
+def left_by(pid: int) -> list[Path]:
+    """Private folders of a process."""
+    return [p for place in {"/tmp", tempfile.gettempdir()} for p in Path(place).glob(f"nc-ssh-{pid}-*")]

@@ -64,6 +64,7 @@ def test_arrows_go_one_way(root: Path) -> None:
         "neurocompile/mapping": ["neurocompile.backends", "neurocompile.cli", "neurocompile.pipeline"],
         "neurocompile/deploy": [
             "neurocompile.backends",
+            "neurocompile.build_check",
             "neurocompile.build_folder",
             "neurocompile.cli",
             "neurocompile.mapping",

@@ -26,6 +26,8 @@ _RANGES = {"d": (0, 255), "t": (-257, 255)}
 _ROUND = 2**STATE_SHIFT
 _LOWEST, _HIGHEST = np.int32(-(2**ACCUMULATOR_BITS)), np.int32(2**ACCUMULATOR_BITS - 1)
 _X0, _X1 = FIRST_PRE, FIRST_PRE + 1
+_RECEIVED = float(np.exp(-1 / 65535.0))
+"""Lava decays a y trace that a neuron sends once, with the time constant 2^16 - 1"""
 
 
 def _shift(name: str) -> Any:
@@ -45,13 +47,19 @@ _right, _left = _shift("ashr"), _shift("shl")
 
 
 @numba.njit(cache=True, nogil=True)
-def send(spiked: IntArray, first: IntArray, position: Int32Array, post: Int32Array, weight: Int32Array, sums: IntArray) -> None:
-    """Set ``sums`` to the weights of all synapses of some neurons, each at its target. position : of each source's synapses in ``post``."""
+def send(
+    spiked: IntArray, first: IntArray, position: Int32Array, post: Int32Array, weight: Int32Array, exponent: int, sums: IntArray
+) -> None:
+    """Set ``sums`` to the weights of all synapses of some neurons, each at its target, shifted by the exponent. position : of each
+    source's synapses in ``post``."""
     sums[:] = 0
     for neuron in spiked:
         for k in range(first[neuron], first[neuron + 1]):
             at = position[k]
             sums[post[at]] += weight[at]
+    if exponent:
+        for i in range(len(sums)):
+            sums[i] = sums[i] << exponent if exponent > 0 else sums[i] >> -exponent
 
 
 @numba.njit(cache=True, nogil=True)
@@ -190,6 +198,44 @@ def learn(
                     held[j] = value
 
 
+@numba.njit(cache=True, nogil=True)
+def step_engine(
+    spiked: IntArray,
+    first_of_pre: IntArray,
+    position: Int32Array,
+    decays: npt.NDArray[np.float64],
+    impulses: IntArray,
+    sent_1: Int32Array,
+    sent_2: Int32Array,
+    sent_3: Int32Array,
+    draws: npt.NDArray[np.float64],
+    first: IntArray,
+    pre: npt.NDArray[np.uint32],
+    state: Int32Array,
+    product: Int32Array,
+    factor: Int32Array,
+    x0: npt.NDArray[np.int8],
+    x: Int32Array,
+    y: Int32Array,
+    every: bool,
+    limits: Int32Array,
+    fresh: Int32Array,
+    part: npt.NDArray[Any],
+) -> None:
+    """Advance traces, receive third factors and apply the rules: one call a step. decays : of x1, x2, 0 where there is none; draws : for
+    x traces, y traces, synaptic variables; limits : rows low, high; the others : see the parts."""
+    for number in range(len(decays)):
+        if decays[number] > 0.0:
+            advance(x[number], decays[number], impulses[number], draws[0], spiked)
+    receive(sent_1, _RECEIVED, draws[1], y[1])
+    receive(sent_2, _RECEIVED, draws[1], y[2])
+    receive(sent_3, _RECEIVED, draws[1], y[3])
+    mark(spiked, first_of_pre, position, 1, x0)
+    up = np.int32(_ROUND - 1 - int(np.floor(draws[2] * _ROUND)))
+    learn(first, pre, state, product, factor, x0, x, y, every, up, limits[0], limits[1], fresh, part)
+    mark(spiked, first_of_pre, position, 0, x0)
+
+
 class Plastic:
     """A plastic projection: its synapses sorted by target, traces and tags, and what arrives next.
 
@@ -206,11 +252,13 @@ class Plastic:
         self.first_of_pre = np.searchsorted(self.pre[self.position], np.arange(n_pre + 1)).astype(np.int64)
         self.exponent = int(projection["weight_exp"])
         self.table = table({target: rule[f"{target}_fixed"] for target in ("dw", "dd", "dt")})
-        self.impulse, self.tau = [int(rule["x1_impulse_fixed"]), 0], [float(rule["x1_tau"]), 0.0]
-        if rule.get("x2_tau"):
-            self.impulse[1], self.tau[1] = int(rule["x2_impulse_fixed"]), float(rule["x2_tau"])
-        low, high = zip(tuple(projection["weight_range"]), _RANGES["d"], _RANGES["t"], strict=True)
-        self.low, self.high = np.array(low, np.int32), np.array(high, np.int32)
+        taus, self.impulses = [float(rule["x1_tau"]), float(rule.get("x2_tau") or 0.0)], np.zeros(2, np.int64)
+        self.decays = np.array([np.exp(-1 / tau) if tau else 0.0 for tau in taus])
+        for number, tau in enumerate(taus):
+            if tau:
+                self.impulses[number] = int(rule[f"x{number + 1}_impulse_fixed"])
+        ranges = (tuple(projection["weight_range"]), _RANGES["d"], _RANGES["t"])
+        self.limits = np.array(ranges, np.int32).T.copy()
         longest = int(np.diff(self.first).max(initial=0))
         self.fresh = np.zeros((3, longest), np.int32)
         self.part = np.zeros(longest, np.int64 if self.table.wide else np.int32)
@@ -235,25 +283,16 @@ class Plastic:
 
     def emit(self, spiked: IntArray) -> None:
         """Sum up what some spikes bring to the targets in the next step."""
-        send(spiked, self.first_of_pre, self.position, self.post, self.state[0], self.arriving)
-        if self.exponent:
-            self.arriving[:] = self.arriving << self.exponent if self.exponent > 0 else self.arriving >> -self.exponent
+        send(spiked, self.first_of_pre, self.position, self.post, self.state[0], self.exponent, self.arriving)
 
-    def learn(self, step: int, spiked: IntArray, sent: Mapping[int, Int32Array], x_draw: float, y_draw: float, draw: float) -> None:
-        """Advance traces and change weights in step ``step`` (0 ..). sent : number 1 .. 3 of a y -> what the targets send as it."""
-        for trace, impulse, tau in zip(self.x, self.impulse, self.tau, strict=True):
-            if tau:
-                advance(trace, float(np.exp(-1 / tau)), impulse, x_draw, spiked)
-        for number, values in sent.items():
-            receive(values, _RECEIVED, y_draw, self.y[number])
-        mark(spiked, self.first_of_pre, self.position, 1, self.x0)
-        every = (step + 1) % self.table.period == 0
-        up = _ROUND - 1 - int(np.floor(draw * _ROUND))
-        learn(
-            self.first, self.pre, self.state, self.table.product, self.table.factor, self.x0, self.x, self.y, every, up, self.low,
-            self.high, self.fresh, self.part,
+    def learn(self, step: int, spiked: IntArray, sent: Mapping[int, Int32Array], draws: npt.NDArray[np.float64]) -> None:
+        """Advance traces and change weights in step ``step`` (0 ..). sent : number 1 .. 3 of a y -> what the targets send as it; draws :
+        random numbers for x traces, y traces and synaptic variables."""
+        step_engine(
+            spiked, self.first_of_pre, self.position, self.decays, self.impulses, sent[1], sent[2], sent[3], draws, self.first, self.pre,
+            self.state, self.table.product, self.table.factor, self.x0, self.x, self.y, (step + 1) % self.table.period == 0, self.limits,
+            self.fresh, self.part,
         )  # fmt: skip
-        mark(spiked, self.first_of_pre, self.position, 0, self.x0)
 
     def weights(self) -> Int32Array:
         """Weights in the program's order, integers."""
@@ -268,6 +307,3 @@ class Plastic:
         result[self.order] = values
         return result
 
-
-_RECEIVED = float(np.exp(-1 / 65535.0))
-"""Lava decays a y trace that a neuron sends once, with the time constant 2^16 - 1"""

@@ -163,7 +163,7 @@ class Twin:
         begin = self.step
         given = {i: self._drawn(i, steps) for i in self._poisson}
         given |= {by_name[name]: spikes for name, spikes in inputs.items()}
-        bounds = {i: np.searchsorted(spikes.step, np.arange(begin, begin + steps + 1)) for i, spikes in given.items()}
+        sources = {i: self._by_step(i, spikes, steps) for i, spikes in given.items()}
         targets = {by_name[name]: self._target(by_name[name], signal, steps) for name, signal in (signals or {}).items()} if learn else {}
         draws = self._draws.advance(steps) if learn else None
         outputs: dict[int, list[IntArray]] = {i: [] for i, p in enumerate(self.populations) if p["process"] == "Readout"}
@@ -185,7 +185,7 @@ class Twin:
                                 0 if nothing else int(window[now]),  # type: ignore[index]
                             )
                 else:
-                    spiked[i] = np.unique(given[i].neuron[bounds[i][now] : bounds[i][now + 1]]).astype(np.int64) if i in given else _NOBODY
+                    spiked[i] = sources[i][now] if i in sources else _NOBODY
                 events[i].append(spiked[i])
             self._send(spiked, None if draws is None else draws[now])
             self.step += 1
@@ -214,7 +214,7 @@ class Twin:
             pre, post = self.projections[number]["pre"], self.projections[number]["post"]
             plastic.emit(spiked[pre])
             if draws is not None:
-                plastic.learn(self.step, spiked[pre], self.cells[post].sent, *draws.tolist())
+                plastic.learn(self.step, spiked[pre], self.cells[post].sent, draws)
 
     def _drawn(self, index: int, steps: int) -> Spikes:
         """Return the spikes that the program draws for a source with a rate."""
@@ -222,6 +222,14 @@ class Twin:
         probability = np.minimum(self.arrays[f"{population['key']}.rate"] * self.spec["dt"], 1.0)
         step, neuron = np.nonzero(self._poisson[index].random((steps, population["size"])) < probability)
         return Spikes(neuron=neuron.astype(np.int32), step=step + self.step)
+
+    def _by_step(self, index: int, spikes: Spikes, steps: int) -> list[IntArray]:
+        """Return the neurons that spike in each of the next steps, each once, in order."""
+        size = self.populations[index]["size"]
+        first, last = np.searchsorted(spikes.step, (self.step, self.step + steps))
+        key = np.unique((spikes.step[first:last].astype(np.int64) - self.step) * size + spikes.neuron[first:last])
+        step, neuron = np.divmod(key, size)
+        return np.split(neuron, np.searchsorted(step, np.arange(1, steps)))
 
     def _target(self, index: int, signal: Signal, steps: int) -> tuple[IntArray, npt.NDArray[np.bool_]]:
         population = self.populations[index]

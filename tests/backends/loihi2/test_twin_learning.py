@@ -120,12 +120,13 @@ def test_engine_equals_one_synapse_at_a_time(data: st.DataObject, seed: int, bou
     for step in range(12):
         spiked = np.flatnonzero(rng.random(n_pre) < 0.4)
         sent = {number: rng.integers(-127, 128, n_post).astype(np.int32) for number in (1, 2, 3)}
-        x_draw, y_draw, draw = rng.random(3)
+        draws = rng.random(3)
+        x_draw, y_draw, draw = draws
         ours.emit(spiked)
         expected = np.zeros(n_post, np.int64)
         np.add.at(expected, post, np.array(state["w"]) * np.isin(pre, spiked))
         np.testing.assert_array_equal(ours.arriving, 2 * expected)
-        ours.learn(step, spiked, sent, x_draw, y_draw, draw)
+        ours.learn(step, spiked, sent, draws)
         x1 = [min(127, rounded(math.exp(-1 / 6.0) * x, x_draw) + 40 * int(i in spiked)) for i, x in enumerate(x1)]
         y = {n: [rounded(math.exp(-1 / 65535.0) * int(v), y_draw) for v in values] for n, values in sent.items()}
         after = {}

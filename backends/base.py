@@ -137,6 +137,10 @@ class Twin(Protocol):
     def weights(self) -> dict[str, FloatArray]:
         """Projection -> weights as the target holds them, float64 (m,), in the description's units and order."""
 
+    def set_weights(self, weights: MappingABC[str, FloatArray]) -> None:
+        """Set the weights of projections that learn, rounded to what the target holds; what :meth:`weights` of the same program returned
+        is taken unchanged. Other projections are passed over."""
+
     def state(self) -> dict[str, AnyArray]:
         """Return all that changes, by name."""
 
@@ -150,6 +154,9 @@ class HasTwin(Target, Protocol):
 
     def twin(self, lowered: TargetNetwork, *, learning: bool) -> Twin:
         """Return the program of a lowered network at its first step; without ``learning`` its plastic projections are static ones."""
+
+    def check_options(self, extra: MappingABC[str, str]) -> None:
+        """Raise InputError NC201/NC207 for options (``--set``) that the target does not have or that have another form."""
 
 
 def sdk_version(distribution: str) -> str | None:

@@ -95,18 +95,18 @@ def exact_format(weight: FloatArray) -> tuple[int, str] | None:
     return None
 
 
-def quantise_weights(weight: FloatArray, scale: float, exponent: int, *, sign_mode: str | None = None) -> QuantisedWeights:
+def quantise_weights(weight: FloatArray, scale: float, exponent: int, *, sign_mode: str | None = None, bits: int = 8) -> QuantisedWeights:
     """Round weights (membrane units) to 8 bits at ``scale`` state units per membrane unit and a weight exponent.
 
     ``sign_mode`` None takes the narrowest that holds the weights. Mixed weights are even: the sign takes one of the 8 bits, and
-    Lava clears the lowest bit by rounding down, so it is rounded here.
+    Lava clears the lowest bit by rounding down, so it is rounded here. Fewer ``bits``: multiples of a coarser step in the same range.
     """
     if sign_mode is None:
         sign_mode = narrowest_sign_mode(weight)
     unit = 2.0 ** (ALIGN_SHIFT + exponent) / scale
-    low, high = WEIGHT_RANGES[sign_mode]
-    exact = weight / unit
-    rounded = 2 * np.rint(exact / 2) if sign_mode == "MIXED" else np.rint(exact)
+    step = 2 ** (8 - bits) * (2 if sign_mode == "MIXED" else 1)
+    low, high = (int(np.trunc(end / step)) * step for end in WEIGHT_RANGES[sign_mode])
+    rounded = step * np.rint(weight / unit / step)
     values = np.clip(rounded, low, high)
     return QuantisedWeights(
         values=values.astype(np.int16),

@@ -23,6 +23,7 @@ from neurocompile.backends.loihi2.arithmetic import (
 )
 from neurocompile.backends.loihi2.lowered import Loihi2Network, LoweredFeedback, LoweredPopulation, LoweredProjection
 from neurocompile.backends.loihi2.neurons import Findings, Load, lower_population, rounding
+from neurocompile.backends.loihi2.options import Options, read_options
 from neurocompile.backends.loihi2.problem import make_problem
 from neurocompile.backends.loihi2.repeats import UInt8Array, number_repeats
 from neurocompile.ir import EProp, LeakyReadout, Network, Projection, SpikeSource, SymmetricFeedback
@@ -33,8 +34,6 @@ from neurocompile.machine import Machine
 
 _SMALLEST_SIGNAL = 0.02
 """Learning signal (7-bit units) below which even carried remainders make one step of 32 in more than 1,600 steps."""
-_GROWTH = 2.0
-"""Plastic weights may grow to this many times the largest initial one."""
 
 
 def lower_network(
@@ -49,6 +48,7 @@ def lower_network(
         accepted, all in one.
     """
     refuse_engine_only(network, "loihi2")
+    wanted = read_options(options.extra)
     found = Findings()
     approximations: list[Approximation] = []
     numbers = {p.name: index for index, p in enumerate(network.populations)}
@@ -57,7 +57,7 @@ def lower_network(
     for projection in projections:
         _check_delay(projection, connections[projection.name], found)
     plastic = {p.post for p in projections if p.name in rules}
-    loads = {p.name: _load(network, p.name, connections, rules) for p in network.populations}
+    loads = {p.name: _load(network, p.name, connections, rules, wanted.weight_room) for p in network.populations}
     populations = [lower_population(p, loads[p.name], network.dt, plastic=p.name in plastic, found=found) for p in network.populations]
     lowered = {p.name: p for p in populations}
     formats = {
@@ -67,6 +67,7 @@ def lower_network(
             lowered[p.post].scale,
             network.population(p.post).resolution,
             rules.get(p.name),
+            wanted,
             approximations,
             found,
         )
@@ -166,12 +167,12 @@ def _check_delay(projection: Projection, connections: Connections, found: Findin
         )
 
 
-def _load(network: Network, name: str, connections: Mapping[str, Connections], rules: Mapping[str, EProp]) -> Load:
+def _load(network: Network, name: str, connections: Mapping[str, Connections], rules: Mapping[str, EProp], room: float) -> Load:
     total = np.zeros(network.population(name).size)
     largest = 0.0
     for projection in network.synaptic_projections:
         if projection.post == name and len(connections[projection.name].pre):
-            synapses, growth = connections[projection.name], _GROWTH if projection.name in rules else 1.0
+            synapses, growth = connections[projection.name], room if projection.name in rules else 1.0
             for some in pieces_of(len(synapses)):
                 grown = np.abs(synapses.weight[some].astype(np.float64)) * growth
                 total += np.bincount(synapses.post[some], grown, total.size)
@@ -186,6 +187,7 @@ class _Format:
     scale: float
     exponent: int
     sign_mode: str
+    bits: int = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,13 +216,15 @@ def _format(
     scale: float,
     resolution: float | None,
     rule: EProp | None,
+    wanted: Options,
     approximations: list[Approximation],
     found: Findings,
 ) -> _Format:
     weight = np.asarray(connections.weight, np.float64)
-    largest = max(float(weight.max(initial=0.0)), -float(weight.min(initial=0.0))) * (_GROWTH if rule is not None else 1.0)
+    largest = max(float(weight.max(initial=0.0)), -float(weight.min(initial=0.0))) * (wanted.weight_room if rule is not None else 1.0)
     exponent = 0
-    if rule is None and resolution is not None:
+    bits = wanted.weight_bits or 8
+    if rule is None and resolution is not None and bits == 8:
         exact = exact_format(weight / (resolution * 2.0**ALIGN_SHIFT))
         if exact is not None:
             return _Format(scale, *exact)
@@ -234,7 +238,16 @@ def _format(
     if rule is not None:
         top = WEIGHT_FULL * 2.0 ** (ALIGN_SHIFT + exponent) / scale
         mode = eprop.check_bounds(projection.name, rule, weight, -top, top, approximations, found)
-    return _Format(scale, exponent, narrowest_sign_mode(weight) if mode is None else mode)
+        if bits < 8:
+            approximations.append(
+                Approximation(
+                    code="NC318",
+                    where=f"projection '{projection.name}'",
+                    what=f"weights of {bits} bits that learn",
+                    instead=f"weights that start at {bits} bits and are learnt in 8",
+                )
+            )
+    return _Format(scale, exponent, narrowest_sign_mode(weight) if mode is None else mode, bits)
 
 
 def _lower_synapses(connections: Mapping[str, Connections], formats: Mapping[str, _Format], shards: Shards) -> dict[str, _Synapses]:
@@ -246,7 +259,7 @@ def _lower_synapses(connections: Mapping[str, Connections], formats: Mapping[str
 
 def _lower_piece(weight: Weights, how: _Format) -> _Piece:
     exact = np.asarray(weight, np.float64)
-    quantised = quantise_weights(exact, how.scale, how.exponent, sign_mode=how.sign_mode)
+    quantised = quantise_weights(exact, how.scale, how.exponent, sign_mode=how.sign_mode, bits=how.bits)
     error = quantised.values * quantised.unit - exact
     return _Piece(
         quantised=quantised,
@@ -275,6 +288,13 @@ def _joined(synapses: Connections, pieces: list[_Piece]) -> _Synapses:
             "clipped": clipped,
         },
     )
+
+
+def check_options(options: BuildOptions) -> None:
+    """Raise InputError NC201/NC207 for options that do not exist or are out of range."""
+    read_options(options.extra)
+    _error_scale(options)
+    _low_bits(options)
 
 
 def _error_scale(options: BuildOptions) -> float:

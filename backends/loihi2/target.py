@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping as MappingABC
 from pathlib import Path
 
+import numpy as np
+
 from neurocompile.backends.base import Artifacts, BuildOptions, Check, TargetNetwork, Twin, TwinRun, require_sdk, sdk_version
 from neurocompile.backends.loihi2.emit import describe, emit_program
-from neurocompile.backends.loihi2.lower import lower_network
+from neurocompile.backends.loihi2.lower import check_options, lower_network
 from neurocompile.backends.loihi2.lowered import Loihi2Network
 from neurocompile.backends.loihi2.twin import Twin as IntegerTwin
 from neurocompile.backends.loihi2.validate import validate_program
@@ -41,6 +43,10 @@ class _Twin:
     def weights(self) -> dict[str, FloatArray]:
         held = self._twin.weights()
         return {p.name: held[p.name] * p.quantised.unit for p in self._lowered.projections}
+
+    def set_weights(self, weights: MappingABC[str, FloatArray]) -> None:
+        units = {p.name: p.quantised.unit for p in self._lowered.projections}
+        self._twin.set_weights({name: np.rint(values / units[name]).astype(np.int64) for name, values in weights.items()})
 
     def state(self) -> dict[str, AnyArray]:
         return self._twin.state()
@@ -81,6 +87,10 @@ class Loihi2Target:
         if not isinstance(lowered, Loihi2Network):
             raise TypeError(f"loihi2 cannot simulate a {type(lowered).__name__}")
         return _Twin(lowered, learning=learning)
+
+    def check_options(self, extra: MappingABC[str, str]) -> None:
+        """Raise InputError for options that do not exist or are out of range."""
+        check_options(BuildOptions(extra=extra))
 
     def sdk_versions(self) -> dict[str, str | None]:
         """Versions of Lava; lava-loihi is what runs on chips and is closed."""

@@ -32,6 +32,7 @@ VERBS = {
     "simulate": ("simulate", "Run NET in the reference engine."),
     "train": ("train", "Train NET on its task's data."),
     "evaluate": ("train", "Measure NET on the held-out samples of its task."),
+    "sweep": ("sweep", "Measure what each choice of a target's options costs in accuracy."),
     "validate": ("validate", "Run a build's program in the target's emulator and compare."),
     "deploy": ("deploy", "Run a build's program on a host with hardware and fetch its results."),
     "report": ("report", "Show what a build uses and what was approximated."),

@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 import neurocompile
-from neurocompile.backends.base import BuildOptions
 from neurocompile.backends.reference import RecordOptions, Simulator
 from neurocompile.backends.reference.engine import Choice, learns_kappa
 from neurocompile.backends.reference.engine_anchored import LOST_DIGITS
@@ -22,7 +21,6 @@ from neurocompile.cli.common import (
     Output,
     common_options,
     connect,
-    key_values,
     named_files,
     network_argument,
     network_options,
@@ -30,7 +28,7 @@ from neurocompile.cli.common import (
     open_network,
     table,
 )
-from neurocompile.cli.numerics import refuse_options, simulate_in_integers
+from neurocompile.cli.numerics import numerics_of, numerics_options, refuse_options, simulate_in_integers
 from neurocompile.ir import Network
 from neurocompile.ir.errors import DoesNotFitError, InputError
 from neurocompile.ir.npz import AnyArray, stream_npz
@@ -116,9 +114,7 @@ def _identity(network: Network, given: Mapping[str, Connections] | None, plan: P
 @click.option("--steps", required=True, type=click.IntRange(1), help="Update steps 0 .. N-1.")
 @click.option("--input", "inputs", multiple=True, metavar="POP=FILE", help="Spikes of a source, by name or number (npz: neuron, step).")
 @click.option("--signal", "signals", multiple=True, metavar="READOUT=FILE", help="Target of a readout (npz: target, window; reward).")
-@click.option("--numerics", metavar="TARGET", help="Compute in this target's integers (loihi2), not in float64.")
-@click.option("--allow-approximation", is_flag=True, help="With --numerics: accept what the target can only approximate.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="With --numerics: set a target option.")
+@numerics_options
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from these weights (npz: weight:NAME).")
 @click.option("--save", type=click.Path(path_type=Path), help="Write spikes, outputs and final weights (npz).")
 @click.option("--record", multiple=True, metavar="KIND:NAME", help=f"Record more into --save; kinds: {', '.join(RECORDABLE)}.")
@@ -168,7 +164,8 @@ def simulate(
     """
     if checkpoint is None and (resume or checkpoint_every is not None):
         raise InputError.of("NC160", f"{'--resume' if resume else '--checkpoint-every'} has no effect without --checkpoint")
-    if numerics is not None:
+    integers = numerics_of(numerics, settings, allow_approximation=allow_approximation)
+    if integers is not None:
         refuse_options(
             {
                 "--record": bool(record),
@@ -180,8 +177,6 @@ def simulate(
                 "--checkpoint": checkpoint is not None,
             }
         )
-    elif allow_approximation or settings:
-        raise InputError.of("NC160", f"{'--allow-approximation' if allow_approximation else '--set'} has no effect without --numerics")
     opened = open_network(net, dt=dt, seed=seed, output=output)
     network = opened.network
     sources = {p.name: p.size for p in network.spike_sources}
@@ -192,14 +187,12 @@ def simulate(
     memory.check_fits("reading the inputs", memory.file_needs([*files.values(), *signal_files.values()]))
     spikes = {name: Spikes.load(file, size=sources[name]) for name, file in files.items()}
     given_signals = {name: Signal.load(file, size=readouts[name]) for name, file in signal_files.items()}
-    if numerics is not None:
-        target_options = BuildOptions(allow_approximation=allow_approximation, extra=key_values(settings, "--set"))
+    if integers is not None:
         return simulate_in_integers(
             opened,
-            numerics,
+            integers,
             spikes,
             given_signals,
-            options=target_options,
             steps=steps,
             weights=weights,
             save=save,

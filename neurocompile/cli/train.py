@@ -1,4 +1,4 @@
-"""``train`` and ``evaluate``: learn a task in the reference engine, and measure it on data never seen."""
+"""``train`` and ``evaluate``: learn a task, and measure it on data never seen, in the reference engine or in a target's integers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.table import Table
 
 from neurocompile import tasks
 from neurocompile.cli.common import Opened, Output, common_options, connect, network_argument, network_options, open_network, table
+from neurocompile.cli.numerics import numerics_of, numerics_options, print_lowering
 from neurocompile.pipeline import load_kappas
 from neurocompile.tasks.train import EXIT_INTERRUPTED
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from neurocompile.ir.realise import Connections
 
 
-def _data_options(command: Any) -> Any:
+def data_options(command: Any) -> Any:
     for option in (
         click.option("--data", type=click.Path(path_type=Path), help="Folder of the data set, instead of the description's."),
         click.option("--limit-train", type=click.IntRange(1), help="Only the first N training samples."),
@@ -28,12 +30,12 @@ def _data_options(command: Any) -> Any:
     return command
 
 
-def _given(opened: Opened, weights: Path | None) -> Mapping[str, Connections] | None:
+def given_synapses(opened: Opened, weights: Path | None) -> Mapping[str, Connections] | None:
     """Return the synapses where weights are given; else the task draws them, when it knows that it has the memory."""
     return None if weights is None and opened.connections is None else connect(opened, weights)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"
 
 
@@ -45,7 +47,8 @@ def _percent(value: float | None) -> str:
 @click.option("--overwrite", is_flag=True, help="Begin anew although the folder holds a training.")
 @click.option("--checkpoint-every", type=click.IntRange(1), metavar="SAMPLES", help="Default: every 30 s.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from these weights (npz: weight:NAME).")
-@_data_options
+@numerics_options
+@data_options
 @network_options
 @common_options
 def train(
@@ -56,6 +59,9 @@ def train(
     overwrite: bool,
     checkpoint_every: int | None,
     weights: Path | None,
+    numerics: str | None,
+    allow_approximation: bool,
+    settings: tuple[str, ...],
     data: Path | None,
     limit_train: int | None,
     limit_test: int | None,
@@ -66,8 +72,11 @@ def train(
 ) -> int:
     """Train NET on its task's data; writes weights.npz, a learning curve (CSV, PNG) and checkpoints.
 
+    With --numerics it learns as the target's program does, in its integers.
+
     Ctrl-C writes a checkpoint and ends with exit code 130; --resume goes on from it.
     """
+    integers = numerics_of(numerics, settings, allow_approximation=allow_approximation)
     opened = open_network(net, dt=dt, seed=seed, output=output)
     folder = out if out is not None else Path("runs") / opened.network.name.replace(" ", "_")
     result = tasks.train(
@@ -81,16 +90,18 @@ def train(
         limit_train=limit_train,
         limit_test=limit_test,
         data_path=None if data is None else str(data),
-        connections=_given(opened, weights),
+        connections=given_synapses(opened, weights),
         kappas=load_kappas(opened.network, weights),
         baseline=not no_baseline,
+        numerics=integers,
     )
+    print_lowering(result.lowering, output)
     rows = table(f"{opened.network.name}: seed {result.seed}", "epoch", "train", "held out", "spikes per sample")
     for row in result.history:
-        rows.add_row(str(row.epoch), _percent(row.train_accuracy), _percent(row.test_accuracy), f"{row.spikes_per_sample:.0f}")
+        rows.add_row(str(row.epoch), percent(row.train_accuracy), percent(row.test_accuracy), f"{row.spikes_per_sample:.0f}")
     lines = [
-        f"held-out accuracy {_percent(result.test_accuracy)} of {result.n_test} samples "
-        f"(linear classifier on event counts {_percent(result.baseline_accuracy)}), {result.n_train} training samples, "
+        f"held-out accuracy {percent(result.test_accuracy)} of {result.n_test} samples "
+        f"(linear classifier on event counts {percent(result.baseline_accuracy)}), {result.n_train} training samples, "
         f"{result.wall_s:.1f} s",
         result.message,
     ]
@@ -101,12 +112,16 @@ def train(
 @click.command()
 @network_argument
 @click.option("--weights", type=click.Path(path_type=Path), help="Trained weights (npz: weight:NAME); default: the description's.")
-@_data_options
+@numerics_options
+@data_options
 @network_options
 @common_options
 def evaluate(
     net: Path,
     weights: Path | None,
+    numerics: str | None,
+    allow_approximation: bool,
+    settings: tuple[str, ...],
     data: Path | None,
     limit_train: int | None,
     limit_test: int | None,
@@ -115,23 +130,45 @@ def evaluate(
     seed: int | None,
     output: Output,
 ) -> None:
-    """Measure NET on the held-out samples of its task, without learning."""
+    """Measure NET on the held-out samples of its task, without learning.
+
+    With --numerics in the target's integers, beside float64. What the target only approximates in learning does not matter here.
+    """
+    integers = numerics_of(numerics, settings, allow_approximation=allow_approximation)
     opened = open_network(net, dt=dt, seed=seed, output=output)
-    result = tasks.evaluate(
-        opened.network,
-        connections=_given(opened, weights),
-        data_path=None if data is None else str(data),
-        limit_train=limit_train,
-        limit_test=limit_test,
-        baseline=not no_baseline,
-        progress=None if output.verbosity >= 0 else False,
+    given: dict[str, Any] = {
+        "connections": given_synapses(opened, weights),
+        "data_path": None if data is None else str(data),
+        "limit_train": limit_train,
+        "limit_test": limit_test,
+        "baseline": not no_baseline,
+        "progress": None if output.verbosity >= 0 else False,
+    }
+    if integers is None:
+        result = tasks.evaluate(opened.network, **given)
+        output.result("evaluate", result.as_json(), _confusion(result), _summary(result))
+        return
+    both = tasks.compare(opened.network, integers, **given)
+    print_lowering(both.integers.lowering, output)
+    rows = table(
+        f"{opened.network.name}: {both.integers.n_test} held-out samples, weights frozen", "", "accuracy", "loss", "spikes a sample"
     )
-    confusion = table("confusion (rows: true class)", "", *(str(i) for i in range(len(result.confusion))))
+    for name, found in (("float64", both.float64), (integers.target.name, both.integers)):
+        rows.add_row(name, percent(found.accuracy), f"{found.loss:.4g}", f"{found.spikes_per_sample:.0f}")
+    differ = f"{both.n_decisions_differ} of {both.integers.n_test} decisions differ"
+    output.result("evaluate", both.as_json(), rows, differ, _confusion(both.integers), _summary(both.integers))
+
+
+def _confusion(result: tasks.EvalResult) -> Table:
+    grid = table("confusion (rows: true class)", "", *(str(i) for i in range(len(result.confusion))))
     for label, counts in enumerate(result.confusion):
-        confusion.add_row(str(label), *(str(n) if n else "." for n in counts))
-    summary = (
-        f"held-out accuracy {_percent(result.accuracy)} of {result.n_test} samples "
-        f"(linear classifier on event counts {_percent(result.baseline_accuracy)}), {result.spikes_per_sample:.0f} spikes and "
+        grid.add_row(str(label), *(str(n) if n else "." for n in counts))
+    return grid
+
+
+def _summary(result: tasks.EvalResult) -> str:
+    return (
+        f"held-out accuracy {percent(result.accuracy)} of {result.n_test} samples "
+        f"(linear classifier on event counts {percent(result.baseline_accuracy)}), {result.spikes_per_sample:.0f} spikes and "
         f"{result.synaptic_events_per_sample:.0f} synaptic events a sample"
     )
-    output.result("evaluate", result.as_json(), confusion, summary)

@@ -73,14 +73,15 @@ class TwinSimulator:
         if connections is None:
             connections = realise_all(network)
         plastic = any(p.learning is not None for p in projections)
-        self.network, self.learning = network, learning and plastic
+        self.network, self.target, self.learning = network, target.name, learning and plastic
         given = options or BuildOptions()
         if not learning:
             given = BuildOptions(allow_approximation=True, extra=given.extra, shards=given.shards)
         self.lowered: TargetNetwork = target.lower(network, connections, None, given)
         self._twin = target.twin(self.lowered, learning=self.learning)
         self._reach = {p.name: _reach(network, p.pre, connections[p.name]) for p in projections}
-        self._arriving = np.zeros(0, np.int64)
+        longest = max((int(delays.max(initial=0)) for delays, _ in self._reach.values()), default=0)
+        self._arriving = np.zeros(longest, np.int64)
 
     @property
     def step(self) -> int:
@@ -107,9 +108,8 @@ class TwinSimulator:
 
     def _arrivals(self, run: TwinRun, begin: int, n_steps: int) -> int:
         """Return how many deliveries fall into the stretch, and keep how many are still on their way at its end."""
-        longest = max((int(delays.max(initial=0)) for delays, _ in self._reach.values()), default=0)
-        events = np.zeros(n_steps + longest, np.int64)
-        events[: len(self._arriving)] += self._arriving[: len(events)]
+        events = np.zeros(n_steps + len(self._arriving), np.int64)
+        events[: len(self._arriving)] += self._arriving
         for projection in self.network.synaptic_projections:
             delays, degrees = self._reach[projection.name]
             sent = run.spikes[projection.pre]
@@ -124,11 +124,39 @@ class TwinSimulator:
     def reset_dynamics(self) -> None:
         """Put neurons, traces and eligibility at rest; weights stay."""
         self._twin.reset()
-        self._arriving = np.zeros(0, np.int64)
+        self._arriving = np.zeros_like(self._arriving)
 
     def weights(self) -> dict[str, FloatArray]:
         """Projection -> weights as the target holds them, in the description's units."""
         return self._twin.weights()
+
+    def set_weights(self, weights: Mapping[str, FloatArray]) -> None:
+        """Set the weights of projections that learn, rounded to what the target holds."""
+        self._twin.set_weights(weights)
+
+    def state(self) -> dict[str, AnyArray]:
+        """Return a copy of everything that changes: plain arrays, fit for an .npz file."""
+        return {**self._twin.state(), "arriving": self._arriving.copy()}
+
+    def restore(self, state: Mapping[str, AnyArray]) -> None:
+        """Go back to a :meth:`state`; the simulator then goes on bit for bit as the saved one did.
+
+        Raises
+        ------
+        InputError
+            NC235: the state is of another program.
+        """
+        own = dict(state)
+        arriving = own.pop("arriving", np.zeros(0))
+        try:
+            if arriving.shape != self._arriving.shape:
+                raise ValueError("what arrives later has another length")
+            self._twin.restore(own)
+        except ValueError as error:
+            raise InputError.of(
+                "NC235", f"saved state: {error}", help="restore it into the network and the options that it was saved from"
+            ) from None
+        self._arriving = arriving.astype(np.int64)
 
 
 def _reach(network: Network, pre: str, synapses: Connections) -> tuple[IntArray, list[IntArray]]:

@@ -17,6 +17,7 @@ from neurocompile.ir.npz import AnyArray, load_npz, save_npz
 from neurocompile.ir.realise import Connections
 from neurocompile.ir.serialise import pack_network
 from neurocompile.tasks.curve import EpochRecord
+from neurocompile.tasks.numerics import Numerics
 from neurocompile.tasks.present import Tally
 
 FORMAT = "neurocompile-checkpoint/1"
@@ -57,12 +58,15 @@ def digest_of(
     limits: Mapping[str, int | None],
     connections: Mapping[str, Connections] | None,
     kappas: Mapping[str, AnyArray] | None = None,
+    numerics: Numerics | None = None,
 ) -> str:
     """Return the SHA-256 of what a training depends on. The number of epochs is left out: more of them may follow."""
     digest = hashlib.sha256(f"{FORMAT}\n{identity}\n{json.dumps(dict(limits), sort_keys=True)}\n".encode())
     digest.update(f"{network_digest(network)}\n{connections_digest(connections or {})}".encode())
     if kappas:
         digest.update(arrays_digest(kappas, "kappas").encode())
+    if numerics is not None:
+        digest.update(f"numerics {numerics.identity}".encode())
     return digest.hexdigest()
 
 

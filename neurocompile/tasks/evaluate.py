@@ -12,11 +12,12 @@ from neurocompile.ir import Network
 from neurocompile.ir._types import FloatArray, IntArray
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import load_npz
-from neurocompile.ir.realise import Connections
+from neurocompile.ir.realise import Connections, realise_all
 from neurocompile.ir.rewired import moved_synapses
 from neurocompile.tasks.baseline import linear_baseline
 from neurocompile.tasks.data import load_data
 from neurocompile.tasks.memory import check_memory
+from neurocompile.tasks.numerics import Lowering, Numerics, Runner, lowering_of, make_runner
 from neurocompile.tasks.present import Presenter, Tally, first_indices
 from neurocompile.tasks.progress import track
 
@@ -38,6 +39,10 @@ class EvalResult:
     spikes_per_sample, synaptic_events_per_sample : float
         Spikes of all neurons but the spike sources; deliveries over synapses.
     n_test : int
+    decisions : tuple of int
+        Class decided for each sample.
+    lowering : Lowering or None
+        Of an evaluation in a target's integers.
     """
 
     accuracy: float
@@ -47,10 +52,31 @@ class EvalResult:
     spikes_per_sample: float
     synaptic_events_per_sample: float
     n_test: int
+    decisions: tuple[int, ...] = ()
+    lowering: Lowering | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the result as a JSON-ready dictionary."""
-        return asdict(self) | {"confusion": [list(row) for row in self.confusion]}
+        """Return the result as a JSON-ready dictionary, without the single decisions."""
+        found = asdict(self) | {"confusion": [list(row) for row in self.confusion]}
+        del found["decisions"], found["lowering"]
+        return found | (self.lowering.as_json() if self.lowering is not None else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A network in a target's integers, its weights frozen, beside the same in float64."""
+
+    integers: EvalResult
+    float64: EvalResult
+
+    @property
+    def n_decisions_differ(self) -> int:
+        """Samples that the two decide otherwise."""
+        return sum(a != b for a, b in zip(self.integers.decisions, self.float64.decisions, strict=True))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the integers' result, with the other's under ``float64``."""
+        return {**self.integers.as_json(), "n_decisions_differ": self.n_decisions_differ, "float64": self.float64.as_json()}
 
 
 def load_weights(path: str | Path) -> dict[str, FloatArray]:
@@ -71,6 +97,7 @@ def evaluate(
     limit_test: int | None = None,
     baseline: bool = True,
     progress: bool | None = None,
+    numerics: Numerics | None = None,
 ) -> EvalResult:
     """Show the held-out samples in their order to the network, which does not learn.
 
@@ -90,22 +117,20 @@ def evaluate(
         Also train the linear classifier.
     progress : bool, optional
         Show a bar on stderr; None: if it is a terminal.
+    numerics : Numerics, optional
+        Compute in a target's integers, weights frozen; what the target only approximates in learning does not matter then.
 
     Raises
     ------
     InputError
         As :func:`neurocompile.tasks.data.load_data`; NC249 weights, NC202/NC207 weights that do not fit.
+    UnsupportedError
+        NC3xx: the target of ``numerics`` cannot express the network.
     DoesNotFitError
-        NC410: more memory than there is.
+        NC410, NC230: more memory than there is.
     """
     data = load_data(network, data_path)
-    given = load_weights(weights) if isinstance(weights, str | Path) else weights
-    check_memory(network, training=False, realised=connections is not None)
-    simulator = Simulator(network, connections)
-    if isinstance(weights, str | Path):
-        _follow_moves(simulator, weights)
-    if given:
-        simulator.set_weights(given)
+    simulator = _engine(network, weights, connections) if numerics is None else _twin(network, weights, connections, numerics)
     presenter, tally = Presenter(network, data), Tally()
     test = first_indices(len(data.test.labels), limit_test)
     with track(progress) as bar:
@@ -116,7 +141,52 @@ def evaluate(
         confusion=tuple(tuple(int(n) for n in row) for row in tally.confusion(data.n_classes)),
         baseline_accuracy=linear_baseline(data, train, test) if baseline else None,
         n_test=len(test),
+        decisions=tuple(tally.decisions),
+        lowering=lowering_of(simulator),
     )
+
+
+def compare(
+    network: Network,
+    numerics: Numerics,
+    *,
+    connections: Mapping[str, Connections] | None = None,
+    baseline: bool = True,
+    **options: Any,
+) -> Comparison:
+    """Evaluate a network in a target's integers and in float64, on the same samples (parameters and errors of :func:`evaluate`)."""
+    connections = realise_all(network) if connections is None else connections
+    integers = evaluate(network, connections=connections, baseline=baseline, numerics=numerics, **options)
+    return Comparison(integers=integers, float64=evaluate(network, connections=connections, baseline=False, **options))
+
+
+def _engine(
+    network: Network, weights: str | Path | Mapping[str, FloatArray] | None, connections: Mapping[str, Connections] | None
+) -> Simulator:
+    given = load_weights(weights) if isinstance(weights, str | Path) else weights
+    check_memory(network, training=False, realised=connections is not None)
+    simulator = Simulator(network, connections)
+    if isinstance(weights, str | Path):
+        _follow_moves(simulator, weights)
+    if given:
+        simulator.set_weights(given)
+    return simulator
+
+
+def _twin(
+    network: Network,
+    weights: str | Path | Mapping[str, FloatArray] | None,
+    connections: Mapping[str, Connections] | None,
+    numerics: Numerics,
+) -> Runner:
+    """Scales follow from the weights, so these come before the lowering."""
+    from neurocompile.pipeline import replace_weights  # brings the mapper, which a task needs for this alone
+
+    synapses = dict(realise_all(network) if connections is None else connections)
+    given = load_weights(weights) if isinstance(weights, str | Path) else weights
+    if given:
+        synapses = replace_weights(network, synapses, {f"weight:{n}": v for n, v in given.items()}, file=str(weights))
+    return make_runner(network, synapses, numerics, learning=False)
 
 
 def _follow_moves(simulator: Simulator, file: str | Path) -> None:
@@ -128,7 +198,7 @@ def _follow_moves(simulator: Simulator, file: str | Path) -> None:
         simulator.set_connections({n: moved_synapses(network, n, c, arrays, file=str(file)) for n, c in present.items()})
 
 
-def show_all(presenter: Presenter, simulator: Simulator, samples: Any, indices: IntArray, tally: Tally, report: Any) -> None:
+def show_all(presenter: Presenter, simulator: Runner, samples: Any, indices: IntArray, tally: Tally, report: Any) -> None:
     """Show samples without learning; ``report(done)`` after each."""
     for done, index in enumerate(indices, start=1):
         presenter.show(simulator, samples.sample(int(index)), tally, learn=False)

@@ -1,4 +1,4 @@
-"""Showing samples to a network in the engine, one after the other: the inner step of training and evaluation."""
+"""Showing samples to a network in a simulation, one after the other: the inner step of training and evaluation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from neurocompile.backends.reference import Simulator
 from neurocompile.ir import Network
 from neurocompile.ir._types import IntArray
 from neurocompile.ir.signals import Spikes
@@ -15,6 +14,7 @@ from neurocompile.ir.task import ActorCritic, Loss
 from neurocompile.tasks.data import COMMON_OPTIONS, EventData, Sample, input_population, task_of, window_steps
 from neurocompile.tasks.losses import decide, loss_of, negative_reward, one_hot
 from neurocompile.tasks.metrics import accuracy, confusion_matrix
+from neurocompile.tasks.numerics import Runner
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Presenter:
         window = window_steps(network)
         self.signals = [one_hot(c, data.n_classes, self.n_steps, window, float(scale)) for c in range(data.n_classes)]  # type: ignore[arg-type]
 
-    def show(self, simulator: Simulator, sample: Sample, tally: Tally, *, learn: bool) -> None:
+    def show(self, simulator: Runner, sample: Sample, tally: Tally, *, learn: bool) -> None:
         """Run one sample and enter its outcome in ``tally``."""
         if self.reset and simulator.step:
             if learn:

@@ -1,4 +1,4 @@
-"""Training in the reference engine, with checkpoints."""
+"""Training in the reference engine or in a target's integers, with checkpoints."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from neurocompile.tasks.curve import EpochRecord, curve_csv, curve_png
 from neurocompile.tasks.data import EventData, Purpose, load_data, stream, task_of
 from neurocompile.tasks.evaluate import show_all
 from neurocompile.tasks.memory import check_memory
+from neurocompile.tasks.numerics import Lowering, Numerics, lowering_of, make_runner
 from neurocompile.tasks.present import Presenter, Tally, first_indices
 from neurocompile.tasks.progress import Bar, interruptible, track
 
@@ -45,6 +46,8 @@ class TrainResult:
         Linear classifier on event counts.
     wall_s, cpu_s : float
         Of this call.
+    lowering : Lowering or None
+        Of a training in a target's integers.
     """
 
     out: str
@@ -58,6 +61,7 @@ class TrainResult:
     message: str
     wall_s: float
     cpu_s: float
+    lowering: Lowering | None = None
 
     @property
     def test_accuracy(self) -> float | None:
@@ -66,7 +70,9 @@ class TrainResult:
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as a JSON-ready dictionary."""
-        return asdict(self) | {"history": [asdict(row) for row in self.history], "test_accuracy": self.test_accuracy}
+        found = asdict(self) | {"history": [asdict(row) for row in self.history], "test_accuracy": self.test_accuracy}
+        del found["lowering"]
+        return found | (self.lowering.as_json() if self.lowering is not None else {})
 
 
 def train(
@@ -85,6 +91,7 @@ def train(
     connections: Mapping[str, Connections] | None = None,
     kappas: Mapping[str, FloatArray] | None = None,
     baseline: bool = True,
+    numerics: Numerics | None = None,
 ) -> TrainResult:
     """Train a network on its task's data and evaluate it on the held-out part after each epoch.
 
@@ -119,11 +126,16 @@ def train(
         Where learnt kappas start, for example those of an earlier training; default: the rule's kappa.
     baseline : bool
         Also train the linear classifier.
+    numerics : Numerics, optional
+        Learn in a target's integers as its program does; the evaluation is in them too. ``connections`` are rounded to what the target
+        holds.
 
     Raises
     ------
     InputError
         NC240 .. NC248: task and data; NC701: ``out``; NC710 .. NC713: checkpoints.
+    UnsupportedError
+        NC3xx: the target cannot express the network, or only approximately and ``numerics`` does not allow it.
     DoesNotFitError
         NC230, NC410: more memory than there is.
     """
@@ -139,13 +151,21 @@ def train(
         raise InputError.of(
             "NC248", f"network '{network.name}' has nothing to train: no projection learns", help="add `learning: NAME` to a projection"
         )
-    check_memory(network, training=True, realised=connections is not None)
-    folder = _folder(Path(out), resume=resume, overwrite=overwrite)
+    if numerics is None:  # a target's simulation looks at the memory itself
+        check_memory(network, training=True, realised=connections is not None)
+    folder = Path(out)
+    if (folder / cp.NAME).exists() and not (resume or overwrite):
+        raise InputError.of(
+            "NC713", "the folder holds a training already", file=str(out), help="go on with --resume, or choose another folder"
+        )
     data = load_data(network, data_path)
-    digest = cp.digest_of(network, data.identity, limits, connections, kappas)
-    run = _Training(network, data, folder, digest, connections, limit_train, limit_test)
-    run.simulator.set_kappas(kappas or {})
-    if resume:
+    digest = cp.digest_of(network, data.identity, limits, connections, kappas, numerics)
+    run = _Training(network, data, folder, digest, connections, numerics, limit_train, limit_test)
+    if run.engine is not None:
+        run.engine.set_kappas(kappas or {})
+    if not resume:
+        _make(folder)
+    else:
         run.restore(cp.load_checkpoint(folder, digest))
     with interruptible() as stopped, track(progress) as bar:
         interrupted = not run.go(epochs, checkpoint_every, stopped, bar)
@@ -169,6 +189,7 @@ def train(
         message=message,
         wall_s=time.perf_counter() - began,
         cpu_s=time.process_time() - cpu,
+        lowering=lowering_of(run.simulator),
     )
 
 
@@ -182,19 +203,25 @@ class _Training:
         folder: Path,
         digest: str,
         connections: Mapping[str, Connections] | None,
+        numerics: Numerics | None,
         limit_train: int | None,
         limit_test: int | None,
     ) -> None:
         self.network, self.data, self.folder, self.digest = network, data, folder, digest
-        self.connections = realise_all(network) if connections is None else connections
+        self.connections = realise_all(network) if connections is None else dict(connections)
         self.train_ids = first_indices(len(data.train.labels), limit_train)
         self.test_ids = first_indices(len(data.test.labels), limit_test)
         self.presenter = Presenter(network, data)
-        self.simulator = Simulator(network, self.connections)
-        self.evaluator = Simulator(network, self.connections)
+        self.simulator = make_runner(network, self.connections, numerics, learning=True)
+        self.evaluator = make_runner(network, self.connections, numerics, learning=True)
         self.at_rest = self.evaluator.state()
         self.epoch, self.position = 0, 0
         self.tally, self.history = Tally(), list[EpochRecord]()
+
+    @property
+    def engine(self) -> Simulator | None:
+        """The reference engine, if it is what learns: it alone rewires and learns kappa."""
+        return self.simulator if isinstance(self.simulator, Simulator) else None
 
     def restore(self, point: cp.Checkpoint) -> None:
         self.simulator.restore(point.state)
@@ -243,7 +270,8 @@ class _Training:
     def _finish_epoch(self, bar: Bar) -> None:
         found = Tally()
         self.evaluator.restore(self.at_rest)
-        self.evaluator.set_connections({name: self.simulator.connections(name) for name in self.simulator.rewired})
+        if isinstance(self.simulator, Simulator) and isinstance(self.evaluator, Simulator):
+            self.evaluator.set_connections({name: self.simulator.connections(name) for name in self.simulator.rewired})
         self.evaluator.set_weights(self.simulator.weights())
         n = len(self.test_ids)
         show_all(self.presenter, self.evaluator, self.data.test, self.test_ids, found, lambda done: bar.update("evaluating", done, n))
@@ -267,25 +295,20 @@ class _Training:
         """Write weights and curve."""
         weights: dict[str, FloatArray] = self.simulator.weights()
         arrays: dict[str, Any] = {}
-        for name, synapses in self.connections.items():
-            present = self.simulator.connections(name) if name in self.simulator.rewired else synapses
-            arrays[f"weight:{name}"], arrays[f"pre:{name}"], arrays[f"post:{name}"] = weights[name], present.pre, present.post
-        arrays |= {f"kappa:{name}": values for name, values in self.simulator.kappas().items()}
+        moved = {} if self.engine is None else {name: self.engine.connections(name) for name in self.engine.rewired}
+        for name, synapses in (self.connections | moved).items():
+            arrays[f"weight:{name}"], arrays[f"pre:{name}"], arrays[f"post:{name}"] = weights[name], synapses.pre, synapses.post
+        if self.engine is not None:
+            arrays |= {f"kappa:{name}": values for name, values in self.engine.kappas().items()}
         save_npz(self.folder / "weights.npz", arrays)
         write_atomically(self.folder / "learning_curve.csv", curve_csv(self.history))
         write_atomically(self.folder / "learning_curve.png", curve_png(self.history, self.network.name, baseline))
 
 
-def _folder(out: Path, *, resume: bool, overwrite: bool) -> Path:
+def _make(folder: Path) -> None:
     try:
-        if not resume:
-            out.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError.of(
-            "NC701", f"cannot be made: {error.strerror}", file=str(out), help="choose a folder that you can write to"
+            "NC701", f"cannot be made: {error.strerror}", file=str(folder), help="choose a folder that you can write to"
         ) from None
-    if (out / cp.NAME).exists() and not (resume or overwrite):
-        raise InputError.of(
-            "NC713", "the folder holds a training already", file=str(out), help="go on with --resume, or choose another folder"
-        )
-    return out

@@ -93,3 +93,64 @@ def test_starting_weights_are_taken(net: Path, call_json: Any) -> None:
     assert a["history"] != b["history"]
     learned = np.load("a/weights.npz")["weight:hidden->out"]
     assert 0.0 < np.abs(learned).max() < np.abs(start["weight:hidden->out"]).max()  # from 0, in a few samples
+
+
+def test_integers_through_the_command_line(net: Path, call: Any, call_json: Any) -> None:
+    """train, evaluate and sweep with --numerics: what one verb writes the next one takes, the figures are the same by each way."""
+    integers = ("--numerics", "loihi2")
+    trained = call_json("train", net, "--out", "run", *integers, *FEW)
+    assert (trained["numerics"], trained["epochs"], trained["approximations"]) == ("loihi2", 2, [])
+    measured = call_json("evaluate", net, "--weights", "run/weights.npz", *integers, "--set", "weight_room=1.5", *FEW)
+    assert measured["n_test"] == measured["float64"]["n_test"] == 6
+    assert measured["float64"] == {
+        k: v for k, v in call_json("evaluate", net, "--weights", "run/weights.npz", *FEW).items() if k in measured["float64"]
+    }
+    arguments = ("sweep", net, *integers, "--weights", "run/weights.npz", "--limit-test", "6", "-o", "s", "--vary", "weight_room=1.5,2")
+    swept = call_json(*arguments)
+    assert [p["choice"] for p in swept["points"]] == [{"weight_room": "1.5"}, {"weight_room": "2"}]
+    assert (swept["points"][0]["accuracy"], swept["points"][0]["loss"]) == (measured["accuracy"], measured["loss"])
+    assert swept["float64"]["loss"] == measured["float64"]["loss"]
+    code, out, _ = call(*arguments)
+    assert code == 0
+    assert "2 of 2 points done, 2 of them before; results in s" in out
+    stored = json.loads(Path("s/sweep.json").read_text())
+    assert stored["points"] == swept["points"]
+    code, out, err = call("evaluate", net, "--weights", "run/weights.npz", *integers, *FEW)
+    assert code == 0
+    assert "of 6 decisions differ" in out
+    assert "note: projection 'in->hidden': weights saturate" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("train net.yaml -o r --numerics nest", "NC345", "--numerics nest: this target does not compute its integers here"),
+        ("evaluate net.yaml --numerics loihi3", "NC345", "there is no such target"),
+        ("train net.yaml -o r --set low_bits=d", "NC160", "--set has no effect without --numerics"),
+        ("evaluate net.yaml --allow-approximation", "NC160", "--allow-approximation has no effect without --numerics"),
+        ("train net.yaml -o r --numerics loihi2 --set weight_bits=4", "NC318", "weights of 4 bits that learn"),
+        ("evaluate net.yaml --numerics loihi2 --set weight_bits=9", "NC201", "weight_bits is '9', must be a whole number from 1 to 8"),
+        ("evaluate net.yaml --numerics loihi2 --set weight_bit=3", "NC207", "target 'loihi2' has no option 'weight_bit'"),
+        ("sweep net.yaml -o s --vary weight_bits=2", "NC160", "needs --numerics"),
+        ("sweep net.yaml -o s --numerics loihi2", "NC160", "a sweep needs --vary"),
+        ("sweep net.yaml -o s --numerics loihi2 --vary weight_bits", "NC160", "'weight_bits' is not of the form NAME=V1,V2,..."),
+        ("sweep net.yaml -o s --numerics loihi2 --vary weight_bits=", "NC160", "not of the form"),
+        ("sweep net.yaml -o s --numerics loihi2 --vary weight_bits=8..2", "NC160", "'8..2' is empty or too long"),
+        ("sweep net.yaml -o s --numerics loihi2 --vary a=1..99 --vary b=1..999", "NC160", "more than 10000 combinations"),
+        ("sweep net.yaml -o s --numerics loihi2 --vary weight_bits=4 --vary weight_bits=5", "NC206", "names 'weight_bits' twice"),
+        ("sweep net.yaml -o s --numerics loihi2 --vary weight_bits=8,9", "NC201", "weight_bits is '9'"),
+        ("sweep net.yaml -o s --numerics loihi2 --vary nothing=1,2", "NC207", "has no option 'nothing'"),
+        ("sweep net.yaml -o s --numerics loihi2 --vary kappa=1", "NC160", "--vary kappa: '1' must be a number from 0 to 1"),
+        ("sweep net.yaml -o s --numerics loihi2 --vary seed=1.5", "NC160", "must be a whole number"),
+        ("sweep net.yaml -o net.yaml --numerics loihi2 --vary weight_bits=8", "NC701", "cannot be made"),
+    ],
+)
+def test_what_integers_cannot_do(net: Path, call: Any, command: str, code: str, says: str) -> None:
+    exit_code, out, err = call(*command.split(), "--format", "json")
+    assert exit_code == 3
+    found = json.loads(out)["errors"]
+    assert {e["code"] for e in found} == {code}
+    assert says in found[0]["message"]
+    assert says in err
+    assert not Path("r").exists()
+    assert not list(Path().glob("s/points/*"))

@@ -167,10 +167,11 @@ SECTIONS = {
     "simulate": "simulate",
     "train": "train, evaluate",
     "evaluate": "train, evaluate",
+    "sweep": "sweep",
     "validate": "validate",
     "deploy": "deploy",
 }
-TAKES_NET = ("build", "plan", "check", "simulate", "train", "evaluate")
+TAKES_NET = ("build", "plan", "check", "simulate", "train", "evaluate", "sweep")
 ONLY = {"build": {"--out"}, "train": {"--out", "--epochs", "--resume", "--overwrite", "--checkpoint-every"}}
 
 
@@ -212,6 +213,7 @@ CALLS = {
     "simulate": "simulate net.yaml --steps 5",
     "train": "train net.yaml --out run --epochs 1 --limit-train 3 --limit-test 3 --no-baseline",
     "evaluate": "evaluate net.yaml --limit-train 3 --limit-test 3 --no-baseline",
+    "sweep": "sweep net.yaml --numerics loihi2 --vary weight_bits=8 --limit-test 3 -o swept",
     "report": "report built",
     "validate": "validate built --steps 3",
     "deploy": "deploy chip --host nobody@example.invalid --dry-run -o there",

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neurocompile.backends.base import BuildOptions
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import load_npz, save_npz
 from neurocompile.ir.read import read_network
 from neurocompile.ir.realise import realise_all
 from neurocompile.ir.serialise import pack_network
-from neurocompile.tasks import evaluate, train
+from neurocompile.simulation.twin import find_twin
+from neurocompile.tasks import Numerics, evaluate, train
 from neurocompile.tasks.train import EXIT_INTERRUPTED, _Training
 
 FEW = {"limit_train": 30, "limit_test": 10, "baseline": False}
@@ -27,12 +29,16 @@ FILES = ("weights.npz", "learning_curve.csv", "learning_curve.png")
 CHILD = """
 import sys
 from pathlib import Path
+from neurocompile.backends.base import BuildOptions
 from neurocompile.ir.npz import load_npz
 from neurocompile.ir.serialise import unpack_network
-from neurocompile.tasks import train
+from neurocompile.simulation.twin import find_twin
+from neurocompile.tasks import Numerics, train
 folder = Path(sys.argv[1])
+numerics = Numerics(target=find_twin(sys.argv[2]), options=BuildOptions()) if len(sys.argv) > 2 else None
 network = unpack_network((folder / "network.json").read_text(), load_npz(folder / "network.npz"), file="network.json")
-result = train(network, out=folder / "run", epochs=500, checkpoint_every=3, limit_train=30, limit_test=10, baseline=False)
+result = train(network, out=folder / "run", epochs=500, checkpoint_every=3, limit_train=30, limit_test=10, baseline=False,
+               numerics=numerics)
 print(result.message)
 sys.exit(130 if result.interrupted else 0)
 """
@@ -41,6 +47,12 @@ sys.exit(130 if result.interrupted else 0)
 def same(a: Path, b: Path) -> None:
     for name in FILES:
         assert (a / name).read_bytes() == (b / name).read_bytes(), name
+
+
+@pytest.fixture(params=["float64", "loihi2"])
+def numerics(request: pytest.FixtureRequest) -> Numerics | None:
+    """What a training computes in."""
+    return None if request.param == "float64" else Numerics(target=find_twin(request.param), options=BuildOptions())
 
 
 @pytest.fixture
@@ -60,31 +72,31 @@ def stop_after(monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{}, {"reset_between_samples": True}])
-def test_resume_in_the_middle_of_an_epoch_is_bit_identical(tiny, tmp_path, stop_after, monkeypatch, options) -> None:
+def test_resume_in_the_middle_of_an_epoch_is_bit_identical(tiny, tmp_path, stop_after, monkeypatch, options, numerics) -> None:
     network = tiny(options=options)
-    whole = train(network, out=tmp_path / "whole", epochs=2, **FEW)
+    whole = train(network, out=tmp_path / "whole", epochs=2, numerics=numerics, **FEW)
     stop_after(42)
-    broken = train(network, out=tmp_path / "parts", epochs=2, **FEW)
+    broken = train(network, out=tmp_path / "parts", epochs=2, numerics=numerics, **FEW)
     monkeypatch.undo()
     assert broken.interrupted
     assert "--resume" in broken.message
     assert "epoch 2 of 2 after 12 of 30" in broken.message
-    rest = train(network, out=tmp_path / "parts", epochs=2, resume=True, **FEW)
+    rest = train(network, out=tmp_path / "parts", epochs=2, resume=True, numerics=numerics, **FEW)
     assert rest.history == whole.history
     assert not rest.interrupted
     same(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_more_epochs_after_the_end_equal_more_epochs_from_the_start(tiny, tmp_path) -> None:
-    train(tiny(), out=tmp_path / "a", epochs=2, **FEW)
-    train(tiny(), out=tmp_path / "b", epochs=1, **FEW)
-    train(tiny(), out=tmp_path / "b", epochs=2, resume=True, **FEW)
+def test_more_epochs_after_the_end_equal_more_epochs_from_the_start(tiny, tmp_path, numerics) -> None:
+    train(tiny(), out=tmp_path / "a", epochs=2, numerics=numerics, **FEW)
+    train(tiny(), out=tmp_path / "b", epochs=1, numerics=numerics, **FEW)
+    train(tiny(), out=tmp_path / "b", epochs=2, resume=True, numerics=numerics, **FEW)
     same(tmp_path / "a", tmp_path / "b")
 
 
-def test_evaluation_leaves_no_trace_in_the_training(tiny, tmp_path) -> None:
-    train(tiny(), out=tmp_path / "a", epochs=2, **FEW)
-    train(tiny(), out=tmp_path / "b", epochs=2, **{**FEW, "limit_test": 2})
+def test_evaluation_leaves_no_trace_in_the_training(tiny, tmp_path, numerics) -> None:
+    train(tiny(), out=tmp_path / "a", epochs=2, numerics=numerics, **FEW)
+    train(tiny(), out=tmp_path / "b", epochs=2, numerics=numerics, **{**FEW, "limit_test": 2})
     a, b = load_npz(tmp_path / "a" / "weights.npz"), load_npz(tmp_path / "b" / "weights.npz")
     assert all(np.array_equal(a[key], b[key]) for key in a)
 
@@ -109,11 +121,13 @@ def test_files_of_a_training(tiny, tmp_path) -> None:
     assert np.sum(found.as_json()["confusion"]) == found.n_test == 10
 
 
-def test_it_learns(tiny, tmp_path) -> None:
-    """Twenty neurons on 400 digits: chance is 10 % (standard deviation of 200 samples: 2 %), 43 % were measured."""
-    result = train(tiny(sample_steps=60), out=tmp_path / "run", epochs=4, limit_train=400, limit_test=200, baseline=False)
+def test_it_learns(tiny, tmp_path, numerics) -> None:
+    """Twenty neurons on 400 digits: chance is 10 % (standard deviation of 200 samples: 2 %); 43 % were measured after four
+    epochs in float64, 34 % after two in integers."""
+    few = {"limit_train": 400, "limit_test": 200, "baseline": False}
+    result = train(tiny(sample_steps=60), out=tmp_path / "run", epochs=4 if numerics is None else 2, numerics=numerics, **few)
     assert result.test_accuracy is not None
-    assert result.test_accuracy > 0.3
+    assert result.test_accuracy > 0.25
     assert result.history[-1].test_loss < result.history[0].test_loss
 
 
@@ -126,12 +140,12 @@ def test_the_digits_example_reaches_ninety_percent(root, tmp_path) -> None:
     assert result.cpu_s < 300.0
 
 
-def start_child(tmp_path: Path, network) -> subprocess.Popen[str]:
+def start_child(tmp_path: Path, network, *arguments: str) -> subprocess.Popen[str]:
     text, arrays = pack_network(network)
     (tmp_path / "network.json").write_text(text)
     save_npz(tmp_path / "network.npz", arrays)
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+        [sys.executable, "-c", CHILD, str(tmp_path), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "checkpoint.npz").exists():
@@ -141,8 +155,8 @@ def start_child(tmp_path: Path, network) -> subprocess.Popen[str]:
     return child
 
 
-def test_a_killed_training_resumes_bit_by_bit(tiny, tmp_path) -> None:
-    child = start_child(tmp_path, tiny())
+def test_a_killed_training_resumes_bit_by_bit(tiny, tmp_path, numerics) -> None:
+    child = start_child(tmp_path, tiny(), *([] if numerics is None else [numerics.target.name]))
     time.sleep(0.3)
     os.kill(child.pid, signal.SIGKILL)
     child.communicate()
@@ -151,10 +165,10 @@ def test_a_killed_training_resumes_bit_by_bit(tiny, tmp_path) -> None:
 
     arrays = load_npz(tmp_path / "run" / "checkpoint.npz")
     assert FORMAT in arrays["meta"].tobytes().decode()
-    done = int(np.frombuffer(arrays["state:clock"].tobytes(), np.int64)[0]) // (30 * 30)
-    epochs = done + 1
-    train(tiny(), out=tmp_path / "run", epochs=epochs, resume=True, **FEW)
-    train(tiny(), out=tmp_path / "whole", epochs=epochs, **FEW)
+    steps = arrays["state:clock" if numerics is None else "state:counts"]
+    epochs = int(np.frombuffer(steps.tobytes(), np.int64)[0]) // (30 * 30) + 1
+    train(tiny(), out=tmp_path / "run", epochs=epochs, resume=True, numerics=numerics, **FEW)
+    train(tiny(), out=tmp_path / "whole", epochs=epochs, numerics=numerics, **FEW)
     same(tmp_path / "whole", tmp_path / "run")
 
 

@@ -231,7 +231,7 @@ def step_engine(
     receive(sent_2, _RECEIVED, draws[1], y[2])
     receive(sent_3, _RECEIVED, draws[1], y[3])
     mark(spiked, first_of_pre, position, 1, x0)
-    up = np.int32(_ROUND - 1 - int(np.floor(draws[2] * _ROUND)))
+    up = _ROUND - 1 - int(np.floor(draws[2] * _ROUND))
     learn(first, pre, state, product, factor, x0, x, y, every, up, limits[0], limits[1], fresh, part)
     mark(spiked, first_of_pre, position, 0, x0)
 
@@ -298,6 +298,10 @@ class Plastic:
         """Weights in the program's order, integers."""
         return self._in_order(self.state[0])
 
+    def set_weights(self, weights: IntArray) -> None:
+        """Set the weights, in the program's order; what lies outside their range is clipped."""
+        self.state[0] = np.clip(weights[self.order], self.limits[0, 0], self.limits[1, 0])
+
     def tags(self) -> tuple[Int32Array, Int32Array]:
         """(t, d) in the program's order."""
         return self._in_order(self.state[2]), self._in_order(self.state[1])
@@ -306,4 +310,3 @@ class Plastic:
         result = np.empty_like(values)
         result[self.order] = values
         return result
-

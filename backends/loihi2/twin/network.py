@@ -99,6 +99,12 @@ class Twin:
             for i, p in enumerate(self.projections)
         }
 
+    def set_weights(self, weights: Mapping[str, IntArray]) -> None:
+        """Set the weights of plastic projections, integers in the program's order, clipped to their range; their low bits stay."""
+        for i, plastic in self.plastic.items():
+            if self.projections[i]["name"] in weights:
+                plastic.set_weights(weights[self.projections[i]["name"]])
+
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return all that changes, by name; :meth:`restore` of a twin of the same program goes on from it bit-identically."""
         found: dict[str, npt.NDArray[Any]] = {"counts": np.array([self.step, self._draws.done], np.int64)}

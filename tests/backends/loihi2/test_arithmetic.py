@@ -17,8 +17,9 @@ from lava.magma.core.learning.learning_rule_applier import LearningRuleApplierBi
 from lava.proc.lif.models import PyLifModelBitAcc
 from lava.utils.weightutils import SignMode, clip_weights, truncate_weights
 
-from neurocompile.backends.loihi2.arithmetic import STATE_MAX, quantise_weights
-from neurocompile.backends.loihi2.twin import _Cells, _Synapses
+from neurocompile.backends.loihi2.arithmetic import STATE_MAX, WEIGHT_RANGES, quantise_weights
+from neurocompile.backends.loihi2.twin.cells import Cells
+from neurocompile.backends.loihi2.twin.synapses import Static
 
 EDGES = [0, 1, -1, 63, 64, -64, 4095, 4096, -4096, STATE_MAX, -STATE_MAX, STATE_MAX - 1, 2**22]
 states = st.one_of(st.sampled_from(EDGES), st.integers(-STATE_MAX, STATE_MAX))
@@ -98,8 +99,9 @@ def test_twin_has_lavas_lif(u, v, du, dv, vth, mantissa, exponent, arriving):
     fired = PyLifModelBitAcc.spiking_activation(lava)
     PyLifModelBitAcc.reset_voltage(lava, fired)
     parameters = {"du": du, "dv": dv, "vth": vth, "bias_mant": mantissa, "bias_exp": exponent, "u": u, "v": v}
-    cells = _Cells({"key": "n0", "size": 1, "process": "LIF"}, {f"n0.fixed.{k}": np.array(x) for k, x in parameters.items()})
-    assert cells.step(array(arriving)).tolist() == np.flatnonzero(fired).tolist()
+    population = {"key": "n0", "size": 1, "process": "LIF", "learning": None}
+    cells = Cells(population, {f"n0.fixed.{k}": np.array(x) for k, x in parameters.items()})
+    assert cells.step(array(arriving), None, learn=False).tolist() == np.flatnonzero(fired).tolist()
     assert (int(cells.u[0]), int(cells.v[0])) == (int(lava.u[0]), int(lava.v[0]))
 
 
@@ -113,6 +115,28 @@ def test_lava_takes_emitted_weights_as_they_are(weights, scale, exponent, mode):
     assert np.array_equal(kept, values)
 
 
+@given(
+    weights=st.lists(st.floats(-2.0, 2.0), min_size=1, max_size=20),
+    scale=st.floats(1e3, 1e5),
+    exponent=st.integers(0, 7),
+    mode=st.sampled_from(["MIXED", "EXCITATORY", "INHIBITORY"]),
+    bits=st.integers(1, 8),
+)
+def test_fewer_bits_are_a_coarser_lattice_in_the_same_range(weights, scale, exponent, mode, bits):
+    """2^bits values, and each weight takes the nearest one."""
+    if mode != "MIXED":
+        weights = [abs(w) if mode == "EXCITATORY" else -abs(w) for w in weights]
+    q = quantise_weights(np.array(weights), scale, exponent, sign_mode=mode, bits=bits)
+    step = 2 ** (8 - bits + (mode == "MIXED"))
+    low, high = WEIGHT_RANGES[mode]
+    lattice = [v for v in range(-256, 257) if v % step == 0 and low <= v <= high]
+    assert len(lattice) == 2**bits
+    assert (q.low, q.high) == (lattice[0], lattice[-1])
+    for weight, value in zip(weights, q.values.tolist(), strict=True):
+        assert value in lattice
+        assert abs(value - weight / q.unit) <= min(abs(v - weight / q.unit) for v in lattice) + 1e-6
+
+
 @settings(deadline=None)  # compiles
 @given(exponent=st.integers(-3, 7), data=st.data())
 def test_twins_synapses_are_a_loop_over_spikes(exponent, data):
@@ -122,7 +146,7 @@ def test_twins_synapses_are_a_loop_over_spikes(exponent, data):
     pre, post, weight, delay = column(0, 2), column(0, 2), column(-256, 254), column(1, 6)
     part = np.array([sum((pre[j], post[j]) == (pre[k], post[k]) for j in range(k)) for k in range(m)])
     arrays = {"s0.pre": pre, "s0.post": post, "s0.weight.fixed": weight, "s0.delay": delay, "s0.part": part}
-    twin = _Synapses({"key": "s0", "weight_exp": exponent, "post": 1, "pre": 0}, arrays, [{"size": 3}, {"size": 3}])
+    twin = Static({"key": "s0", "weight_exp": exponent}, arrays, n_pre=3, n_post=3)
     spiked = data.draw(st.lists(st.sets(st.integers(0, 2)), min_size=1, max_size=10))
     sums: dict[tuple[int, int, int, int], int] = {}  # (arrival, target, step of emission, part) -> sum
     for step, neurons in enumerate(spiked):
@@ -135,7 +159,9 @@ def test_twins_synapses_are_a_loop_over_spikes(exponent, data):
         for (arrival, target, _, _), total in sums.items():
             if arrival == step:
                 expected[target] += total * 2**exponent if exponent >= 0 else total // 2**-exponent
-        assert twin.arrive(step).tolist() == expected
+        arrived = np.zeros(3, np.int64)
+        twin.arrive(step, arrived)
+        assert arrived.tolist() == expected
         twin.send(step, np.array(sorted(spiked[step]) if step < len(spiked) else [], np.int64))
 
 

@@ -213,21 +213,21 @@ def _digest(files: Mapping[str, Path]) -> str:
 
 def _split_inputs(run_args: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     """Return (arguments for the host, name there -> [absolute path, digest]) of RUN_ARGS: files of --input and --signal travel along."""
-    words = [w for a in run_args for w in (a.split("=", 1) if a.startswith(tuple(f"{o}=" for o in _FILE_OPTIONS)) else [a])]
     args: list[str] = []
     inputs: dict[str, list[str]] = {}
-    for before, word in zip(["", *words], words, strict=False):
+    for before, word in zip(["", *run_args], run_args, strict=False):
         if word == "--out" or word.startswith("--out="):
             raise InputError.of("NC160", f"{word!r}: results come into the folder of the deployment", help="leave --out away; -o FOLDER")
-        name, equals, file = word.partition("=")
-        if before in _FILE_OPTIONS and equals:
+        option = next((f"{o}=" for o in _FILE_OPTIONS if word.startswith(f"{o}=")), "")
+        name, equals, file = word[len(option) :].partition("=")
+        if (option or before in _FILE_OPTIONS) and equals:
             try:
                 digest = file_digest(Path(file))
             except OSError as error:
-                raise InputError.of("NC105", f"{before} {word}: cannot be read: {error.strerror}", file=file) from None
+                raise InputError.of("NC105", f"{word!r}: cannot be read: {error.strerror}", file=file) from None
             there = f"{len(inputs)}-{digest[:16]}.npz"
             inputs[there] = [os.path.abspath(file), digest]
-            word = f"{name}=inputs/{there}"  # noqa: PLW2901
+            word = f"{option}{name}=inputs/{there}"  # noqa: PLW2901
         args.append(word)
     return args, inputs
 

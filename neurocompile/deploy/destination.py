@@ -60,8 +60,8 @@ class Progress:
     """One look at a job: the scheduler's state ('': not asked, or it did not answer), the log from the offset on, and whether more of
     the log is there already.
 
-    ended : how the job ended, once its folder says so and all of its log has been given; gone : how the scheduler says that it ended,
-    as long as its folder does not (shared file systems show files late).
+    ended : how the job ended, once its folder says so and all of its log has been given; gone : the same as long as its folder does not
+    say so, or has not all of the log (shared file systems show files late).
     """
 
     state: str

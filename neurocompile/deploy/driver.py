@@ -100,7 +100,9 @@ class Deployment:
             if seen.state and seen.state != shown:
                 shown = seen.state
                 self._tell(f"job {job}: {shown}")
-            if seen.gone is not None:
+            if seen.log:
+                late = 0
+            elif seen.gone is not None:
                 late += 1
                 if late >= _LATE_LOOKS:
                     return seen.gone

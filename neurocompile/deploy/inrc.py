@@ -118,8 +118,11 @@ class Inrc:
             if found is None:
                 raise self._error("NC526", f"how the run ended cannot be read: {answer.values['exit']!r}")
             code, log_bytes, digest, size = int(found[1]), int(found[2]), found[3], found[4]
+            end = Ended(exit_code=code, state="ENDED", results=None if digest is None else (int(size), digest))
             if seen >= log_bytes:
-                ended = Ended(exit_code=code, state="ENDED", results=None if digest is None else (int(size), digest))
+                ended = end
+            elif ask:
+                gone = end  # the rest of the log is late, or was taken away
         elif _OVER.fullmatch(state):
             gone = Ended(exit_code=None, state=state.split()[0], results=None, message=answer.values.get("slurm", "").strip())
         return Progress(state=state, log=answer.data, more=seen < int(answer.values["size"]), ended=ended, gone=gone)

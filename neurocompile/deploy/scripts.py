@@ -146,6 +146,8 @@ if [ ! -s job ]; then
       say refused "$(head -c 500 refused 2>/dev/null)"
       return
     fi
+  elif [ ! -d submit ]; then
+    fail 'the remote folder cannot be written'
   else
     tries=0
     while [ ! -s job ] && [ "$tries" -lt 15 ]; do sleep 1; tries=$((tries + 1)); done

@@ -29,7 +29,7 @@ LOGIN_SECONDS = 120.0
 """A login may wait for a finger on a security key."""
 SCRIPT_SECONDS = 300.0
 _CONNECT_SECONDS = 20
-_KEEP_ALIVE_SECONDS = 15
+KEEP_ALIVE_SECONDS = 15
 _GREETING = "neurocompile-ready"
 _SAFE_FOLDER = re.compile(r"/[A-Za-z0-9_./-]{0,60}")
 _FOLDER = "nc-ssh-"
@@ -51,7 +51,7 @@ class Login:
         chosen = {
             "BatchMode": "yes",  # never a prompt: a question that nobody sees would wait for ever
             "ConnectTimeout": str(_CONNECT_SECONDS),
-            "ServerAliveInterval": str(_KEEP_ALIVE_SECONDS),
+            "ServerAliveInterval": str(KEEP_ALIVE_SECONDS),
             "ServerAliveCountMax": "3",
             "RequestTTY": "no",
             "RemoteCommand": "none",
@@ -151,8 +151,9 @@ class Connection:
         messages = self._folder / "messages"
         with messages.open("wb") as errors:
             self._master = subprocess.Popen(
-                self.login.master(self.socket), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
-            )
+                self.login.master(self.socket), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
+                env={**os.environ, "SSH_ASKPASS_REQUIRE": "never"},  # nor a window, of a host on the way (ProxyJump)
+            )  # fmt: skip
         if self._master.stdout is None or not _greeted(self._master.stdout, LOGIN_SECONDS):
             self._master.kill()
             self._master.wait()
@@ -188,6 +189,8 @@ class Connection:
         _, begun, rest = done.stdout.partition(f"\n@{mark} begin\n".encode())
         said, ended, _ = rest.rpartition(f"\n@{mark} end\n".encode())
         if not (begun and ended):
+            if "refused by peer" in errors:
+                raise SdkMissingError.of("NC524", f"the host allows too few sessions in one login (MaxSessions of its sshd): {errors}")
             if self._stands():
                 raise SdkMissingError.of(
                     "NC524", f"the host runs no scripts: {errors or 'no answer'}", help="try `ssh HOST sh -c true`; it must do nothing"

@@ -100,6 +100,7 @@ class Wire:
     broken: bool = False
     """Takes no new connections."""
     _ends: list[socket.socket] = field(default_factory=list)
+    _silent: list[socket.socket] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -126,6 +127,8 @@ class Wire:
     def _pump(self, source: socket.socket, sink: socket.socket, received: bool) -> None:
         with suppress(OSError):
             while piece := source.recv(16384):
+                if source in self._silent:
+                    continue
                 if self._over(len(piece), received=received):
                     self.cut()
                     return
@@ -141,6 +144,10 @@ class Wire:
             return False
         setattr(self, name, left - count if left >= count else None)
         return bool(left < count)
+
+    def silence(self) -> None:
+        """Let the connections that there are stand, but pass nothing on: as after a laptop's sleep, or a router that has forgotten."""
+        self._silent += self._ends
 
     def cut(self) -> None:
         """Cut all connections."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from neurocompile.deploy import ssh
 from tests.deploy.conftest import QUICK, Deploy, Host, replace_program, wait_for, when
 from tests.deploy.test_runs import check_failure, left_by, results_of, resume, state_of
 
@@ -39,10 +40,26 @@ def test_a_wire_cut_in_the_log(host: Host, deploy: Deploy, quick: Path, tmp_path
     check_whole(host, tmp_path / "out")
 
 
+def test_a_wire_that_falls_silent(host: Host, deploy: Deploy, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing says that the connection is gone: ssh asks, and gives up after three questions without an answer."""
+    monkeypatch.setattr(ssh, "KEEP_ALIVE_SECONDS", 1)
+    out = tmp_path / "out"
+
+    def fall_silent() -> None:
+        host.wire.silence()
+        host.let_go()
+
+    thread = when(lambda: lines(out) > 2, fall_silent)
+    code, _, err = deploy(quick, "-o", out, "--", "--wait")
+    thread.join()
+    assert code == 0, err
+    assert "connection lost" in err
+    assert host.wire.logins == 2
+    check_whole(host, out)
+
+
 @pytest.mark.parametrize("copy", ["rsync", "sftp"])
-def test_a_wire_cut_in_the_results(
-    host: Host, deploy: Deploy, quick: Path, tmp_path: Path, copy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wire_cut_in_the_results(host: Host, deploy: Deploy, quick: Path, tmp_path: Path, copy: str) -> None:
     host.wire.cut_after = BIG // 2
     code, _, err = deploy(quick, "--copy", copy, "-o", tmp_path / "out", "--", "--size", str(BIG))
     assert code == 0, err

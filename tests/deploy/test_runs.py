@@ -472,6 +472,31 @@ def test_a_login_shell_that_prints(host: Host, deploy: Deploy, quick: Path, tmp_
     assert resume(deploy, host, tmp_path / "out")[0] == 0
 
 
+def test_a_host_that_allows_one_session_a_login(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+    host.stop()
+    host.extra = "MaxSessions 1"
+    host.start()
+    assert "MaxSessions" in check_failure(deploy(quick, "-o", tmp_path / "out"), "NC524")
+
+
+def test_a_log_that_never_comes_whole(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+    """Its end was taken away on the host: what is there is shown, and the results are fetched."""
+    out = tmp_path / "out"
+    assert deploy(quick, "--detach", "-o", out)[0] == 0
+    wait_for((host.runs[0] / "exit").exists, "the job ends")
+    os.truncate(host.runs[0] / "log", 40)
+    assert resume(deploy, host, out)[0] == 0
+    assert ((out / "log.txt").stat().st_size, (out / "results.npz").read_bytes()) == (40, results_of(1))
+
+
+def test_a_remote_folder_that_is_removed(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert deploy(quick, "--detach", "-o", out)[0] == 0
+    wait_for(lambda: host.jobs() == {"1": "COMPLETED"}, "the job ends")
+    shutil.rmtree(host.base)
+    assert "the run is gone from the host" in check_failure(resume(deploy, host, out), "NC524")
+
+
 def test_a_copy_that_differs(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
     """A host on which every checksum is wrong: nothing is renamed into place."""
     tool = host.folder / "bin" / "sha256sum"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from neurocompile.deploy.destination import ConnectionLost, Destination, Ended, Order, file_digest
-from neurocompile.deploy.state import PHASES, RESULTS, RunFolder, State
+from neurocompile.deploy.state import PHASES, RESULTS, RunFolder, State, unwritable
 from neurocompile.ir.errors import InputError, NeurocompileError, SdkMissingError
 
 R = TypeVar("R")
@@ -113,15 +114,19 @@ class Deployment:
         """Bring results.npz here, whole: under another name until its digest is right."""
         part, final = self._folder.path / f".{RESULTS}.part", self._folder.path / RESULTS
         for _ in range(_FETCH_TRIES):
-            if part.exists() and part.stat().st_size > size:
+            try:
+                part.touch(mode=0o600)
+                if part.stat().st_size > size:
+                    os.truncate(part, 0)
+                self._patiently(lambda: self._destination.fetch(self._folder.state.run, part))
+                if part.stat().st_size == size and file_digest(part) == digest:
+                    with part.open("rb") as file:
+                        os.fsync(file.fileno())
+                    part.replace(final)
+                    return
                 part.unlink()
-            self._patiently(lambda: self._destination.fetch(self._folder.state.run, part))
-            if part.stat().st_size == size and file_digest(part) == digest:
-                with part.open("rb") as file:
-                    os.fsync(file.fileno())
-                part.replace(final)
-                return
-            part.unlink()
+            except OSError as error:
+                raise unwritable(self._folder.path, error) from None
         raise SdkMissingError.of(
             "NC527", f"results.npz differs from what the job wrote ({size} bytes, sha256 {digest[:12]}...), {_FETCH_TRIES} times"
         )
@@ -147,7 +152,7 @@ class Deployment:
 
     def way_on(self) -> str:
         """What a user can do about a deployment that is not followed any more."""
-        folder = self._folder.path
+        folder = shlex.quote(str(self._folder.path))
         goes_on = "the job goes on without this process" if self._reached("submitted") else "nothing runs yet"
         return f"{goes_on}; go on with `neurocompile deploy --resume -o {folder}`, end it with `neurocompile deploy --cancel -o {folder}`"
 

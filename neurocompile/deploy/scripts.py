@@ -39,12 +39,19 @@ number() {{ found "$1" | head -n 1 | cut -d' ' -f2; }}
 stop() {{ scancel "$2"; }}
 """
 _LOGIN = """\
+here() { [ "$(cat host 2>/dev/null)" = "$(hostname)" ]; }
+ours() {
+  kill -0 "${1#pid-}" 2>/dev/null && { [ ! -d /proc/self ] || [ "$(readlink "/proc/${1#pid-}/cwd")" = "$(pwd -P)" ]; }
+}
 state() {
-  [ "$(cat host 2>/dev/null)" = "$(hostname)" ] || return 0
-  if kill -0 "${2#pid-}" 2>/dev/null; then printf RUNNING; else printf GONE; fi
+  here || return 0
+  if ours "$2"; then printf RUNNING; else printf GONE; fi
 }
 number() { :; }
-stop() { kill -s TERM -- "-${2#pid-}"; }
+stop() {
+  here || { echo "the job runs on $(cat host), not on $(hostname)" >&2; return 1; }
+  ! ours "$2" || kill -s TERM -- "-${2#pid-}"
+}
 """
 _DIGEST_OF_RESULTS = (
     'import hashlib; h = hashlib.sha256(); f = open("results.npz", "rb"); '

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -81,7 +82,12 @@ class RunFolder:
             state = State(**found)
             if state.format_version != FORMAT_VERSION or state.phase not in PHASES:
                 raise ValueError("of another version")
-            if not isinstance(state.log_offset, int) or not isinstance(state.run, str) or not isinstance(state.settings, dict):
+            if (
+                not isinstance(state.log_offset, int)
+                or not isinstance(state.settings, dict)
+                or not isinstance(state.inputs, dict)
+                or not _plain(state)
+            ):
                 raise ValueError("of another form")
             if state.phase in PHASES[2:] and not isinstance(state.job, str):
                 raise ValueError("without a job")
@@ -109,7 +115,7 @@ class RunFolder:
                 os.fsync(file.fileno())
             temporary.replace(self.path / STATE)
         except OSError as error:
-            raise _unwritable(self.path, error) from None
+            raise unwritable(self.path, error) from None
 
     def trim_log(self) -> None:
         """Make log.txt and the state agree on how much of the log has been seen, whatever moment a process was killed at."""
@@ -119,7 +125,7 @@ class RunFolder:
             seen = min(self.state.log_offset, log.stat().st_size)
             os.truncate(log, seen)
         except OSError as error:
-            raise _unwritable(self.path, error) from None
+            raise unwritable(self.path, error) from None
         if seen != self.state.log_offset:
             self.update(log_offset=seen)
 
@@ -131,14 +137,24 @@ class RunFolder:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise _unwritable(self.path, error) from None
+            raise unwritable(self.path, error) from None
         self.update(log_offset=self.state.log_offset + len(piece))
 
     def log_end(self, lines: int) -> str:
         """The last lines of log.txt."""
+        if not (self.path / LOG).exists():
+            return ""
         with (self.path / LOG).open("rb") as file:
             file.seek(max(0, self.state.log_offset - 100 * lines))
             return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+
+
+def _plain(state: State) -> bool:
+    """Whether names that scripts and paths are made of are such as we make them."""
+    names = re.fullmatch(r"[0-9a-f]{16}", state.run) and re.fullmatch(r"[0-9a-f]{64}", state.digest)
+    return (
+        bool(names) and all(re.fullmatch(r"\d+-[0-9a-f]{16}\.npz", n) for n in state.inputs) and all(isinstance(a, str) for a in state.args)
+    )
 
 
 @contextmanager
@@ -150,7 +166,7 @@ def locked(path: Path, *, make: bool) -> Iterator[None]:
             path.mkdir(parents=True, exist_ok=True)
         lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -161,5 +177,6 @@ def locked(path: Path, *, make: bool) -> Iterator[None]:
         os.close(lock)
 
 
-def _unwritable(path: Path, error: OSError) -> NeurocompileError:
+def unwritable(path: Path, error: OSError) -> NeurocompileError:
+    """The error for a local place that cannot be written."""
     return InputError.of("NC701", f"cannot be written: {error.strerror or error}", file=str(path))

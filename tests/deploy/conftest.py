@@ -26,8 +26,8 @@ from neurocompile.cli import run
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 TOOLS = (
-    "sh", "cat", "cp", "cut", "find", "head", "hostname", "ls", "mkdir", "mv", "nohup", "rm", "rmdir", "sed", "setsid", "sha256sum",
-    "sleep", "tail", "tr", "wc",
+    "sh", "cat", "cp", "cut", "find", "head", "hostname", "ls", "mkdir", "mv", "nohup", "readlink", "rm", "rmdir", "sed", "setsid",
+    "sha256sum", "sleep", "tail", "tr", "wc",
 )  # fmt: skip
 """All that a host has: what docs/deploy.md asks for."""
 STAND_INS = Path(__file__).parent / "slurm"
@@ -297,7 +297,7 @@ def when(condition: Callable[[], Any], action: Callable[[], Any]) -> threading.T
     return thread
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
     """Wait until a condition holds."""
     until = time.monotonic() + seconds
     while not condition():
@@ -359,14 +359,33 @@ Deploy = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def deploy(host: Host, capsys: pytest.CaptureFixture[str]) -> Deploy:
-    """Run `deploy` against the host, in this process; returns (exit code, stdout, stderr)."""
+def command(capsys: pytest.CaptureFixture[str]) -> Deploy:
+    """Run `deploy` in this process; returns (exit code, stdout, stderr)."""
 
-    def go(*arguments: str | Path, own: bool = True) -> tuple[int, str, str]:
-        words = [str(a) for a in arguments]
-        place = words.index("--") if "--" in words else len(words)
-        code = run(["deploy", *words[:place], *(host.options() if own else []), *words[place:]])
+    def go(*words: str | Path) -> tuple[int, str, str]:
+        code = run(["deploy", *map(str, words)])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
+
+    return go
+
+
+@pytest.fixture
+def deploy(host: Host, command: Deploy) -> Deploy:
+    """The same with the options that lead to the host."""
+
+    def go(*words: str | Path) -> tuple[int, str, str]:
+        place = words.index("--") if "--" in words else len(words)
+        return command(*words[:place], *host.options(), *words[place:])
+
+    return go
+
+
+@pytest.fixture
+def resume(host: Host, command: Deploy) -> Deploy:
+    """Go on with the deployment of a folder."""
+
+    def go(folder: Path, *more: str) -> tuple[int, str, str]:
+        return command("--resume", "-o", folder, "--poll", "0.05", "--patience", "0.5", "--ssh-config", host.config, *more)
 
     return go

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from neurocompile.deploy import ssh
 from tests.deploy.conftest import QUICK, Deploy, Host, replace_program, wait_for, when
-from tests.deploy.test_runs import check_failure, left_by, results_of, resume, state_of
+from tests.deploy.test_runs import check_failure, left_by, results_of, state_of
 
 BIG = 1_500_000
 
@@ -92,7 +93,9 @@ def test_a_wire_cut_while_the_job_is_being_submitted(host: Host, deploy: Deploy,
 
 
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_submission_whose_number_was_never_written(host: Host, deploy: Deploy, quick: Path, tmp_path: Path, begun: bool) -> None:
+def test_a_submission_whose_number_was_never_written(
+    host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path, begun: bool
+) -> None:
     """The host went down between sbatch and the file with the number: the job itself, or the queue, knows it."""
     out = tmp_path / "out"
     if not begun:
@@ -105,7 +108,7 @@ def test_a_submission_whose_number_was_never_written(host: Host, deploy: Deploy,
     (host.folder / "bin" / "sleep").unlink()  # no waiting for a submission that is under way: there is none
     (host.folder / "bin" / "sleep").symlink_to("/bin/true")
     thread = when(lambda: state_of(out)["job"] == "1", lambda: (host.slurm / "hold").unlink(missing_ok=True))
-    code, _, err = resume(deploy, host, out)
+    code, _, err = resume(out)
     thread.join()
     assert code == 0, err
     check_whole(host, out)
@@ -128,7 +131,7 @@ def test_sessions_killed_and_sshd_restarted(host: Host, deploy: Deploy, quick: P
     check_whole(host, out)
 
 
-def test_patience_ends_and_resume_goes_on(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_patience_ends_and_resume_goes_on(host: Host, command: Deploy, resume: Deploy, quick: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
 
     def breakdown() -> None:
@@ -137,14 +140,14 @@ def test_patience_ends_and_resume_goes_on(host: Host, deploy: Deploy, quick: Pat
 
     thread = when(lambda: (out / "log.txt").exists() and (out / "log.txt").stat().st_size > 0, breakdown)
     words = [*host.options(), "--patience", "0.01"]
-    err = check_failure(deploy(quick, "-o", out, *words, "--", "--wait", own=False), "NC523")
+    err = check_failure(command(quick, "-o", out, *words, "--", "--wait"), "NC523")
     thread.join()
     assert "the job goes on" in err
     assert f"--resume -o {out}" in err
-    check_failure(resume(deploy, host, out), "NC520")  # still broken: no patience with a host that never answered
+    check_failure(resume(out), "NC520")  # still broken: no patience with a host that never answered
     host.wire.broken = False
     host.let_go()
-    assert resume(deploy, host, out)[0] == 0
+    assert resume(out)[0] == 0
     check_whole(host, out)
 
 
@@ -168,7 +171,7 @@ KILLED_AT = {
 
 
 @pytest.mark.parametrize("moment", KILLED_AT)
-def test_killed_and_resumed(host: Host, deploy: Deploy, quick: Path, tmp_path: Path, moment: str) -> None:
+def test_killed_and_resumed(host: Host, resume: Deploy, quick: Path, tmp_path: Path, moment: str) -> None:
     out = tmp_path / "out"
     (host.slurm / "slow").touch()
     (tmp_path / "input.npz").write_bytes(os.urandom(BIG))
@@ -179,15 +182,14 @@ def test_killed_and_resumed(host: Host, deploy: Deploy, quick: Path, tmp_path: P
     wait_for(lambda: host.sessions() == [], "the login ends with the process")
     assert not (out / "results.npz").exists()
     thread = when(lambda: host.runs and lines(out) > 3, host.let_go)
-    assert len(left_by(process.pid)) == 1
-    code, _, err = resume(deploy, host, out)
+    code, _, err = resume(out)
     thread.join()
     assert code == 0, err
     check_whole(host, out)
-    assert left_by(process.pid) == []  # the next process has cleaned up
+    assert left_by(process.pid) == []  # removed by the next process that logs in
 
 
-def test_killed_in_the_results(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_killed_in_the_results(host: Host, resume: Deploy, quick: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(host, quick, "--copy", "sftp", "-o", out, "--", "--size", str(10 * BIG))
     part = out / ".results.npz.part"
@@ -196,12 +198,12 @@ def test_killed_in_the_results(host: Host, deploy: Deploy, quick: Path, tmp_path
     process.communicate()
     if not (out / "results.npz").exists():  # else it was quicker than the signal
         assert 0 < part.stat().st_size <= 10 * BIG
-    assert resume(deploy, host, out)[0] == 0
+    assert resume(out)[0] == 0
     check_whole(host, out, size=10 * BIG)
 
 
 @pytest.mark.parametrize("damage", [b"", b"half a log that the state file does not know of\n"])
-def test_a_log_that_differs_from_the_state(host: Host, deploy: Deploy, quick: Path, tmp_path: Path, damage: bytes) -> None:
+def test_a_log_that_differs_from_the_state(host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path, damage: bytes) -> None:
     """A process can be killed between the log and the state file, and a disk can forget what was written last."""
     out = tmp_path / "out"
     assert deploy(quick, "--detach", "-o", out, "--", "--lines", "20")[0] == 0
@@ -209,11 +211,11 @@ def test_a_log_that_differs_from_the_state(host: Host, deploy: Deploy, quick: Pa
     log = (host.runs[0] / "log").read_bytes()
     (out / "log.txt").write_bytes(log[:100] + damage if damage else log[:40])
     (out / "deploy.json").write_text(json.dumps(state_of(out) | {"log_offset": 100}))
-    assert resume(deploy, host, out)[0] == 0
+    assert resume(out)[0] == 0
     check_whole(host, out)
 
 
-def test_ctrl_c_leaves_the_job_alone(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_the_job_alone(host: Host, resume: Deploy, quick: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(host, quick, "-o", out, "--", "--wait")
     wait_for(lambda: lines(out) > 2, "the log")
@@ -227,15 +229,15 @@ def test_ctrl_c_leaves_the_job_alone(host: Host, deploy: Deploy, quick: Path, tm
     assert host.jobs() == {"1": "RUNNING"}
     wait_for(lambda: host.sessions() == [], "the login ends")
     host.let_go()
-    assert resume(deploy, host, out)[0] == 0
+    assert resume(out)[0] == 0
     check_whole(host, out)
 
 
-def test_two_processes_do_not_follow_one_job(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_two_processes_do_not_follow_one_job(host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(host, quick, "-o", out, "--", "--wait")
     wait_for(lambda: lines(out) > 2, "the log")
-    check_failure(resume(deploy, host, out), "NC722")
+    check_failure(resume(out), "NC722")
     host.let_go()
     assert process.wait(timeout=20) == 0
     process.communicate()
@@ -245,28 +247,30 @@ def test_two_processes_do_not_follow_one_job(host: Host, deploy: Deploy, quick: 
 
 
 @pytest.mark.parametrize(("change", "code"), [({"key": "stranger"}, "NC521"), ({"known": ""}, "NC522"), ({"known": "other_host"}, "NC522")])
-def test_logins_that_fail(host: Host, deploy: Deploy, quick: Path, tmp_path: Path, change: dict[str, str], code: str) -> None:
+def test_logins_that_fail(
+    host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path, change: dict[str, str], code: str
+) -> None:
     out = tmp_path / "out"
     assert deploy(quick, "--detach", "-o", out)[0] == 0
     host.write_config(**change)
     known = (host.folder / "known_hosts").read_text()
     check_failure(deploy(quick, "-o", tmp_path / "new"), code)
     assert not (tmp_path / "new").exists()
-    check_failure(resume(deploy, host, out), code)  # a deployment that has begun loses nothing
+    check_failure(resume(out), code)  # a deployment that has begun loses nothing
     assert (host.folder / "known_hosts").read_text() == known
     host.write_config()
-    assert resume(deploy, host, out)[0] == 0
+    assert resume(out)[0] == 0
     check_whole(host, out)
 
 
-def test_hosts_that_do_not_answer(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_hosts_that_do_not_answer(host: Host, deploy: Deploy, command: Deploy, quick: Path, tmp_path: Path) -> None:
     host.wire.broken = True
     check_failure(deploy(quick, "-o", tmp_path / "out"), "NC520")
     host.config.write_text("Host loihi\n  HostName host.invalid\n")
     check_failure(deploy(quick, "-o", tmp_path / "out"), "NC520")
     host.config.write_text("Hots loihi\n")
     check_failure(deploy(quick, "-o", tmp_path / "out"), "NC160")
-    check_failure(deploy(quick, "-o", tmp_path / "out", "--host", "loihi", "--ssh-config", tmp_path / "none", own=False), "NC160")
+    check_failure(command(quick, "-o", tmp_path / "out", "--host", "loihi", "--ssh-config", tmp_path / "none"), "NC160")
     assert not (tmp_path / "out").exists()
 
 
@@ -275,38 +279,41 @@ def test_a_machine_without_ssh(deploy: Deploy, quick: Path, tmp_path: Path, monk
     check_failure(deploy(quick, "-o", tmp_path / "out"), "NC501")
 
 
-def test_what_cannot_be_resumed(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_resumed(host: Host, deploy: Deploy, command: Deploy, resume: Deploy, quick: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for option in ("--resume", "--cancel"):
-        check_failure(deploy(option, "-o", out, own=False), "NC720")
+        check_failure(command(option, "-o", out), "NC720")
     assert not out.exists()
     (tmp_path / "in.npz").write_bytes(b"1")
     words = ["--", "--steps", "2", "--input", f"in={tmp_path}/in.npz"]
     assert deploy(quick, "--partition", "nosuch", "-o", out, *words)[0] == 5  # refused by slurm
     whole = (out / "deploy.json").read_bytes()
     for text in (b"", b"{", b"[]", b"{}", whole.replace(b'"1.0"', b'"0.9"'), whole.replace(b'"ready"', b'"submitted"'),
-                 whole.replace(b'"ready"', b'"done"'), whole.replace(b'"host"', b'"hots"')):  # fmt: skip
+                 whole.replace(b'"ready"', b'"done"'), whole.replace(b'"host"', b'"hots"'),
+                 re.sub(rb'"run": "[0-9a-f]+"', b'"run": "$(touch pwned)"', whole), whole.replace(b'"0-', b'"../0-')):  # fmt: skip
         (out / "deploy.json").write_bytes(text)
-        check_failure(deploy("--resume", "-o", out, own=False), "NC721")
+        check_failure(command("--resume", "-o", out), "NC721")
     (out / "deploy.json").write_bytes(whole)
     again = [quick, "--resume", "-o", out]
-    check_failure(deploy(*again, "--partition", "other", own=False), "NC711")
-    check_failure(deploy(*again, "--", "--steps", "3", own=False), "NC711")
-    check_failure(deploy(*again, *words, own=True), "NC525")  # the same options and arguments are taken: slurm refuses once more
+    check_failure(command(*again, "--partition", "other"), "NC711")
+    check_failure(command(*again, "--", "--steps", "3"), "NC711")
+    check_failure(deploy(*again, *words), "NC525")  # the same options and arguments are taken: slurm refuses once more
     (tmp_path / "in.npz").write_bytes(b"2")
-    check_failure(deploy(*again, *words, own=False), "NC711")
-    check_failure(resume(deploy, host, out), "NC711")
+    check_failure(command(*again, *words), "NC711")
+    check_failure(resume(out), "NC711")
     (tmp_path / "in.npz").unlink()
-    check_failure(resume(deploy, host, out), "NC105")
+    check_failure(resume(out), "NC105")
 
 
-def test_a_build_that_was_changed_before_it_was_resumed(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_a_build_that_was_changed_before_it_was_resumed(
+    host: Host, deploy: Deploy, command: Deploy, resume: Deploy, quick: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     check_failure(deploy(quick, "--partition", "nosuch", "-o", out), "NC525")
     replace_program(quick, QUICK + "# changed\n")
-    check_failure(deploy(quick, "--resume", "-o", out, own=False), "NC711")
-    check_failure(resume(deploy, host, out), "NC711")
+    check_failure(command(quick, "--resume", "-o", out), "NC711")
+    check_failure(resume(out), "NC711")
     replace_program(quick, QUICK)
     (host.slurm / "jobs").mkdir(exist_ok=True)
-    check_failure(resume(deploy, host, out), "NC525")
+    check_failure(resume(out), "NC525")
     assert host.jobs() == {}

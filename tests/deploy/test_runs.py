@@ -100,13 +100,13 @@ def test_what_the_job_is_given(host: Host, deploy: Deploy, quick: Path, tmp_path
     assert [line for line in err.splitlines() if line.startswith("step")] == [f"step {n:06d} of a program" for n in range(3)]
 
 
-def test_board_and_a_python_with_an_odd_path(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_board_and_a_python_with_an_odd_path(host: Host, command: Deploy, quick: Path, tmp_path: Path) -> None:
     odd = host.folder / "home" / "my $(env)'s python"
     odd.symlink_to(sys.executable)
     words = [quick, "--board", "ncl-ext-og-05", "-o", tmp_path / "out", "--python", f"~/{odd.name}"]
     options = host.options()
     place = options.index("--python")
-    code, _, err = deploy(*words, *options[:place], *options[place + 2 :], own=False)
+    code, _, err = command(*words, *options[:place], *options[place + 2 :])
     assert code == 0, err
     assert '"BOARD": "ncl-ext-og-05"' in (tmp_path / "out" / "log.txt").read_text()
     assert "--nodelist=ncl-ext-og-05" in (host.slurm / "jobs" / "1" / "arguments").read_text().split()
@@ -169,30 +169,28 @@ def test_a_host_without_what_is_needed(host: Host, deploy: Deploy, quick: Path, 
     assert host.runs == []
 
 
-def test_on_the_host_itself_without_slurm(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
-    for command in ("sbatch", "squeue", "scontrol", "sacct", "scancel"):
-        (host.folder / "bin" / command).unlink()
+def test_on_the_host_itself_without_slurm(host: Host, deploy: Deploy, command: Deploy, resume: Deploy, quick: Path, tmp_path: Path) -> None:
+    for name in ("sbatch", "squeue", "scontrol", "sacct", "scancel"):
+        (host.folder / "bin" / name).unlink()
     code, _, err = deploy(quick, "--launch", "login", "-o", tmp_path / "a", "--", "--steps", "3")
     assert code == 0, err
     assert (tmp_path / "a" / "results.npz").read_bytes() == results_of(3)
     assert state_of(tmp_path / "a")["job"].startswith("pid-")
     assert deploy(quick, "--launch", "login", "--detach", "-o", tmp_path / "b", "--", "--wait")[0] == 0
     pid = int(state_of(tmp_path / "b")["job"][4:])
-    wait_for(lambda: any((r / "started").exists() and not (r / "exit").exists() for r in host.runs), "the program runs")
-    assert "RUNNING" in deploy("--cancel", "-o", tmp_path / "b", *way(host), own=False)[1]
+    (run,) = (r for r in host.runs if not (r / "exit").exists())
+    wait_for((run / "started").exists, "the program runs")
+    machine = (run / "host").read_text()
+    (run / "host").write_text("another\n")  # the process of that number here may be anyone's
+    assert "runs on another" in check_failure(command("--cancel", "-o", tmp_path / "b", "--ssh-config", host.config), "NC525")
+    (run / "host").write_text(machine)
+    assert Path(f"/proc/{pid}/cwd").resolve() == run
+    assert "RUNNING" in command("--cancel", "-o", tmp_path / "b", "--ssh-config", host.config)[1]
     wait_for(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text(), "the program ends")
-    check_failure(resume(deploy, host, tmp_path / "b"), "NC526")
+    check_failure(resume(tmp_path / "b"), "NC526")
 
 
-def way(host: Host) -> list[str]:
-    return ["--ssh-config", str(host.config)]
-
-
-def resume(deploy: Deploy, host: Host, folder: Path, *more: str) -> tuple[int, str, str]:
-    return deploy("--resume", "-o", folder, "--poll", "0.05", "--patience", "0.5", *more, *way(host), own=False)
-
-
-def test_detach_and_resume(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_detach_and_resume(host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, answer, _ = deploy(quick, "--detach", "--format", "json", "-o", out, "--", "--wait", "--lines", "5")
     found = json.loads(answer)
@@ -200,34 +198,34 @@ def test_detach_and_resume(host: Host, deploy: Deploy, quick: Path, tmp_path: Pa
     assert not (out / "results.npz").exists()
     (run,) = host.runs
     (run / "go").touch()
-    code, answer, _ = resume(deploy, host, out, "--format", "json")
+    code, answer, _ = resume(out, "--format", "json")
     found = json.loads(answer)
     assert (code, found["phase"], found["results"]) == (0, "done", str(out / "results.npz"))
     assert (out / "results.npz").read_bytes() == results_of(1)
     host.stop()  # what is done needs no host
-    code, answer, _ = resume(deploy, host, out)
+    code, answer, _ = resume(out)
     assert (code, "is there already" in answer) == (0, True)
     assert list(host.jobs()) == ["1"]
 
 
-@pytest.mark.parametrize(("exit_code", "code"), [(1, "NC526"), (2, "NC528"), (3, "NC528"), (77, "NC526")])
-def test_a_program_that_fails(host: Host, deploy: Deploy, quick: Path, tmp_path: Path, exit_code: int, code: str) -> None:
+@pytest.mark.parametrize(("exit_code", "code"), [(1, "NC526"), (2, "NC528"), (3, "NC528")])
+def test_a_program_that_fails(host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path, exit_code: int, code: str) -> None:
     out = tmp_path / "out"
     err = check_failure(deploy(quick, "-o", out, "-q", "--", "--exit", str(exit_code), "--lines", "50"), code)
     assert f"ended with exit code {exit_code}" in err
     assert "step 000049" in err
     assert "step 000010" not in err
     assert not (out / "results.npz").exists()
-    assert check_failure(resume(deploy, host, out), code) == err  # once more, the same
+    assert check_failure(resume(out), code) == err  # once more, the same
     assert list(host.jobs()) == ["1"]
 
 
-def test_a_program_without_results_or_without_python(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_a_program_without_results_or_without_python(host: Host, deploy: Deploy, command: Deploy, quick: Path, tmp_path: Path) -> None:
     replace_program(quick, "print('that was all')\n")
     assert "left no results" in check_failure(deploy(quick, "-o", tmp_path / "a"), "NC526")
     options = host.options()
     options[options.index("--python") + 1] = "/none/python"
-    err = check_failure(deploy(quick, "-o", tmp_path / "b", *options, own=False), "NC526")
+    err = check_failure(command(quick, "-o", tmp_path / "b", *options), "NC526")
     assert "exit code 127" in err
     assert "/none/python" in err
 
@@ -249,32 +247,34 @@ def running(host: Host) -> bool:
 
 
 @pytest.mark.parametrize("moment", ["waiting in the queue", "running"])
-def test_cancelling(host: Host, deploy: Deploy, quick: Path, tmp_path: Path, moment: str) -> None:
+def test_cancelling(host: Host, deploy: Deploy, command: Deploy, resume: Deploy, quick: Path, tmp_path: Path, moment: str) -> None:
     out = tmp_path / "out"
     if moment == "waiting in the queue":
         (host.slurm / "hold").touch()
     assert deploy(quick, "--detach", "-o", out, "--", "--wait")[0] == 0
     state = "PENDING" if moment == "waiting in the queue" else "RUNNING"
     wait_for(lambda: host.jobs() == {"1": state} and (host.slurm / "jobs" / "1" / "pid").exists(), state)
-    code, answer, _ = deploy("--cancel", "-o", out, *way(host), own=False)
+    code, answer, _ = command("--cancel", "-o", out, "--ssh-config", host.config)
     assert (code, f"its state was {state}" in answer) == (0, True)
     assert host.jobs() == {"1": "CANCELLED"}
     wait_for(lambda: not running(host), "the processes of the job end")
-    assert "CANCELLED" in check_failure(resume(deploy, host, out), "NC526")
-    code, answer, _ = deploy("--cancel", "-o", out, *way(host), own=False)  # once more does no harm
+    assert "CANCELLED" in check_failure(resume(out), "NC526")
+    code, answer, _ = command("--cancel", "-o", out, "--ssh-config", host.config)  # once more does no harm
     assert (code, "its state was" in answer) == (0, True)
 
 
-def test_cancelling_before_anything_was_submitted(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_cancelling_before_anything_was_submitted(
+    host: Host, deploy: Deploy, command: Deploy, resume: Deploy, quick: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     check_failure(deploy(quick, "--partition", "nosuch", "-o", out), "NC525")
-    assert "its state was NONE" in deploy("--cancel", "-o", out, *way(host), own=False)[1]
-    assert "was cancelled before it began" in check_failure(resume(deploy, host, out), "NC526")
+    assert "its state was NONE" in command("--cancel", "-o", out, "--ssh-config", host.config)[1]
+    assert "was cancelled before it began" in check_failure(resume(out), "NC526")
     assert host.jobs() == {}
 
 
 @pytest.mark.parametrize(("state", "source"), [("TIMEOUT", "scontrol"), ("OUT_OF_MEMORY", "sacct")])
-def test_a_job_that_slurm_ends(host: Host, deploy: Deploy, quick: Path, tmp_path: Path, state: str, source: str) -> None:
+def test_a_job_that_slurm_ends(host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path, state: str, source: str) -> None:
     out = tmp_path / "out"
     assert deploy(quick, "--detach", "-o", out, "--", "--wait")[0] == 0
     wait_for(lambda: (host.runs[0] / "log").exists() and host.jobs() == {"1": "RUNNING"}, "the job runs")
@@ -283,15 +283,15 @@ def test_a_job_that_slurm_ends(host: Host, deploy: Deploy, quick: Path, tmp_path
     (job / "state").write_text(f"{state}\n")
     if source == "sacct":
         (host.slurm / "forgotten").touch()
-    assert f"job 1: {state}" in check_failure(resume(deploy, host, out), "NC526")
+    assert f"job 1: {state}" in check_failure(resume(out), "NC526")
 
 
-def test_slurm_that_does_not_answer_ends_nothing(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_slurm_that_does_not_answer_ends_nothing(host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert deploy(quick, "--detach", "-o", out, "--", "--wait")[0] == 0
     (host.slurm / "down").touch()
     thread = when(lambda: questions(host) > 6, host.let_go)  # more often than what is believed otherwise
-    assert resume(deploy, host, out)[0] == 0
+    assert resume(out)[0] == 0
     thread.join()
 
 
@@ -301,7 +301,7 @@ def questions(host: Host) -> int:
 
 
 def test_questions_to_slurm_are_fewer_than_looks(
-    host: Host, deploy: Deploy, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = []
     follow = Inrc.follow
@@ -309,7 +309,7 @@ def test_questions_to_slurm_are_fewer_than_looks(
     out = tmp_path / "out"
     assert deploy(quick, "--detach", "-o", out, "--", "--wait")[0] == 0
     thread = when(lambda: len(looks) > 11, host.let_go)
-    assert resume(deploy, host, out)[0] == 0
+    assert resume(out)[0] == 0
     thread.join()
     assert looks[:11] == [n % 5 == 0 for n in range(11)]
     assert questions(host) <= sum(looks)
@@ -362,8 +362,8 @@ def test_the_scripts_of_a_dry_run_are_those_that_run(host: Host, deploy: Deploy,
     ["-oProxyCommand=touch pwned", "-v", "a b", "a;touch pwned", "$(touch pwned)", "a@b@c", "", "user@-x", "a\nb", "a/b", "[::1]", "a:22",
      "x" * 300, "ü"],
 )  # fmt: skip
-def test_hosts_that_are_none(deploy: Deploy, quick: Path, tmp_path: Path, host_name: str) -> None:
-    err = check_failure(deploy(quick, f"--host={host_name}", "-o", tmp_path / "out", own=False), "NC160")
+def test_hosts_that_are_none(command: Deploy, quick: Path, tmp_path: Path, host_name: str) -> None:
+    err = check_failure(command(quick, f"--host={host_name}", "-o", tmp_path / "out"), "NC160")
     assert "HOST" in err
     assert not (tmp_path / "out").exists()
 
@@ -374,11 +374,11 @@ def test_hosts_that_are_none(deploy: Deploy, quick: Path, tmp_path: Path, host_n
      ("--remote-dir", "a b"), ("--remote-dir", "-rf"), ("--remote-dir", "a/../../b"), ("--remote-dir", "~/x"), ("--remote-dir", "a//b"),
      ("--remote-dir", "host:x"), ("--remote-dir", "x/-rf")],
 )  # fmt: skip
-def test_names_that_a_shell_could_mistake(deploy: Deploy, quick: Path, tmp_path: Path, option: str, value: str) -> None:
-    check_failure(deploy(quick, "--host", "h", f"{option}={value}", "-o", tmp_path / "out", own=False), "NC160")
+def test_names_that_a_shell_could_mistake(command: Deploy, quick: Path, tmp_path: Path, option: str, value: str) -> None:
+    check_failure(command(quick, "--host", "h", f"{option}={value}", "-o", tmp_path / "out"), "NC160")
 
 
-def test_options_that_do_not_go_together(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_options_that_do_not_go_together(host: Host, command: Deploy, quick: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for words in (
         [quick, "--host", "h", "--partition", "a", "--board", "b"],
@@ -390,17 +390,17 @@ def test_options_that_do_not_go_together(host: Host, deploy: Deploy, quick: Path
         [quick, "--host", "h", "--", "--out=x"],
     ):
         place = words.index("--") if "--" in words else len(words)
-        check_failure(deploy(*words[:place], "-o", out, *words[place:], own=False), "NC160")
-    check_failure(deploy(quick, "--host", "h", "-o", out, "--", "--input", "in=none.npz", own=False), "NC105")
+        check_failure(command(*words[:place], "-o", out, *words[place:]), "NC160")
+    check_failure(command(quick, "--host", "h", "-o", out, "--", "--input", "in=none.npz"), "NC105")
     assert not out.exists()
 
 
-def test_builds_that_cannot_be_deployed(deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_builds_that_cannot_be_deployed(command: Deploy, quick: Path, tmp_path: Path) -> None:
     out = ["--host", "h", "-o", str(tmp_path / "out")]
-    check_failure(deploy(tmp_path / "none", *out, own=False), "NC703")
+    check_failure(command(tmp_path / "none", *out), "NC703")
     manifest = json.loads((quick / "manifest.json").read_text())
     (quick / "manifest.json").write_text(json.dumps(manifest | {"target": "nest"}))
-    assert "not for nest" in check_failure(deploy(quick, *out, own=False), "NC160")
+    assert "not for nest" in check_failure(command(quick, *out), "NC160")
     (tmp_path / "secret").write_text("s")
     digest = "sha256:043a718774c572bd8a25adbeb1bfcd5c0256ae11cecf9f9c3f925d0e52beaf89"
     for name in ("program/../../secret", "program/-x", "program/a b", "program/a\nb"):
@@ -408,15 +408,15 @@ def test_builds_that_cannot_be_deployed(deploy: Deploy, quick: Path, tmp_path: P
         file.parent.mkdir(exist_ok=True, parents=True)
         file.write_text("s")
         (quick / "manifest.json").write_text(json.dumps(manifest | {"files": manifest["files"] | {name: digest}}))
-        check_failure(deploy(quick, *out, own=False), "NC703")
+        check_failure(command(quick, *out), "NC703")
     (quick / "manifest.json").write_text(json.dumps(manifest))
     (quick / "program" / "network.json").write_text("{}")
-    check_failure(deploy(quick, *out, own=False), "NC704")
+    check_failure(command(quick, *out), "NC704")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("copy", ["rsync", "sftp"])
-def test_a_full_disk_on_the_host(host: Host, deploy: Deploy, quick: Path, tmp_path: Path, copy: str) -> None:
+def test_a_full_disk_on_the_host(host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path, copy: str) -> None:
     """A limit on the size of files stands for the disk: the write fails in the midst of a file in both cases."""
     (tmp_path / "big.npz").write_bytes(os.urandom(1 << 20))
     if copy == "rsync":
@@ -442,7 +442,7 @@ def test_a_full_disk_on_the_host(host: Host, deploy: Deploy, quick: Path, tmp_pa
         host.stop()
         host.subsystem = "internal-sftp"
         host.start()
-    assert resume(deploy, host, out)[0] == 0  # there is room again
+    assert resume(out)[0] == 0  # there is room again
     assert list((host.base / "incoming").iterdir()) == []
 
 
@@ -459,7 +459,7 @@ def test_a_local_folder_that_cannot_be_made(host: Host, deploy: Deploy, quick: P
     assert host.jobs() == {}
 
 
-def test_a_login_shell_that_prints(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_a_login_shell_that_prints(host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path) -> None:
     """Scripts are told from the noise; the copying programs cannot be, and the message says what to do."""
     (host.folder / "home" / ".bashrc").write_text("echo welcome; echo @x end\n")
     (host.folder / "home" / ".profile").write_text("echo welcome\n")
@@ -469,7 +469,7 @@ def test_a_login_shell_that_prints(host: Host, deploy: Deploy, quick: Path, tmp_
     assert "start-up files silent" in check_failure(found, "NC524")
     (host.folder / "home" / ".bashrc").write_text("")
     (host.folder / "home" / ".profile").write_text("")
-    assert resume(deploy, host, tmp_path / "out")[0] == 0
+    assert resume(tmp_path / "out")[0] == 0
 
 
 def test_a_host_that_allows_one_session_a_login(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
@@ -479,22 +479,22 @@ def test_a_host_that_allows_one_session_a_login(host: Host, deploy: Deploy, quic
     assert "MaxSessions" in check_failure(deploy(quick, "-o", tmp_path / "out"), "NC524")
 
 
-def test_a_log_that_never_comes_whole(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_a_log_that_never_comes_whole(host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path) -> None:
     """Its end was taken away on the host: what is there is shown, and the results are fetched."""
     out = tmp_path / "out"
     assert deploy(quick, "--detach", "-o", out)[0] == 0
     wait_for((host.runs[0] / "exit").exists, "the job ends")
     os.truncate(host.runs[0] / "log", 40)
-    assert resume(deploy, host, out)[0] == 0
+    assert resume(out)[0] == 0
     assert ((out / "log.txt").stat().st_size, (out / "results.npz").read_bytes()) == (40, results_of(1))
 
 
-def test_a_remote_folder_that_is_removed(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_a_remote_folder_that_is_removed(host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert deploy(quick, "--detach", "-o", out)[0] == 0
     wait_for(lambda: host.jobs() == {"1": "COMPLETED"}, "the job ends")
     shutil.rmtree(host.base)
-    assert "the run is gone from the host" in check_failure(resume(deploy, host, out), "NC524")
+    assert "the run is gone from the host" in check_failure(resume(out), "NC524")
 
 
 def test_a_copy_that_differs(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
@@ -507,15 +507,15 @@ def test_a_copy_that_differs(host: Host, deploy: Deploy, quick: Path, tmp_path: 
     assert host.runs == host.builds == []
 
 
-def test_results_that_differ(host: Host, deploy: Deploy, quick: Path, tmp_path: Path) -> None:
+def test_results_that_differ(host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert deploy(quick, "--detach", "-o", out)[0] == 0
     wait_for((host.runs[0] / "exit").exists, "the job ends")
     (host.runs[0] / "results.npz").write_bytes(bytes(1000))  # as many bytes as there were
-    check_failure(resume(deploy, host, out), "NC527")
+    check_failure(resume(out), "NC527")
     assert not (out / "results.npz").exists()
     (host.runs[0] / "results.npz").write_bytes(results_of(1))
-    assert resume(deploy, host, out)[0] == 0
+    assert resume(out)[0] == 0
     assert (out / "results.npz").read_bytes() == results_of(1)
 
 

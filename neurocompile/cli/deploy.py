@@ -17,7 +17,7 @@ import click
 from click.core import ParameterSource
 
 from neurocompile.build_check import check_build
-from neurocompile.cli.common import Output, common_options, printable, table
+from neurocompile.cli.common import Output, common_options, printable
 from neurocompile.deploy.destination import ConnectionLost, check_file, file_digest, sums_text
 from neurocompile.deploy.driver import Deployment, Tempo, order_of
 from neurocompile.deploy.inrc import COPIES, GENERATIONS, LAUNCHES, TARGET, Inrc, InrcSettings
@@ -30,23 +30,37 @@ _SETTINGS = tuple(f.name for f in fields(InrcSettings))
 _WAY_THERE = ("host", "port", "ssh_config")
 
 
-@click.command(context_settings={"show_default": True})
+@click.command()
 @click.argument("build", type=click.Path(path_type=Path), required=False)
 @click.argument("run_args", nargs=-1, type=click.UNPROCESSED)
-@click.option("--to", type=click.Choice(["inrc"]), default="inrc", help="Destination: inrc, a host with slurm and lava-loihi.")
+@click.option(
+    "--to", type=click.Choice(["inrc"]), default="inrc", show_default=True, help="Destination: inrc, a host with slurm and lava-loihi."
+)
 @click.option("--host", metavar="USER@HOST", help="Where to log in: a name that your ssh knows.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the host's ssh; default: that of your configuration.")
 @click.option("--ssh-config", type=click.Path(path_type=Path), help="Configuration of ssh instead of ~/.ssh/config.")
 @click.option("--partition", metavar="NAME", help="Slurm partition.")
 @click.option("--board", metavar="NAME", help="Slurm node, instead of a partition.")
-@click.option("--loihi-gen", type=click.Choice(GENERATIONS), default="N3B3", help="Generation of the chip.")
+@click.option("--loihi-gen", type=click.Choice(GENERATIONS), default="N3B3", show_default=True, help="Generation of the chip.")
 @click.option("--no-hw", is_flag=True, help="Run in Lava's CPU models on the host.")
-@click.option("--python", metavar="PATH", default="python3", help="Python on the host that has Lava; ~/ is the home folder there.")
-@click.option("--launch", type=click.Choice(LAUNCHES), default="sbatch", help="As a job of slurm, or on the host itself.")
-@click.option("--copy", type=click.Choice(COPIES), default="auto", help="How files travel; auto: rsync where both ends have it.")
-@click.option("--remote-dir", metavar="PATH", default=".neurocompile", help="Folder on the host, below the home folder or absolute.")
-@click.option("--poll", type=click.FloatRange(0.05, 3600), default=3.0, help="Seconds between two looks at the log.")
-@click.option("--patience", type=click.FloatRange(0), default=60.0, help="Minutes to try to reach the host again.")
+@click.option(
+    "--python", metavar="PATH", default="python3", show_default=True, help="Python on the host that has Lava; ~/ is the home folder there."
+)
+@click.option(
+    "--launch", type=click.Choice(LAUNCHES), default="sbatch", show_default=True, help="As a job of slurm, or on the host itself."
+)
+@click.option(
+    "--copy", type=click.Choice(COPIES), default="auto", show_default=True, help="How files travel; auto: rsync where both ends have it."
+)
+@click.option(
+    "--remote-dir",
+    metavar="PATH",
+    default=".neurocompile",
+    show_default=True,
+    help="Folder on the host, below the home folder or absolute.",
+)
+@click.option("--poll", type=click.FloatRange(0.05, 3600), default=3.0, show_default=True, help="Seconds between two looks at the log.")
+@click.option("--patience", type=click.FloatRange(0), default=60.0, show_default=True, help="Minutes to try to reach the host again.")
 @click.option("--dry-run", is_flag=True, help="Show every command, script and file; connect to nothing, write nothing.")
 @click.option("--detach", is_flag=True, help="End when the job is submitted.")
 @click.option("--resume", is_flag=True, help="Go on with the deployment of the folder (-o).")
@@ -240,13 +254,12 @@ def _show_plan(state: State, destination: Inrc, out: Path, output: Output) -> No
     sizes = {f"builds/{order.digest}/{name}": path.stat().st_size for name, path in order.files.items()}
     sizes |= {f"runs/{run}/inputs/{name}": path.stat().st_size for name, path in order.inputs.items()}
     steps = destination.describe(order)
-    rows = table(f"files for {destination.settings.host}, below {destination.settings.remote_dir}", "file", "bytes")
-    for name, size in sizes.items():
-        rows.add_row(name, str(size))
+    rows = [f"--- files for {destination.settings.host}, below {destination.settings.remote_dir}, with their bytes"]
+    rows += [f"{name} {size}" for name, size in sizes.items()]
     texts = [f"--- {heading}\n{text}" for heading, text in steps]
     _show(
         state, out, output, "nothing was done",
-        above=[rows, *texts], phase="planned", steps=[{"heading": h, "text": t} for h, t in steps], files=sizes,
+        above=[*rows, *texts], phase="planned", steps=[{"heading": h, "text": t} for h, t in steps], files=sizes,
     )  # fmt: skip
 
 

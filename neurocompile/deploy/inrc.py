@@ -14,7 +14,7 @@ from typing import Any
 
 from neurocompile.deploy import scripts
 from neurocompile.deploy.destination import Ended, Order, Progress, check_host, check_name, check_remote_path, file_digest, sums_text
-from neurocompile.deploy.ssh import Answer, Connection, Login, sftp_up
+from neurocompile.deploy.ssh import Answer, Connection, Login, framed, sftp_up
 from neurocompile.ir.errors import NeurocompileError, SdkMissingError
 
 TARGET = "loihi2"
@@ -149,7 +149,10 @@ class Inrc:
         launch = self.settings.launch
         steps = [
             ("log in, once for all", shlex.join(self._login.master(socket))),
-            ("the shell that the following scripts are given to, on stdin", shell),
+            (
+                "the shell that the following scripts are given to, on stdin, each in the place of SCRIPT",
+                f"{shell}\n{framed('SCRIPT', 'MARK')}",
+            ),
             ("script: what the host has", scripts.look_up(base, run, order.digest)),
         ]
         if self.settings.copy != "sftp":

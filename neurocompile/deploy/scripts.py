@@ -17,9 +17,9 @@ INRC_PATH = "/nfs/ncl/bin"
 """Where INRC's users find slurm's commands (public user scripts); harmless elsewhere."""
 
 _HASH = """\
-if command -v sha256sum >/dev/null 2>&1; then hash() { sha256sum "$@"; }; else hash() { shasum -a 256 "$@"; }; fi
+if command -v sha256sum >/dev/null 2>&1; then sums() { sha256sum "$@"; }; else sums() { shasum -a 256 "$@"; }; fi
 sound() {
-  ( cd "$1" && [ "$(hash SHA256SUMS | cut -c1-64)" = "$2" ] && hash -c SHA256SUMS &&
+  ( cd "$1" && [ "$(sums SHA256SUMS | cut -c1-64)" = "$2" ] && sums -c SHA256SUMS &&
     [ "$(find . -type f ! -path '*/__pycache__/*' ! -name SHA256SUMS | wc -l)" -eq "$(wc -l <SHA256SUMS)" ] ) >/dev/null 2>&1
 }
 """
@@ -120,10 +120,13 @@ def receive(base: str, run: str, digest: str) -> str:
     return f"""\
 {_HASH}
 cd {base}/incoming/{run} || fail 'what was copied is gone'
-( cd tree && hash -c SHA256SUMS ) >/dev/null 2>&1 || {{ rm -rf tree; say damaged yes; return; }}
+( cd tree && sums -c SHA256SUMS ) >/dev/null 2>&1 || {{ rm -rf tree; say damaged yes; return; }}
 if [ -d tree/build ]; then
   place=../../builds/{digest}
-  if [ -d "$place" ] && ! sound "$place" {digest}; then mv -T "$place" damaged; fi
+  if [ -d "$place" ] && ! sound "$place" {digest}; then
+    rm -rf damaged
+    mv -T "$place" damaged || fail 'the damaged build cannot be moved away'
+  fi
   [ -d "$place" ] || mv -T tree/build "$place" || [ -d "$place" ] || fail 'the build cannot be renamed'
 fi
 [ -d ../../runs/{run} ] || mv -T tree/run ../../runs/{run} || fail 'the run cannot be renamed'

@@ -339,6 +339,9 @@ def test_a_dry_run_says_all_and_touches_nothing(host: Host, deploy: Deploy, quic
     assert "StrictHostKeyChecking" not in out
     code, answer, _ = deploy(*words, "--format", "json", *args)
     found = json.loads(answer)
+    assert [f"{name} {size}" for name, size in found["files"].items()] == [
+        x for x in out.splitlines() if x.startswith(("builds/", "runs/"))
+    ]
     files = {p.relative_to(quick).as_posix(): p.stat().st_size for p in (quick / "program").rglob("*") if p.is_file()}
     sizes = {name.partition("/")[2].partition("/")[2]: size for name, size in found["files"].items()}
     assert {n: s for n, s in sizes.items() if n.startswith("program/")} == files

@@ -117,7 +117,7 @@ def work(contestant: str, size: int, rule: str, precision: str, seconds: float, 
         source.run(condition=RunSteps(num_steps=SAME), run_cfg=config)
         start_s = time.perf_counter() - started
         if contestant == "plastic":
-            weights = np.load(folder / "plastic.npy")
+            weights = np.load(folder / "plastic.npy")[0]
         else:
             stored = connection.weights.get()
             dense = np.asarray(stored.todense() if hasattr(stored, "todense") else stored)
@@ -184,7 +184,7 @@ def main() -> None:
         *job, folder = json.loads(args.worker)
         print(json.dumps(work(*job, Path(folder))))
         return
-    points = []
+    points: list[dict[str, Any]] = []
     result = {
         "format": 1,
         "machine": {"processors": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__},

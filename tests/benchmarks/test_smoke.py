@@ -134,3 +134,18 @@ def test_usage(script: Callable[[str], ModuleType], capsys: pytest.CaptureFixtur
         script(name).main(words)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_loihi2_learning_connections(root: Path) -> None:
+    """40 neurons, Lava's learning connections beside ours: the same bits of the weights, no zero of ours grows, Lava's dense ones do."""
+    pytest.importorskip("lava")
+    found = result(root, "loihi2_learning.py", "--sizes", "40", "--rules", "two_products", "--turns", "1", "--seconds", "0.05")
+    assert [(p["size"], p["precision"]) for p in found["points"]] == [(40, "floating_pt"), (40, "fixed_pt")]
+    for point in found["points"]:
+        assert point["skipped"] == {}
+        assert set(point["contestants"]) == {"plastic", "learning_dense", "learning_sparse"}
+        for name, row in point["contestants"].items():
+            assert row["steps_per_s"] >= row["median_steps_per_s"] > 0
+            assert row["moved"] > 10
+            assert name == "plastic" or row["same_weights"]
+        assert point["contestants"]["learning_dense"]["zeros_that_grew"] > 10

@@ -58,7 +58,9 @@ class TargetNetwork:
 
     network : the description; connections : projection name -> realised synapses (weights may come from training);
     problem : what the mapper sees, None for targets without cores (NEST);
-    approximations : accepted deviations, for the report; summary : numbers for the report (JSON-ready).
+    approximations : accepted deviations, for the report; summary : numbers for the report (JSON-ready);
+    changes_per_step : projection -> how often a step changes each of its plastic synapses, for the cost of a step; those that are not named
+    change at their events.
     """
 
     network: Network
@@ -66,6 +68,7 @@ class TargetNetwork:
     problem: MappingProblem | None
     approximations: tuple[Approximation, ...] = ()
     summary: MappingABC[str, Any] = field(default_factory=dict)
+    changes_per_step: MappingABC[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from neurocompile.backends.loihi2.arithmetic import (
 from neurocompile.backends.loihi2.lowered import Loihi2Network, LoweredFeedback, LoweredPopulation, LoweredProjection
 from neurocompile.backends.loihi2.neurons import Findings, Load, lower_population, rounding
 from neurocompile.backends.loihi2.options import Options, read_options
-from neurocompile.backends.loihi2.problem import make_problem
+from neurocompile.backends.loihi2.problem import make_problem, synapse_memory
 from neurocompile.backends.loihi2.repeats import UInt8Array, number_repeats
 from neurocompile.ir import EProp, LeakyReadout, Network, Projection, SpikeSource, SymmetricFeedback
 from neurocompile.ir.errors import Diagnostic, InputError, UnsupportedError
@@ -109,6 +109,7 @@ def lower_network(
         "populations": {p.name: rounding(p, lowered[p.name], network.dt) for p in network.populations if p.model.receives},
         "projections": {p.name: synapses[p.name].errors | {"plastic": p.learning is not None} for p in projections},
         "learning": plan.summary,
+        **({} if machine is None else {"memory": {p.name: synapse_memory(p, network, machine) for p in made}}),
         "notes": list(found.notes),
     }
     return Loihi2Network(
@@ -117,6 +118,7 @@ def lower_network(
         problem=None if machine is None else make_problem(network, made, machine),
         approximations=accepted,
         summary=summary,
+        changes_per_step=dict.fromkeys(rules, 1.0),  # the emitted rules run in every step
         populations=final,
         projections=made,
         feedback=tuple(plan.feedback),

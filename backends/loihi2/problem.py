@@ -3,12 +3,14 @@
 Synapse memory follows the only published per-synapse formula (nengo-loihi's ``block.py``, Loihi 1): an axon that reaches n synapses of a
 core takes blocks of at most 64 synapses, each of 64 * ceil((n * bits + 10) / 64) bits, with bits = weight + delay + tag + target index.
 The mapper's costs are additive, so its upper bound is used: bits + (10 + 63) / 64 for each synapse and 10 + 63 for each axon.
-For Loihi 2 the formula is a guess; the machine file says so.
+For Loihi 2 the formula is a guess; the machine file says so. Profiles are parameter sets that neurons of a core share; each kind has a
+limit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,12 +33,7 @@ def make_problem(network: Network, projections: Sequence[LoweredProjection], mac
     overhead = machine.value("core.synapse_block_header") + word - 1
     synapse_bits = np.zeros(n)
     for projection in projections:
-        bits = machine.value("core.weight_bits") + machine.value("core.index_bits")
-        low_bits_in_d = projection.rule is not None and projection.rule["dd_fixed"] is not None
-        if low_bits_in_d or (projection.delay.size and projection.delay.max() > 1):
-            bits += machine.value("core.delay_bits")
-        if projection.rule is not None:
-            bits += machine.value("core.tag_bits")
+        bits = sum(machine.value(f"core.{part}") for part in _parts(projection))
         first, size = starts[projection.post], network.populations[projection.post].size
         synapse_bits[first : first + size] += np.bincount(projection.post_ids, minlength=size) * (bits + overhead / block)
     indptr, indices = distinct_targets(n, [(p.pre_ids, p.post_ids, starts[p.pre], starts[p.post]) for p in projections])
@@ -63,7 +60,11 @@ def make_problem(network: Network, projections: Sequence[LoweredProjection], mac
         resource("axons_in", zeros, axon_in=1.0),
         resource("axons_out", zeros, axon_out=1.0),
     )
-    profiles = machine.quantity("core.profiles")
+    labels = {
+        "profiles": _profiles(network, external),
+        "threshold_profiles": _threshold_profiles(network),
+        "pre_trace_profiles": _trace_profiles(network, projections),
+    }
     return MappingProblem(
         n_neurons=n,
         population=population,
@@ -72,8 +73,10 @@ def make_problem(network: Network, projections: Sequence[LoweredProjection], mac
         indptr=indptr,
         indices=indices,
         resources=resources,
-        set_resources=(
-            SetResource(name="profiles", limit=int(profiles.value), label=_profiles(network, external), confidence=profiles.confidence),
+        set_resources=tuple(
+            SetResource(name=name, limit=int(limit.value), label=label, confidence=limit.confidence)
+            for name, label in labels.items()
+            if (limit := machine.quantities.get(f"core.{name}")) is not None and (name == "profiles" or (label >= 0).any())
         ),
         core_width=np.ones(len(names), np.int32),
     )
@@ -95,3 +98,74 @@ def _profiles(network: Network, external: np.ndarray[tuple[int], np.dtype[np.boo
         next_label += int(inverse.max()) + 1
     labels[external] = -1
     return labels
+
+
+def _threshold_profiles(network: Network) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """Number the different thresholds of spiking neurons."""
+    labels = np.full(network.n_neurons, -1, np.int32)
+    values = np.full(network.n_neurons, np.nan)
+    for p in network.populations:
+        if isinstance(p.model, LIF):
+            values[network.offsets[p.name] :][: p.size] = expand(p.model.v_threshold, p.size)
+    spiking = ~np.isnan(values)
+    labels[spiking] = np.unique(values[spiking], return_inverse=True)[1].reshape(-1)
+    return labels
+
+
+def _trace_profiles(network: Network, projections: Sequence[LoweredProjection]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """Number the different presynaptic traces (time constant and impulse) by the neurons whose plastic synapses need them."""
+    labels = np.full(network.n_neurons, -1, np.int32)
+    found: dict[tuple[tuple[str, Any], ...], int] = {}
+    for projection in projections:
+        if projection.rule is not None:
+            trace = tuple(sorted((name, value) for name, value in projection.rule.items() if name.startswith(("x1_", "x2_"))))
+            post = network.populations[projection.post]
+            start = network.offsets[post.name]
+            labels[start : start + post.size] = found.setdefault(trace, len(found))
+    return labels
+
+
+_SURENESS = ("guess", "override", "inferred", "published", "measured")
+
+
+def _parts(projection: LoweredProjection) -> list[str]:
+    """Names of the bits that a stored synapse of a projection has, as in the machine file."""
+    low_bits_in_d = projection.rule is not None and projection.rule["dd_fixed"] is not None
+    delayed = bool(projection.delay.size) and int(projection.delay.max()) > 1
+    parts = ["weight_bits", "index_bits"]
+    return parts + ["delay_bits"] * (low_bits_in_d or delayed) + ["tag_bits"] * (projection.rule is not None)
+
+
+def synapse_memory(projection: LoweredProjection, network: Network, machine: Machine) -> dict[str, Any]:
+    """Return what a projection's synapses take by encoding, were all its targets on one core: the formula above, exactly.
+
+    ``sparse_bits`` counts stored synapses with the index of their target, ``dense_bits`` every pair of a source that has a synapse
+    without it; ``learning_bits`` is the part of ``sparse_bits`` that learning adds (tag, and d where low bits are in it). The mapper uses
+    sparse synapses. ``confidence``: the least sure number in them.
+    """
+    parts = _parts(projection)
+    bits = {part: int(machine.value(f"core.{part}")) for part in parts}
+    word, header = int(machine.value("core.synapse_word")), int(machine.value("core.synapse_block_header"))
+    block = int(machine.value("core.synapse_block"))
+    used = [f"core.{name}" for name in (*parts, "synapse_word", "synapse_block_header", "synapse_block", "synapse_memory")]
+
+    def total(counts: np.ndarray[tuple[int], np.dtype[np.int64]], each: int) -> int:
+        full, rest = counts // block, counts % block
+        words = full * -(-(block * each + header) // word) + np.where(rest > 0, -(-(rest * each + header) // word), 0)
+        return int(words.sum()) * word
+
+    fan_out = np.bincount(projection.pre_ids, minlength=network.populations[projection.pre].size)
+    fan_out = fan_out[fan_out > 0]
+    each, n_post = sum(bits.values()), network.populations[projection.post].size
+    sparse = total(fan_out, each)
+    dense = total(np.full(len(fan_out), n_post), each - bits["index_bits"])
+    learned = bits.get("tag_bits", 0) + (bits.get("delay_bits", 0) if projection.rule is not None else 0)
+    return {
+        "synapses": len(projection.pre_ids),
+        "bits_a_synapse": each,
+        "sparse_bits": sparse,
+        "dense_bits": dense,
+        "learning_bits": learned * len(projection.pre_ids),
+        "smaller": "sparse" if sparse <= dense else "dense",
+        "confidence": min((machine.quantity(key).confidence for key in used), key=_SURENESS.index),
+    }

@@ -34,8 +34,8 @@ def step_cost(compiled: Compiled) -> dict[str, Any] | None:
     mapping, machine, problem = compiled.mapping, compiled.machine, compiled.problem
     if mapping is None or machine is None or problem is None:
         return None
-    static, plastic = _events(compiled, problem.rates, problem.n_neurons)
-    energy, time = _energy(compiled, mapping, machine, static, plastic), _time(mapping, machine, static, plastic)
+    events = _events(compiled, problem.rates, problem.n_neurons)
+    energy, time = _energy(compiled, mapping, machine, *events), _time(mapping, machine, *events)
     return {
         "dt": compiled.network.dt,
         "rates_known": problem.rate is not None,
@@ -50,7 +50,9 @@ def step_cost(compiled: Compiled) -> dict[str, Any] | None:
     }
 
 
-def _energy(compiled: Compiled, mapping: CoreMapping, machine: Machine, static: FloatArray, plastic: FloatArray) -> list[dict[str, Any]]:
+def _energy(
+    compiled: Compiled, mapping: CoreMapping, machine: Machine, static: FloatArray, plastic: FloatArray, changes: FloatArray
+) -> list[dict[str, Any]]:
     inside = ~mapping.partition.external
     dt = compiled.network.dt
     cores = int(mapping.placement.width[inside].sum())
@@ -58,8 +60,8 @@ def _energy(compiled: Compiled, mapping: CoreMapping, machine: Machine, static: 
     busy = machine.has("core.active_power")
     part_of = _BUSY if busy else None
     terms = [_term(machine, _EVENTS, float((static + plastic).sum()), "cost.synop_energy", part_of=part_of)]
-    if plastic.any():
-        terms.append(_term(machine, "changes of plastic synapses", float(plastic.sum()), "cost.plastic_synop_energy", part_of=part_of))
+    if changes.any():
+        terms.append(_term(machine, "changes of plastic synapses", float(changes.sum()), "cost.plastic_synop_energy", part_of=part_of))
     terms += [
         _term(machine, _UPDATES, float(inside[mapping.partition.part].sum()), "cost.neuron_energy", part_of=part_of),
         _term(machine, "packets x links between chips", float(mapping.traffic["hops_per_step"]), "cost.hop_energy"),  # type: ignore[arg-type]
@@ -72,18 +74,20 @@ _BESIDE = ("synaptic events of the busiest core", "neuron updates of the busiest
 _EVERY, _SHORTEST = "what every step takes", "shortest step"
 
 
-def _time(mapping: CoreMapping, machine: Machine, static: FloatArray, plastic: FloatArray) -> list[dict[str, Any]]:
+def _time(mapping: CoreMapping, machine: Machine, static: FloatArray, plastic: FloatArray, changes: FloatArray) -> list[dict[str, Any]]:
     part, n_parts = mapping.partition.part, mapping.partition.n_parts
     inside = ~mapping.partition.external
     # A part with helper cores shares its events among them.
     share = np.maximum(mapping.placement.width - 1, 1)
-    of_static, of_plastic = (np.bincount(part, events, n_parts) / share for events in (static, plastic))
+    of_static, of_plastic, of_changes = (
+        np.bincount(part, counts, n_parts)[inside] / share[inside] for counts in (static, plastic, changes)
+    )
     n_neurons = float(np.bincount(part, minlength=n_parts)[inside].max(initial=0))
     link = "link.packets_per_second" if machine.has("link.packets_per_second") else "link.spikes_per_second"
     load = mapping.traffic["link_load"]
     assert isinstance(load, dict)
     terms = [
-        _core_events(machine, of_static[inside], of_plastic[inside]),
+        _core_events(machine, of_static, of_plastic, of_changes),
         _term(machine, _BESIDE[1], n_neurons, "cost.neuron_time"),
         _term(machine, _BESIDE[2], float(load["max"]), link, per=True),
         _term(machine, _EVERY, 1.0, "cost.step_time"),
@@ -93,14 +97,14 @@ def _time(mapping: CoreMapping, machine: Machine, static: FloatArray, plastic: F
     return terms
 
 
-def _core_events(machine: Machine, static: FloatArray, plastic: FloatArray) -> dict[str, Any]:
+def _core_events(machine: Machine, static: FloatArray, plastic: FloatArray, changes: FloatArray) -> dict[str, Any]:
     """The term of the core whose events take longest: a plastic event takes its own time instead of a static one's where the machine file
     states how many a core gets through, and time of its own in addition where it states the time of a change."""
     rate, plastic_rate = machine.quantities.get("core.synaptic_events_per_second"), machine.quantities.get("core.plastic_events_per_second")
     each, change = machine.quantities.get("cost.synop_time"), machine.quantities.get("cost.plastic_synop_time")
     if each is not None:
-        key, used = "cost.synop_time", [each, *([change] if change is not None and plastic.any() else [])]
-        seconds = (static + plastic) * each.value + plastic * (change.value if change is not None else 0.0)
+        key, used = "cost.synop_time", [each, *([change] if change is not None and changes.any() else [])]
+        seconds = (static + plastic) * each.value + changes * (change.value if change is not None else 0.0)
     elif rate is not None:
         key, used = "core.synaptic_events_per_second", [rate, *([plastic_rate] if plastic_rate is not None and plastic.any() else [])]
         seconds = static / rate.value + plastic / (rate if plastic_rate is None else plastic_rate).value
@@ -151,14 +155,22 @@ def _weakest(confidences: list[str]) -> str:
     return min(confidences, key=_SURENESS.index, default="unknown")
 
 
-def _events(compiled: Compiled, rates: FloatArray, n_neurons: int) -> tuple[FloatArray, FloatArray]:
-    """Synaptic events of each neuron per step, over static and over plastic synapses; neurons that the target added have none."""
+def _events(compiled: Compiled, rates: FloatArray, n_neurons: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Synaptic events of each neuron per step, over static and over plastic synapses, and changes of its plastic synapses; neurons that
+    the target added have none."""
     network = compiled.network
-    found = np.zeros(n_neurons), np.zeros(n_neurons)
+    static, plastic, changes = np.zeros(n_neurons), np.zeros(n_neurons), np.zeros(n_neurons)
     for projection in network.synaptic_projections:
         synapses, pre, post = compiled.connections[projection.name], network.offsets[projection.pre], network.offsets[projection.post]
-        _add(found[projection.learning is not None][post:], synapses.post, synapses.pre, rates[pre:])
-    return found
+        learns = projection.learning is not None
+        _add((plastic if learns else static)[post:], synapses.post, synapses.pre, rates[pre:])
+        if learns:
+            size, each = network.population(projection.post).size, compiled.lowered.changes_per_step.get(projection.name)
+            if each is None:
+                _add(changes[post:], synapses.post, synapses.pre, rates[pre:])
+            else:
+                changes[post : post + size] += each * np.bincount(synapses.post, minlength=size)
+    return static, plastic, changes
 
 
 @numba.njit(cache=True, nogil=True)

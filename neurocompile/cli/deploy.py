@@ -22,10 +22,12 @@ from neurocompile.deploy.destination import ConnectionLost, check_file, file_dig
 from neurocompile.deploy.driver import Deployment, Tempo, order_of
 from neurocompile.deploy.inrc import COPIES, GENERATIONS, LAUNCHES, TARGET, Inrc, InrcSettings
 from neurocompile.deploy.state import RESULTS, STATE, RunFolder, State, locked
-from neurocompile.ir.errors import InputError, SdkMissingError
+from neurocompile.ir.errors import InputError, NeurocompileError, SdkMissingError
 
 _FILE_OPTIONS = ("--input", "--signal")
 """Options of program/run.py that name local files, NAME=FILE."""
+_SETTLED = ("NC523", "NC526", "NC528")
+"""Errors after which nothing need be said about how to go on: they say it, or the job is over."""
 _SETTINGS = tuple(f.name for f in fields(InrcSettings))
 _WAY_THERE = ("host", "port", "ssh_config")
 
@@ -118,9 +120,8 @@ def _run(state: State, destination: Inrc, out: Path, output: Output, tempo: Temp
     deployment = None
     try:
         with _connected(destination, destination.settings), locked(out, make=new):
-            folder = (
-                RunFolder.create(out, state) if new else RunFolder.open(out)
-            )  # another process may have gone on before the lock was free
+            # read again: another process may have gone on before the lock was free
+            folder = RunFolder.create(out, state) if new else RunFolder.open(out)
             deployment = Deployment(folder, destination, tempo, tell=lambda line: _note(output, line), show=log.write)
             deployment.begin(lambda: order_of(folder.state, _program_files(Path(folder.state.build), folder.state.digest)))
             if detach:
@@ -129,9 +130,10 @@ def _run(state: State, destination: Inrc, out: Path, output: Output, tempo: Temp
             summary = deployment.finish()
             log.end()
             _show(folder.state, out, output, f"wrote {out / RESULTS}", summary=summary)
-    except KeyboardInterrupt:
-        if deployment is not None:
-            click.echo(f"\n{deployment.way_on()}", err=True)
+    except (KeyboardInterrupt, NeurocompileError) as error:
+        settled = isinstance(error, NeurocompileError) and error.diagnostics[0].code in _SETTLED
+        if deployment is not None and not settled:
+            click.echo(f"{'' if isinstance(error, NeurocompileError) else os.linesep}{deployment.way_on()}", err=True)
         raise
 
 

@@ -153,8 +153,11 @@ class Deployment:
     def way_on(self) -> str:
         """What a user can do about a deployment that is not followed any more."""
         folder = shlex.quote(str(self._folder.path))
+        resume = f"`neurocompile deploy --resume -o {folder}`"
+        if self._reached("ended"):
+            return f"the job has ended, what it left is on the host; fetch it with {resume}"
         goes_on = "the job goes on without this process" if self._reached("submitted") else "nothing runs yet"
-        return f"{goes_on}; go on with `neurocompile deploy --resume -o {folder}`, end it with `neurocompile deploy --cancel -o {folder}`"
+        return f"{goes_on}; go on with {resume}, end it with `neurocompile deploy --cancel -o {folder}`"
 
     def _failure(self, ended: Ended) -> NeurocompileError:
         said = self._folder.log_end(20)

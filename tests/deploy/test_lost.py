@@ -131,6 +131,24 @@ def test_sessions_killed_and_sshd_restarted(host: Host, deploy: Deploy, quick: P
     check_whole(host, out)
 
 
+def test_a_login_that_is_refused_when_it_is_renewed(host: Host, deploy: Deploy, resume: Deploy, quick: Path, tmp_path: Path) -> None:
+    """No patience with that: it needs somebody, who is told what becomes of the job."""
+    out = tmp_path / "out"
+
+    def lock_out() -> None:
+        host.write_config(key="stranger")
+        host.wire.cut()
+
+    thread = when(lambda: lines(out) > 2, lock_out)
+    err = check_failure(deploy(quick, "-o", out, "--", "--wait"), "NC521")
+    thread.join()
+    assert "the job goes on without this process" in err
+    host.write_config()
+    host.let_go()
+    assert resume(out)[0] == 0
+    check_whole(host, out)
+
+
 def test_patience_ends_and_resume_goes_on(host: Host, command: Deploy, resume: Deploy, quick: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
 

@@ -515,7 +515,7 @@ def test_results_that_differ(host: Host, deploy: Deploy, resume: Deploy, quick: 
     assert deploy(quick, "--detach", "-o", out)[0] == 0
     wait_for((host.runs[0] / "exit").exists, "the job ends")
     (host.runs[0] / "results.npz").write_bytes(bytes(1000))  # as many bytes as there were
-    check_failure(resume(out), "NC527")
+    assert "what it left is on the host" in check_failure(resume(out), "NC527")
     assert not (out / "results.npz").exists()
     (host.runs[0] / "results.npz").write_bytes(results_of(1))
     assert resume(out)[0] == 0

@@ -1,7 +1,7 @@
 """The table of error codes: what each means, its exit code, and what to do (``neurocompile explain CODE``).
 
-Ranges: NC1xx how a file is written, NC2xx what it says, NC3xx what a target cannot express, NC4xx does not fit, NC5xx SDK or hardware
-missing, NC6xx verification, NC7xx files and folders of a run, NC9xx internal.
+Ranges: NC1xx how a file is written, NC2xx what it says, NC3xx what a target cannot express, NC4xx does not fit, NC5xx SDK, hardware
+or host missing, NC6xx verification, NC7xx files and folders of a run, NC9xx internal.
 """
 
 from __future__ import annotations

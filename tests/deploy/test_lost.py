@@ -55,7 +55,7 @@ def test_a_wire_that_falls_silent(host: Host, deploy: Deploy, quick: Path, tmp_p
     thread.join()
     assert code == 0, err
     assert "connection lost" in err
-    assert host.wire.logins == 2
+    assert host.wire.logins >= 2  # a busy machine may miss an answer again
     check_whole(host, out)
 
 

@@ -661,6 +661,24 @@ CODES: dict[str, CodeInfo] = {
         "deployment is being followed",
         "Another process follows the job of this folder. Let it, or end it first (Ctrl-C leaves the job alone).",
     ),
+    "NC730": CodeInfo(
+        "cannot be cross-checked",
+        "SANA-FE models meshes whose packets carry their target core, and reads its networks as text: not SpiNNaker, no machine with "
+        "missing chips, no millions of synapses.",
+    ),
+    "NC731": CodeInfo(
+        "no interpreter with the tool",
+        "`--crosscheck` runs an external tool in the interpreter that `--python` names; it does not exist or lacks the tool. SANA-FE is "
+        "under GPL 3 and no part of neurocompile.",
+        ExitCode.SDK_MISSING,
+    ),
+    "NC732": CodeInfo("external tool failed", "The tool of `--crosscheck` ended with an error or without its counts.", ExitCode.MISMATCH),
+    "NC733": CodeInfo(
+        "counts differ",
+        "The tool of `--crosscheck` counts spikes, events, packets or energy otherwise than neurocompile from the same mapping: a defect "
+        "of one of them. Please report it with the build folder.",
+        ExitCode.MISMATCH,
+    ),
     # --- NC9xx: internal --------------------------------------------------------------------------------------------------
     "NC901": CodeInfo(
         "internal error",

@@ -169,6 +169,7 @@ SECTIONS = {
     "evaluate": "train, evaluate",
     "sweep": "sweep",
     "validate": "validate",
+    "report": "report",
     "deploy": "deploy",
 }
 TAKES_NET = ("build", "plan", "check", "simulate", "train", "evaluate", "sweep")

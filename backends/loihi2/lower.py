@@ -21,19 +21,18 @@ from neurocompile.backends.loihi2.arithmetic import (
     narrowest_sign_mode,
     quantise_weights,
 )
-from neurocompile.backends.loihi2.lowered import Loihi2Network, LoweredFeedback, LoweredPopulation, LoweredProjection
+from neurocompile.backends.loihi2.lowered import Loihi2Network, LoweredProjection
 from neurocompile.backends.loihi2.neurons import Findings, Load, lower_population, rounding
 from neurocompile.backends.loihi2.options import Options, read_options
+from neurocompile.backends.loihi2.plan import Choice, Plan
 from neurocompile.backends.loihi2.problem import make_problem, synapse_memory
 from neurocompile.backends.loihi2.repeats import UInt8Array, number_repeats
-from neurocompile.ir import EProp, LeakyReadout, Network, Projection, SpikeSource, SymmetricFeedback
-from neurocompile.ir.errors import Diagnostic, InputError, UnsupportedError
-from neurocompile.ir.realise import Connections, Weights, realise_feedback
+from neurocompile.backends.loihi2.tune import tune
+from neurocompile.ir import EProp, Network, Projection
+from neurocompile.ir.errors import Diagnostic, UnsupportedError
+from neurocompile.ir.realise import Connections, Weights
 from neurocompile.ir.shards import Shards, pieces_of
 from neurocompile.machine import Machine
-
-_SMALLEST_SIGNAL = 0.02
-"""Learning signal (7-bit units) below which even carried remainders make one step of 32 in more than 1,600 steps."""
 
 
 def lower_network(
@@ -51,7 +50,6 @@ def lower_network(
     wanted = read_options(options.extra)
     found = Findings()
     approximations: list[Approximation] = []
-    numbers = {p.name: index for index, p in enumerate(network.populations)}
     projections = list(network.synaptic_projections)
     rules = _rules(network, projections, found)
     for projection in projections:
@@ -76,51 +74,67 @@ def lower_network(
     synapses = _lower_synapses(connections, formats, options.shards)
     weights = {name: of.quantised for name, of in synapses.items()}
     found.notes += [f"projection '{name}': {q.clipped} weights clipped to 8 bits" for name, q in weights.items() if q.clipped]
-    plan = _Plan(network, connections, rules, lowered, weights, _error_scale(options), _low_bits(options), approximations, found)
-    if rules and not found.errors:
-        plan.learn()
-    if found.errors:
-        refused: list[Diagnostic] = list(found.errors)
+
+    def plan(choices: Mapping[str, Choice]) -> Plan:
+        own = Findings(notes=list(found.notes), errors=list(found.errors))
+        made = Plan(network, connections, rules, lowered, weights, wanted, choices, list(approximations), own)
+        if rules and not found.errors:
+            made.learn()
+        return made
+
+    def express(choices: Mapping[str, Choice]) -> Loihi2Network:
+        return _express(network, connections, synapses, plan(choices))
+
+    first = plan({})
+    if first.found.errors:
+        refused: list[Diagnostic] = list(first.found.errors)
         if not options.allow_approximation:
             try:
-                accept(approximations, options)
+                accept(first.approximations, options)
             except UnsupportedError as error:
                 refused.extend(error.diagnostics)
         raise UnsupportedError(refused)
-    accepted = accept(approximations, options)
-    final = tuple(plan.lowered[p.name] for p in network.populations)
-    made = tuple(
-        LoweredProjection(
-            name=p.name,
-            pre=numbers[p.pre],
-            post=numbers[p.post],
-            pre_ids=connections[p.name].pre,
-            post_ids=connections[p.name].post,
-            delay=connections[p.name].delay,
-            weight=np.asarray(connections[p.name].weight, np.float64),
-            quantised=weights[p.name],
-            part=synapses[p.name].part,
-            rule=plan.rules_out.get(p.name),
-        )
-        for p in projections
-    )
+    accept(first.approximations, options)
+    made = tune(express, network, wanted) if rules else express({})
+    if machine is None:
+        return made
+    memory = {p.name: synapse_memory(p, network, machine) for p in made.projections}
+    return replace(made, problem=make_problem(network, made.projections, machine), summary={**made.summary, "memory": memory})
+
+
+def _express(network: Network, connections: Mapping[str, Connections], synapses: Mapping[str, _Synapses], plan: Plan) -> Loihi2Network:
+    """Return a planned network, without a mapping problem."""
+    numbers = {p.name: index for index, p in enumerate(network.populations)}
     summary = {
         "arithmetic": "Lava fixed_pt: 24-bit state, 12-bit decays, 17-bit thresholds, 8-bit weights",
-        "populations": {p.name: rounding(p, lowered[p.name], network.dt) for p in network.populations if p.model.receives},
-        "projections": {p.name: synapses[p.name].errors | {"plastic": p.learning is not None} for p in projections},
+        "populations": {p.name: rounding(p, plan.lowered[p.name], network.dt) for p in network.populations if p.model.receives},
+        "projections": {p.name: synapses[p.name].errors | {"plastic": p.learning is not None} for p in network.synaptic_projections},
         "learning": plan.summary,
-        **({} if machine is None else {"memory": {p.name: synapse_memory(p, network, machine) for p in made}}),
-        "notes": list(found.notes),
+        "notes": list(plan.found.notes),
     }
     return Loihi2Network(
         network=network,
         connections=connections,
-        problem=None if machine is None else make_problem(network, made, machine),
-        approximations=accepted,
+        problem=None,
+        approximations=tuple(plan.approximations),
         summary=summary,
-        changes_per_step=dict.fromkeys(rules, 1.0),  # the emitted rules run in every step
-        populations=final,
-        projections=made,
+        changes_per_step=dict.fromkeys(plan.rules, 1.0),  # the emitted rules run in every step
+        populations=tuple(plan.lowered[p.name] for p in network.populations),
+        projections=tuple(
+            LoweredProjection(
+                name=p.name,
+                pre=numbers[p.pre],
+                post=numbers[p.post],
+                pre_ids=connections[p.name].pre,
+                post_ids=connections[p.name].post,
+                delay=connections[p.name].delay,
+                weight=np.asarray(connections[p.name].weight, np.float64),
+                quantised=synapses[p.name].quantised,
+                part=synapses[p.name].part,
+                rule=plan.rules_out.get(p.name),
+            )
+            for p in network.synaptic_projections
+        ),
         feedback=tuple(plan.feedback),
     )
 
@@ -290,166 +304,3 @@ def _joined(synapses: Connections, pieces: list[_Piece]) -> _Synapses:
             "clipped": clipped,
         },
     )
-
-
-def check_options(options: BuildOptions) -> None:
-    """Raise InputError NC201/NC207 for options that do not exist or are out of range."""
-    read_options(options.extra)
-    _error_scale(options)
-    _low_bits(options)
-
-
-def _error_scale(options: BuildOptions) -> float:
-    text = options.extra.get("error_scale", "1.0")
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not (np.isfinite(value) and value > 0):
-        raise InputError.of("NC201", f"error_scale is {text!r}, must be a positive number", help="--set error_scale=1.0 (membrane units)")
-    return value
-
-
-def _low_bits(options: BuildOptions) -> bool:
-    text = options.extra.get("low_bits", "d")
-    if text not in {"d", "none"}:
-        raise InputError.of(
-            "NC201", f"low_bits is {text!r}, must be 'd' or 'none'", help="--set low_bits=d (default) or --set low_bits=none"
-        )
-    return text == "d"
-
-
-class _Plan:
-    """Learning of the whole network: gains per population, rule strings per projection, feedback matrices."""
-
-    def __init__(
-        self,
-        network: Network,
-        connections: Mapping[str, Connections],
-        rules: Mapping[str, EProp],
-        lowered: dict[str, LoweredPopulation],
-        weights: Mapping[str, QuantisedWeights],
-        error_scale: float,
-        low_bits: bool,
-        approximations: list[Approximation],
-        found: Findings,
-    ) -> None:
-        self.network, self.connections, self.rules, self.lowered, self.weights = network, connections, rules, lowered, weights
-        self.error_scale, self.low_bits = error_scale, low_bits
-        self.approximations, self.found = approximations, found
-        self.rules_out: dict[str, dict[str, Any]] = {}
-        self.feedback: list[LoweredFeedback] = []
-        self.summary: dict[str, Any] = {}
-
-    def learn(self) -> None:
-        """Fill ``rules_out``, ``feedback``, ``summary`` and the learning settings of ``lowered``."""
-        task = self.network.task
-        assert task is not None  # the description's verifier demands a task for e-prop
-        by_post: dict[str, list[str]] = {}
-        for projection in self.network.synaptic_projections:
-            if projection.name in self.rules:
-                by_post.setdefault(projection.post, []).append(projection.name)
-        readout = task.readout
-        self._readout(readout, by_post.pop(readout, []))
-        for post, names in by_post.items():
-            self._hidden(post, names, readout)
-        self.found.notes.append("e-prop weights change in every step of the tag's decay, not at presynaptic spikes; see docs/loihi2.md")
-
-    def _readout(self, name: str, projections: list[str]) -> None:
-        population, lowered = self.network.population(name), self.lowered[name]
-        alpha = eprop.membrane_decay(population, self.network.dt, self.found)
-        rule, gains = None, None
-        if projections:
-            rule = self.rules[projections[0]]
-            eprop.check_rule(self.network, rule, population, self.approximations, self.found)
-            exponents = [self.weights[p].exponent for p in projections]
-            gains = eprop.readout_gains(rule, scale=lowered.scale, alpha=alpha, weight_exponents=exponents, reference=self.error_scale)
-            for projection in projections:
-                self.rules_out[projection] = eprop.readout_rule(gains, weight_exponent=self.weights[projection].exponent, alpha=alpha)
-            self._report(name, rule, gains)
-        settings = eprop.readout_settings(rule, gains, scale=lowered.scale, alpha=alpha)
-        self.lowered[name] = _with_learning(lowered, settings, {})
-
-    def _hidden(self, name: str, projections: list[str], readout: str) -> None:
-        population, lowered = self.network.population(name), self.lowered[name]
-        assert not isinstance(population.model, LeakyReadout | SpikeSource)
-        rule = self.rules[projections[0]]
-        eprop.check_rule(self.network, rule, population, self.approximations, self.found)
-        alpha = eprop.membrane_decay(population, self.network.dt, self.found)
-        real = self._feedback_weights(rule, name, readout)
-        largest = float(np.abs(real).max())
-        unit = largest / WEIGHT_FULL if largest > 0 else 1.0
-        quantised = quantise_weights(real, 2.0**ALIGN_SHIFT / unit, 0, sign_mode="MIXED")
-        numbers = {p.name: index for index, p in enumerate(self.network.populations)}
-        self.feedback.append(LoweredFeedback(readout=numbers[readout], post=numbers[name], real=real, quantised=quantised))
-        norms = np.sqrt((real**2).sum(axis=1))
-        reference = self.error_scale * float(np.median(norms[norms > 0])) if norms.any() else self.error_scale
-        gains = eprop.hidden_gains(
-            rule,
-            scale=lowered.scale,
-            alpha=alpha,
-            weight_exponents=[self.weights[p].exponent for p in projections],
-            reference=reference,
-            low_bits=self.low_bits,
-        )
-        if gains.fraction_bits is not None:
-            self.found.notes.append(
-                f"population '{name}': low bits of its plastic weights are in the engine's variable d, which Lava's models do not use as "
-                "a delay but a chip may; --set low_bits=none leaves d alone"
-            )
-        for projection in projections:
-            self.rules_out[projection] = eprop.hidden_rule(rule, gains, weight_exponent=self.weights[projection].exponent, alpha=alpha)
-        error_unit = quantised.unit * 2.0**eprop.ERROR_SHIFT / self.lowered[readout].scale
-        settings, arrays = eprop.hidden_settings(rule, gains, scale=lowered.scale, alpha=alpha, error_unit=error_unit, dt=self.network.dt)
-        self.lowered[name] = _with_learning(lowered, settings, arrays)
-        self._report(name, rule, gains)
-
-    def _feedback_weights(self, rule: EProp, name: str, readout: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-        n_post, n_readout = self.network.population(name).size, self.network.population(readout).size
-        if isinstance(rule.feedback, SymmetricFeedback):
-            self.approximations.append(
-                Approximation(
-                    code="NC315",
-                    where=f"rule '{rule.name}' of '{name}'",
-                    what="symmetric feedback follows the readout weights as they change",
-                    instead="feedback fixed at the initial readout weights (or feedback: {random: ...}, which needs no approximation)",
-                )
-            )
-            real = np.zeros((n_post, n_readout))
-            for projection in self.network.synaptic_projections:
-                if projection.pre == name and projection.post == readout:
-                    synapses = self.connections[projection.name]
-                    np.add.at(real, (synapses.pre, synapses.post), np.asarray(synapses.weight, np.float64))
-            return real
-        given = realise_feedback(self.network, rule, name)
-        assert given is not None  # None means symmetric
-        return np.ascontiguousarray(np.asarray(given, np.float64).T)
-
-    def _report(self, name: str, rule: EProp, gains: eprop.Gains) -> None:
-        self.summary[name] = {
-            "rule": rule.name,
-            "kappa": 1.0 - eprop.leak_literal(rule.kappa).value,
-            "fraction_bits": gains.fraction_bits or 0,
-            "tag_units_per_eligibility": gains.tag,
-            "y3_at_reference_error": gains.y3_reference,
-            "reference_error": self.error_scale,
-        }
-        if gains.y3_reference > 127:
-            self.found.notes.append(f"population '{name}': learning signals saturate above {127 / gains.y3_reference:.3g} of the reference")
-        if gains.y3_reference < _SMALLEST_SIGNAL:
-            eta = rule.optimizer.learning_rate
-            least = eta * _SMALLEST_SIGNAL / gains.y3_reference if gains.y3_reference > 0 else np.inf
-            self.approximations.append(
-                Approximation(
-                    code="NC319",
-                    where=f"population '{name}'",
-                    what=f"at the learning rate {eta:g} an error of {self.error_scale:g} gives a learning signal of "
-                    f"{gains.y3_reference:.3g} units of 7 bits, too few to add up",
-                    instead=f"a learning rate of {least:.3g} or more, or a larger --set error_scale",
-                    effect="most errors change no weight",
-                )
-            )
-
-
-def _with_learning(lowered: LoweredPopulation, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> LoweredPopulation:
-    return replace(lowered, learning=dict(settings), learning_arrays=dict(arrays))

@@ -33,7 +33,7 @@ def make_problem(network: Network, projections: Sequence[LoweredProjection], mac
     overhead = machine.value("core.synapse_block_header") + word - 1
     synapse_bits = np.zeros(n)
     for projection in projections:
-        bits = sum(machine.value(f"core.{part}") for part in _parts(projection))
+        bits = sum(_bits(projection, machine).values())
         first, size = starts[projection.post], network.populations[projection.post].size
         synapse_bits[first : first + size] += np.bincount(projection.post_ids, minlength=size) * (bits + overhead / block)
     indptr, indices = distinct_targets(n, [(p.pre_ids, p.post_ids, starts[p.pre], starts[p.post]) for p in projections])
@@ -128,23 +128,28 @@ def _trace_profiles(network: Network, projections: Sequence[LoweredProjection]) 
 _SURENESS = ("guess", "override", "inferred", "published", "measured")
 
 
-def _parts(projection: LoweredProjection) -> list[str]:
-    """Names of the bits that a stored synapse of a projection has, as in the machine file."""
-    low_bits_in_d = projection.rule is not None and projection.rule["dd_fixed"] is not None
-    delayed = bool(projection.delay.size) and int(projection.delay.max()) > 1
-    parts = ["weight_bits", "index_bits"]
-    return parts + ["delay_bits"] * (low_bits_in_d or delayed) + ["tag_bits"] * (projection.rule is not None)
+def _bits(projection: LoweredProjection, machine: Machine) -> dict[str, int]:
+    """Return the bits that a stored synapse of a projection has, by name: those of the machine file, and of the rule's second tag (d)."""
+    names = ["weight_bits", "index_bits"]
+    if projection.rule is not None:
+        names.append("tag_bits")
+    elif projection.delay.size and int(projection.delay.max()) > 1:
+        names.append("delay_bits")
+    bits = {name: int(machine.value(f"core.{name}")) for name in names}
+    if projection.rule is not None and projection.rule["d_bits"]:
+        bits["second_tag_bits"] = projection.rule["d_bits"]
+    return bits
 
 
 def synapse_memory(projection: LoweredProjection, network: Network, machine: Machine) -> dict[str, Any]:
     """Return what a projection's synapses take by encoding, were all its targets on one core: the formula above, exactly.
 
     ``sparse_bits`` counts stored synapses with the index of their target, ``dense_bits`` every pair of a source that has a synapse
-    without it; ``learning_bits`` is the part of ``sparse_bits`` that learning adds (tag, and d where low bits are in it). The mapper uses
+    without it; ``learning_bits`` is the part of ``sparse_bits`` that learning adds (tag, and d where it is used). The mapper uses
     sparse synapses. ``confidence``: the least sure number in them.
     """
-    parts = _parts(projection)
-    bits = {part: int(machine.value(f"core.{part}")) for part in parts}
+    bits = _bits(projection, machine)
+    parts = [name for name in bits if name != "second_tag_bits"]
     word, header = int(machine.value("core.synapse_word")), int(machine.value("core.synapse_block_header"))
     block = int(machine.value("core.synapse_block"))
     used = [f"core.{name}" for name in (*parts, "synapse_word", "synapse_block_header", "synapse_block", "synapse_memory")]
@@ -159,7 +164,7 @@ def synapse_memory(projection: LoweredProjection, network: Network, machine: Mac
     each, n_post = sum(bits.values()), network.populations[projection.post].size
     sparse = total(fan_out, each)
     dense = total(np.full(len(fan_out), n_post), each - bits["index_bits"])
-    learned = bits.get("tag_bits", 0) + (bits.get("delay_bits", 0) if projection.rule is not None else 0)
+    learned = bits.get("tag_bits", 0) + bits.get("second_tag_bits", 0)
     return {
         "synapses": len(projection.pre_ids),
         "bits_a_synapse": each,

@@ -9,8 +9,9 @@ import numpy as np
 
 from neurocompile.backends.base import Artifacts, BuildOptions, Check, TargetNetwork, Twin, TwinRun, require_sdk, sdk_version
 from neurocompile.backends.loihi2.emit import describe, emit_program
-from neurocompile.backends.loihi2.lower import check_options, lower_network
+from neurocompile.backends.loihi2.lower import lower_network
 from neurocompile.backends.loihi2.lowered import Loihi2Network
+from neurocompile.backends.loihi2.options import read_options
 from neurocompile.backends.loihi2.twin import Twin as IntegerTwin
 from neurocompile.backends.loihi2.validate import validate_program
 from neurocompile.ir import Network
@@ -90,7 +91,7 @@ class Loihi2Target:
 
     def check_options(self, extra: MappingABC[str, str]) -> None:
         """Raise InputError for options that do not exist or are out of range."""
-        check_options(BuildOptions(extra=extra))
+        read_options(extra)
 
     def sdk_versions(self) -> dict[str, str | None]:
         """Versions of Lava; lava-loihi is what runs on chips and is closed."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from neurocompile.backends.base import Check
 from neurocompile.backends.loihi2.arithmetic import ALIGN_SHIFT
+from neurocompile.backends.loihi2.stimulus import cosine, random_inputs, random_signals
 from neurocompile.backends.loihi2.twin import TwinResult, run_twin
 from neurocompile.ir import LIF, Network
 from neurocompile.ir.errors import InputError, MismatchError
@@ -30,8 +31,6 @@ from neurocompile.ir.signals import Signal, Spikes
 _TIMEOUT_S = 1800.0
 _RESOLUTION = 0.5
 """Weight changes of the engine below this many weight units cannot be compared: all of them round to nothing."""
-_RATE = 0.05
-"""Probability of an input spike per neuron and step in ``validate``."""
 
 
 def run_program(
@@ -91,16 +90,6 @@ def load_program(program: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[A
     if not isinstance(spec, dict) or spec.get("format") != 1:
         raise InputError.of("NC614", "is not a program of this version", file=str(program / "network.json"), help="build it again")
     return spec, dict(load_npz(program / "network.npz"))
-
-
-def random_inputs(network: Network, *, steps: int) -> dict[str, Spikes]:
-    """Return the same random spikes for a network every time: each source neuron with probability 0.05 a step."""
-    inputs = {}
-    for index, population in enumerate(network.spike_sources):
-        drawn = np.random.default_rng([network.seed, index, 1]).random((steps, population.size)) < _RATE
-        step, neuron = np.nonzero(drawn)
-        inputs[population.name] = Spikes(neuron=neuron.astype(np.int32), step=step.astype(np.int64))
-    return inputs
 
 
 def compare_static(results: Mapping[str, npt.NDArray[Any]], twin: TwinResult, spec: Mapping[str, Any]) -> list[Check]:
@@ -184,24 +173,6 @@ def check_description(
             detail = f"{above.min():.3g} .. {above.max():.3g} threshold units above the description's, 0 .. 1 is rounding"
             checks.append(Check(name=f"emitted thresholds of {population['name']}", ok=ok, detail=detail))
     return checks
-
-
-def random_signals(network: Network, *, steps: int) -> dict[str, Signal]:
-    """Return the same targets for a network every time: a sum of slow sines of amplitude 1 for each readout neuron."""
-    if network.task is None:
-        return {}
-    size = network.population(network.task.readout).size
-    rng = np.random.default_rng([network.seed, 2])
-    phase = rng.uniform(0.0, 2.0 * np.pi, (3, size))
-    period = rng.uniform(50.0, 200.0, (3, size))
-    target = np.sin(2.0 * np.pi * np.arange(steps)[:, np.newaxis, np.newaxis] / period + phase).sum(axis=1) / np.sqrt(3.0)
-    return {network.task.readout: Signal(target=target, window=np.ones(steps, np.bool_))}
-
-
-def cosine(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
-    """Return the cosine between two weight changes; 0.0 if one of them is zero."""
-    size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / size if size > 0.0 else 0.0
 
 
 def check_learning(

@@ -21,11 +21,10 @@ _FRACTION = 8
 _REMAINDER_MAX = 8 * TRACE_MAX << _FRACTION
 _ERROR_MAX = 2**15 - 1
 _WRAP = STATE_MAX + 1
-NEURON_STEP, READOUT_STEP = 32, 8
-"""Third factors are multiples of these: the engine shifts t y3 right by 5 bits, x1 y3 by 3"""
+_PSI_BITS = 7
 _NAMES = ("du", "dv", "bias", "v_min", "vth", "subtract", "v_subtract", "v_reset", "t_ref", "adapt_decay", "adapt_beta")
 _DU, _DV, _BIAS, _V_MIN, _VTH, _SUBTRACT, _V_SUBTRACT, _V_RESET, _T_REF, _ADAPT_DECAY, _ADAPT_BETA = range(len(_NAMES))
-_U, _V, _WAIT, _RISE, _LAST, _RATE, _REMAINDER, _SURROGATE = range(8)
+_U, _V, _WAIT, _RISE, _LAST, _RATE, _REMAINDER, _SURROGATE, _DISTANCE, _CLOSED = range(10)
 """Rows of the state"""
 
 
@@ -83,6 +82,7 @@ def _neuron(arriving: IntArray, p: IntArray, state: IntArray, spiked: IntArray, 
         distance = v - (p[_VTH, i] << ALIGN_SHIFT) - rise
         if len(table):
             state[_SURROGATE, i] = 0 if waiting > 0 else table[min(abs(distance) >> table_shift, len(table) - 1)]
+            state[_DISTANCE, i], state[_CLOSED, i] = distance, 1 if waiting > 0 else 0
         fired = distance > 0 and not blocked
         if fired:
             v = v - p[_V_SUBTRACT, i] if subtract else p[_V_RESET, i]
@@ -95,15 +95,25 @@ def _neuron(arriving: IntArray, p: IntArray, state: IntArray, spiked: IntArray, 
 
 @numba.njit(cache=True, nogil=True)
 def _third_factor(
-    signal: IntArray, state: IntArray, mantissa: int, shift: int, rate: npt.NDArray[np.int64], step: int, sent: Int32Array
+    signal: IntArray,
+    state: IntArray,
+    mantissa: int,
+    shift: int,
+    rate: npt.NDArray[np.int64],
+    psi: Int32Array,
+    step: int,
+    sent: Int32Array,
 ) -> None:
-    """Set ``sent`` to y3 of hidden neurons. rate : decay, step, target, mantissa, shift of the firing-rate regularisation, or empty."""
+    """Set ``sent`` to y3 of hidden neurons. rate : decay, step, target, mantissa, shift of the firing-rate regularisation, or empty;
+    psi : what the learning signal is multiplied with, or empty."""
     unit = step << _FRACTION
     for i in range(len(signal)):
         total = _scaled(signal[i], mantissa, shift)
         if len(rate):
             total += _scaled(state[_RATE, i] - rate[2], rate[3], rate[4])
             state[_RATE, i] = _decayed(state[_RATE, i], rate[0]) + rate[1] * state[_LAST, i]
+        if len(psi):
+            total = _scaled(total * psi[i], 1, _PSI_BITS)
         wanted = _limited(state[_REMAINDER, i] - total, -_REMAINDER_MAX, _REMAINDER_MAX)
         steps = _limited((wanted + unit // 2) // unit, -(TRACE_MAX // step), TRACE_MAX // step)
         sent[i] = steps * step
@@ -140,7 +150,7 @@ def _error(
         state[_REMAINDER, i] = wanted - steps * unit
 
 
-_NONE = np.zeros(0, np.int64)
+_NONE, _NO_PSI = np.zeros(0, np.int64), np.zeros(0, np.int32)
 
 
 class Cells:
@@ -155,17 +165,19 @@ class Cells:
             p |= {"du": p["du"] + 1, "bias": p["bias_mant"] << p["bias_exp"]}
         self.p = np.array([p.get(name, np.zeros(n, np.int64)) for name in _NAMES])
         self.start = (p["u"], p["v"])
-        self.state = np.zeros((8, n), np.int64)
+        self.state = np.zeros((10, n), np.int64)
         self.spiked = np.zeros(n, np.int64)
         learning = population["learning"]
         self.learning: Mapping[str, Any] | None = learning
         self.table, self.table_shift, self.rate = _NONE, 0, _NONE
         self.error, self.sent = np.zeros(n, np.int64), {}
+        self.psi = np.zeros((1, n), np.int64)
         if learning is not None:
             self.sent = {number: np.zeros(n, np.int32) for number in (1, 2, 3)}
             if self.kind == "Neuron":
                 self.table = arrays[f"{key}.learning.surrogate_table"].astype(np.int64)
                 self.table_shift = int(learning["surrogate_shift"])
+                self.psi = np.zeros((1 + int(learning["psi_delay"]), n), np.int64)
                 if learning["regularized"]:
                     self.rate = np.array([learning[f"rate_{part}"] for part in ("decay", "step", "target", "mantissa", "shift")], np.int64)
         self.reset()
@@ -182,15 +194,27 @@ class Cells:
         row: IntArray = self.state[_V]
         return row
 
+    @property
+    def distance(self) -> IntArray:
+        """Membrane minus threshold before the reset of the last step (state units), of populations that learn."""
+        row: IntArray = self.state[_DISTANCE]
+        return row
+
+    @property
+    def closed(self) -> npt.NDArray[np.bool_]:
+        """Which neurons were refractory in the last step, of populations that learn."""
+        row: npt.NDArray[np.bool_] = self.state[_CLOSED] != 0
+        return row
+
     def reset(self) -> None:
         """Go back to the state before the first step."""
         self.state[:] = 0
         self.state[_U], self.state[_V] = self.start
-        self.error[:] = 0
+        self.error[:], self.psi[:] = 0, 0
 
     def changing(self) -> dict[str, IntArray]:
         """The arrays that change, by name."""
-        return {"state": self.state, "error": self.error}
+        return {"state": self.state, "error": self.error, "psi": self.psi}
 
     def step(self, arriving: IntArray, signal: IntArray | None, *, learn: bool) -> IntArray:
         """Advance one step; return the neurons that spike. signal : what arrives as learning signal."""
@@ -203,10 +227,12 @@ class Cells:
         count = _neuron(arriving, self.p, self.state, self.spiked, self.table if learning is not None else _NONE, self.table_shift)
         if learning is not None:
             self.sent[1][:] = learning["carry"]
-            self.sent[2][:] = self.state[_SURROGATE]
+            self.psi[:-1] = self.psi[1:]
+            self.psi[-1] = self.state[_SURROGATE]
+            self.sent[2][:] = self.psi[0]
             _third_factor(
                 np.zeros_like(self.error) if signal is None else signal, self.state, learning["signal_mantissa"],
-                learning["signal_shift"], self.rate, NEURON_STEP, self.sent[3],
+                learning["signal_shift"], self.rate, self.sent[2] if learning["product"] else _NO_PSI, learning["y3_step"], self.sent[3],
             )  # fmt: skip
         return self.spiked[:count].copy()
 
@@ -215,7 +241,7 @@ class Cells:
         learning = self.learning
         assert learning is not None
         _error(
-            self.state, target, window, learning["error_shift"], learning["signal_mantissa"], learning["signal_shift"], READOUT_STEP,
-            self.error, self.sent[3],
+            self.state, target, window, learning["error_shift"], learning["signal_mantissa"], learning["signal_shift"],
+            learning["y3_step"], self.error, self.sent[3],
         )  # fmt: skip
         self.sent[1][:] = learning["carry"]

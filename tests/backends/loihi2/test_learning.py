@@ -14,10 +14,13 @@ pytest.importorskip("lava")
 
 from lava.magma.core.learning.learning_rule import Loihi3FLearningRule
 
-from neurocompile.backends.loihi2 import learning as eprop
-from neurocompile.backends.loihi2.validate import cosine
+from neurocompile.backends.loihi2 import forms
+from neurocompile.backends.loihi2.forms import SECOND_STATES, Form, Scale
+from neurocompile.backends.loihi2.stimulus import cosine
 from neurocompile.ir import EProp, GradientDescent, Surrogate
 from neurocompile.ir.errors import InputError
+
+ALPHA = 0.95
 
 
 def rule_of(learning_rate: float, kappa: float = 0.95, height: float = 0.5) -> EProp:
@@ -30,64 +33,86 @@ def coefficients(text: str) -> list[tuple[int, int]]:
 
 
 relaxed = settings(max_examples=60, deadline=None)
-gains_given = {
-    "rate": st.floats(-14.0, 4.0).map(lambda x: 10.0**x),
-    "kappa": st.floats(0.0, 0.999),
-    "scale": st.floats(2.0, 7.0).map(lambda x: 10.0**x),
-    "exponents": st.lists(st.integers(0, 7), min_size=1, max_size=3),
-    "reference": st.floats(0.01, 100.0),
-    "low_bits": st.booleans(),
-}
+
+
+@st.composite
+def cases(draw: Any) -> tuple[EProp, forms.Gains, forms.Gains, list[tuple[int, dict[str, Any], dict[str, Any]]], float]:
+    """Return a rule, gains of a hidden population and of a readout, (weight exponent, hidden rule, readout's rule) of up to three
+    projections, and the scale: every form, every place for low bits, scales of any size, learning rates from 1e-14 to 1e4."""
+    rule = rule_of(10.0 ** draw(st.floats(-14.0, 4.0)), draw(st.floats(0.0, 0.999)))
+    form, second = draw(st.sampled_from(Form)), SECOND_STATES[draw(st.sampled_from(sorted(SECOND_STATES)))]
+    if form is Form.TWO_TRACES and abs(rule.kappa - ALPHA) < 1e-3:
+        rule = rule_of(rule.optimizer.learning_rate, 0.9)
+    scale, reference = 10.0 ** draw(st.floats(2.0, 7.0)), draw(st.floats(0.01, 100.0))
+    exponents = {f"p{i}": e for i, e in enumerate(draw(st.lists(st.integers(0, 7), min_size=1, max_size=3)))}
+    bits = {name: draw(st.integers(0, 4)) if form.has_tag else 0 for name in exponents}
+    choice = Scale(tag_bits=bits, top_bits=draw(st.integers(0, 4)))
+    common: dict[str, Any] = {"scale": scale, "alpha": ALPHA, "reference": reference}
+    hidden = forms.hidden_gains(rule, form, **common, weight_exponents=exponents, second=second, choice=choice)
+    readout = forms.readout_gains(rule, **common, weight_exponents=list(exponents.values()))
+    made = []
+    for name, e in exponents.items():
+        into = forms.hidden_rule(rule, hidden, weight_exponent=e, alpha=ALPHA, second=second, tag_bits=bits[name])
+        made.append((e, into, forms.readout_rule(readout, weight_exponent=e, alpha=ALPHA)))
+    return rule, hidden, readout, made, scale
 
 
 @relaxed
-@given(**gains_given)
-def test_the_engine_takes_every_rule(rate, kappa, scale, exponents, reference, low_bits):
-    """Mantissas -8 .. 7, exponents -7 .. 8, and Lava's own parser agrees, from learning rates of 1e-14 to 1e4."""
-    rule, common = rule_of(rate, kappa), {"scale": scale, "alpha": 0.95, "weight_exponents": exponents, "reference": reference}
-    hidden, readout = eprop.hidden_gains(rule, **common, low_bits=low_bits), eprop.readout_gains(rule, **common)
-    for exponent in exponents:
-        for made in (
-            eprop.hidden_rule(rule, hidden, weight_exponent=exponent, alpha=0.95),
-            eprop.readout_rule(readout, weight_exponent=exponent, alpha=0.95),
-        ):
-            texts = {name: made[f"{name}_fixed"] for name in ("dw", "dd", "dt")}
-            for text in filter(None, texts.values()):
-                assert all(-8 <= m <= 7 and -7 <= e <= 8 for m, e in coefficients(text)), text
-            parsed = Loihi3FLearningRule(**texts, t_epoch=1, x1_impulse=made["x1_impulse_fixed"], x1_tau=made["x1_tau"])
-            assert len(parsed.dw.products) == 1
-            assert 0 <= made["d_start"] <= 63  # 6 bits on chips
+@given(case=cases())
+def test_the_engine_takes_every_rule(case):
+    """Mantissas -8 .. 7, exponents -7 .. 8, and Lava's own parser agrees, whatever the form and the scales."""
+    _, _, _, made, _ = case
+    for rule in (one for _, *both in made for one in both):
+        texts = {name: rule[f"{name}_fixed"] for name in ("dw", "dd", "dt")}
+        for text in filter(None, texts.values()):
+            assert all(-8 <= m <= 7 and -7 <= e <= 8 for m, e in coefficients(text)), text
+        traces = {key: rule[key] for key in ("x1_tau", "x2_tau") if key in rule}
+        parsed = Loihi3FLearningRule(**texts, t_epoch=1, x1_impulse=rule["x1_impulse_fixed"], **traces)
+        assert len(parsed.dw.products) == 1
+        assert 0 <= rule["d_start"] <= 255
+        real = {name: rule[f"{name}_real"] for name in ("dw", "dd", "dt")}
+        Loihi3FLearningRule(**real, t_epoch=1, x1_impulse=1, **traces)
 
 
 @relaxed
-@given(**gains_given)
-def test_gains_are_the_learning_rate(rate, kappa, scale, exponents, reference, low_bits):
+@given(case=cases())
+def test_gains_are_the_learning_rate(case):
     """y3 times eligibility times coefficient, all shifts counted, is -dw/eta in membrane units: exactly, whatever was chosen.
 
-    Relative 1e-9: everything but the learning rate is a power of two or cancels.
+    From the rule strings themselves. Relative 1e-9: everything but the learning rate is a power of two or cancels.
     """
-    rule, common = rule_of(rate, kappa), {"scale": scale, "alpha": 0.95, "weight_exponents": exponents, "reference": reference}
-    hidden, readout = eprop.hidden_gains(rule, **common, low_bits=low_bits), eprop.readout_gains(rule, **common)
-    for exponent in exponents:
+    rule, hidden, readout, made, scale = case
+    height = rule.surrogate.height
+    for exponent, into, out in made:
         unit = 2.0 ** (6 + exponent) / scale  # membrane units of one weight unit
-        for gains, shift in ((hidden, 5), (readout, 3)):
-            low_unit = unit / 2 ** (gains.fraction_bits or 0)
-            per_step = gains.signal * gains.tag / 2**shift * gains.change(exponent).value * low_unit
-            assert per_step == pytest.approx(rate, rel=1e-9)
-    # tag units per eligibility, from the rule's own coefficient: x1 = 16 alpha zbar and y2 = 127 psi / height, shifted right by 3
-    (_, grow), *_ = coefficients(eprop.hidden_rule(rule, hidden, weight_exponent=exponents[0], alpha=0.95)["dt_fixed"])
-    assert hidden.tag == pytest.approx(16 * 0.95 * 127 / 0.5 / 8 * 2.0**grow, rel=1e-9)
+        (_, change), *_ = coefficients(out["dt_fixed"])
+        assert readout.signal * 16 * ALPHA / 2**3 * 2.0**change * unit / 2**readout.fraction_bits == pytest.approx(
+            rule.optimizer.learning_rate, rel=1e-9
+        )
+        low_unit = unit / 2 ** (hidden.fraction_bits or 0)
+        (_, first), *_ = coefficients(into["dt_fixed"])
+        if hidden.form.has_tag:  # tag units per eligibility: x1 (or d) = 16 alpha zbar and y2 = 127 psi / height, shifted right
+            tag = 16 * ALPHA * 127 / height / 2 ** (5 if hidden.form is Form.ALIGNED else 3) * 2.0**first
+            (_, change), *_ = coefficients(into["dd_fixed"] if hidden.form is Form.LAGGED and into["dd_fixed"] else into["dw_fixed"])
+            per_step = hidden.signal * tag / 2**5 * 2.0**change * low_unit
+        else:  # y3 = psi L: psi has 127 / height, and the product is divided by 128
+            low_pass = ALPHA * (1 - rule.kappa) if hidden.form is Form.PRE_TRACE else abs(rule.kappa - ALPHA)
+            per_step = hidden.signal * 127 / 128 / height * 16 * low_pass / 2**3 * 2.0**first * low_unit
+        assert per_step == pytest.approx(rule.optimizer.learning_rate, rel=1e-9)
 
 
 @relaxed
-@given(**gains_given)
-def test_low_bits_cannot_overflow_in_one_step(rate, kappa, scale, exponents, reference, low_bits):
-    """Largest trace, tag and third factor at once: 127 * 120 >> 3 and 255 * 96 >> 5, beside the largest remainder 2^m - 1."""
-    rule, common = rule_of(rate, kappa), {"scale": scale, "alpha": 0.95, "weight_exponents": exponents, "reference": reference}
-    for gains, largest, room in (
-        (eprop.readout_gains(rule, **common), 127 * 120 >> 3, 255),
-        (eprop.hidden_gains(rule, **common), 255 * 96 >> 5, 31),
-    ):
+@given(rate=st.floats(-14.0, 4.0), kappa=st.floats(0.0, 0.999), scale=st.floats(2.0, 7.0), low_bits=st.sampled_from(["d", "d6"]),
+       exponents=st.lists(st.integers(0, 7), min_size=1, max_size=3), reference=st.floats(0.01, 100.0))  # fmt: skip
+def test_low_bits_cannot_overflow_in_one_step(rate, kappa, scale, low_bits, exponents, reference):
+    """Without measured scales: largest trace, tag and third factor at once, 127 * 120 >> 3 and 255 * 96 >> 5, beside the largest
+    remainder 2^m - 1."""
+    rule, common = rule_of(10.0**rate, kappa), {"scale": 10.0**scale, "alpha": ALPHA, "reference": reference}
+    second = SECOND_STATES[low_bits]
+    named = {f"p{i}": e for i, e in enumerate(exponents)}
+    hidden = forms.hidden_gains(rule, Form.LAGGED, **common, weight_exponents=named, second=second, choice=Scale())
+    readout = forms.readout_gains(rule, **common, weight_exponents=exponents)
+    for gains, largest, room in ((readout, 127 * 120 >> 3, 255), (hidden, 255 * 96 >> 5, second.centre)):
         bits = gains.fraction_bits
         assert gains.carry * 2**bits == 32
         for exponent in exponents:
@@ -117,8 +142,8 @@ def learn(model: Any, spiked: np.ndarray, y1: int, y2: np.ndarray, y3: np.ndarra
 @given(bits=st.integers(0, 5), state=st.integers(-255, 31), weight=st.integers(-100, -1))
 def test_whole_units_move_from_the_low_bits_and_nothing_is_lost(plastic, bits, state, weight):
     """w + s' / 2^m (s' = -s) stays the same and the remainder ends in 0 .. 2^m - 1: integers, no randomness, from any state."""
-    gains = eprop.Gains(tag=1.0, signal=1.0, dw_exponent=-7, dt_exponent=0, y3_reference=1.0, fraction_bits=bits)
-    synapse = model(plastic, eprop.readout_rule(gains, weight_exponent=0, alpha=0.9), pre=[0], post=[0], n_pre=1, n_post=1, weight=weight)
+    gains = forms.Gains(form=None, tag=1.0, signal=1.0, dw_exponent=-7, dt_exponent=0, y3_reference=1.0, fraction_bits=bits)
+    synapse = model(plastic, forms.readout_rule(gains, weight_exponent=0, alpha=0.9), pre=[0], post=[0], n_pre=1, n_post=1, weight=weight)
     synapse.tag = np.array([state])
     for _ in range(3):
         learn(synapse, np.zeros(1, bool), gains.carry, np.zeros(1, int), np.zeros(1, int))
@@ -152,10 +177,10 @@ def test_low_bits_take_the_noise_out_of_the_readout(plastic):
         trace = alpha * trace
         exact += np.outer(trace, third) * 16 / 8 / 2**12  # coefficient 2^-12, the spike of this step is not in the trace yet
         trace += row
-    gains = eprop.Gains(tag=1.0, signal=1.0, dw_exponent=-12, dt_exponent=0, y3_reference=1.0, fraction_bits=5)
-    fine = replay(plastic, eprop.readout_rule(gains, weight_exponent=0, alpha=alpha), gains.carry, alpha=alpha, y3=y3, spikes=spikes)
+    gains = forms.Gains(form=None, tag=1.0, signal=1.0, dw_exponent=-12, dt_exponent=0, y3_reference=1.0, fraction_bits=5)
+    fine = replay(plastic, forms.readout_rule(gains, weight_exponent=0, alpha=alpha), gains.carry, alpha=alpha, y3=y3, spikes=spikes)
     direct = {
-        **eprop.readout_rule(gains, weight_exponent=0, alpha=alpha),
+        **forms.readout_rule(gains, weight_exponent=0, alpha=alpha),
         "dw_fixed": "1*2^-7*u0*x1*y3 - 1*2^-6*x0*y3",
         "dt_fixed": None,
     }
@@ -168,18 +193,21 @@ def test_low_bits_take_the_noise_out_of_the_readout(plastic):
 
 
 def test_golden_rules(lower, learner):
-    """The rules of a small network, letter by letter: kappa 31/32, tau_mem 30 ms, two low bits in d, five in the readout's tag."""
-    lowered = lower(learner())
+    """The rules of a small network for worst cases, letter by letter: kappa 31/32, tau_mem 30 ms, low bits in d and readout's tag."""
+    lowered = lower(learner(), tune="0")
     hidden, readout = (p.rule for p in lowered.projections)
     trace = {"x1_impulse_fixed": 16, "x1_impulse_real": 1, "x1_tau": pytest.approx(30.0)}
     assert hidden == {
         "dt_fixed": "1*2^-7*u0*x1*y2 - 1*2^-6*x0*y2 - 1*2^-5*u0*t",
-        "dd_fixed": "-1*2^-5*u0*t*y3 - 1*2^2*u0*(d-32)*y1",
-        "dw_fixed": "-1*u0*(d-32)*y1",
+        "dd_fixed": "-1*2^-3*u0*t*y3 - 1*2^4*u0*(d-128)*y1",
+        "dw_fixed": "-1*u0*(d-128)*y1",
         "dt_real": "u0*x1*y2 - x0*y2 - 1*2^-5*u0*t",
+        "dd_real": None,
         "dw_real": "u0*t*y3",
         "tag_start": 0,
-        "d_start": 30,
+        "tag_is_weight": False,
+        "d_start": 120,
+        "d_bits": 8,
         **trace,
     }
     assert readout == {
@@ -187,18 +215,67 @@ def test_golden_rules(lower, learner):
         "dd_fixed": None,
         "dw_fixed": "-1*u0*t*y1",
         "dt_real": None,
+        "dd_real": None,
         "dw_real": "u0*x1*y3 - x0*y3",
         "tag_start": -16,
+        "tag_is_weight": True,
         "d_start": 0,
+        "d_bits": 0,
         **trace,
     }
-    assert lowered.populations[1].learning["carry"] == 2 ** (5 - 2)
+    assert lowered.populations[1].learning["carry"] == 2 ** (5 - 4)
     assert lowered.populations[2].learning["carry"] == 2 ** (5 - 5)
 
 
-@pytest.mark.parametrize(("choice", "direct"), [("d", False), ("none", True)])
-def test_d_can_be_left_alone(lower, learner, choice, direct):
+@pytest.mark.parametrize(
+    ("form", "hidden"),
+    [
+        (
+            Form.ALIGNED,
+            {
+                "dt_fixed": "1*2^-5*u0*d*y2 - 1*2^-5*u0*t",
+                "dd_fixed": "u0*x1 - 1*2^4*x0 - u0*d",
+                "dw_fixed": "1*2^-7*u0*t*y3",
+                "dt_real": "u0*d*y2 - 1*2^-5*u0*t",
+                "dd_real": "u0*x1 - x0 - u0*d",
+                "dw_real": "u0*t*y3",
+                "tag_start": 0,
+            },
+        ),
+        (
+            Form.PRE_TRACE,
+            {
+                "dt_fixed": "-1*2^-4*u0*x1*y3 + 1*2^-3*x0*y3 - 1*2^3*u0*t*y1",
+                "dw_fixed": "-1*u0*t*y1",
+                "dw_real": "u0*x1*y3 - x0*y3",
+                "tag_start": -4,
+            },
+        ),
+        (
+            Form.TWO_TRACES,
+            {
+                "dt_fixed": "-1*2^-2*u0*x2*y3 + 1*2^-2*u0*x1*y3 - 1*2^0*u0*t*y1",
+                "dw_fixed": "-1*u0*t*y1",
+                "dw_real": "u0*x2*y3 - u0*x1*y3",
+                "x2_impulse_fixed": 16,
+                "x2_tau": pytest.approx(-1 / np.log(0.96875)),
+            },
+        ),
+    ],
+)
+def test_golden_forms(lower, learner, form, hidden):
+    lowered = lower(learner(), tune="0", eprop_form=form.value)
+    rule, learning = lowered.projections[0].rule, lowered.populations[1].learning
+    assert {key: rule[key] for key in hidden} == hidden
+    assert learning["product"] == (form is not Form.ALIGNED)
+    assert learning["psi_delay"] == {Form.ALIGNED: 1, Form.PRE_TRACE: 1, Form.TWO_TRACES: 2}[form]
+    assert lowered.summary["learning"]["h"]["form"] == form.value
+
+
+@pytest.mark.parametrize(("choice", "bits"), [("d", 8), ("d6", 6), ("none", 0)])
+def test_d_can_be_left_alone(lower, learner, choice, bits):
     """On a chip d may be the synapse's delay, so low bits can be kept out of it; the memory of d is then not counted either."""
+    direct = bits == 0
     lowered = lower(learner(), low_bits=choice)
     rule = lowered.projections[0].rule
     assert (rule["dd_fixed"] is None) == direct
@@ -206,6 +283,6 @@ def test_d_can_be_left_alone(lower, learner, choice, direct):
     assert any("low_bits=none" in note for note in lowered.summary["notes"]) != direct
     memory = {r.name: r for r in lowered.problem.resources}["synapse_memory"].per_neuron[20:44]
     per_synapse = memory / np.bincount(lowered.projections[0].post_ids, minlength=24)
-    assert np.allclose(per_synapse, 8 + 13 + 9 + 73 / 64 + (0 if direct else 6))
+    assert np.allclose(per_synapse, 8 + 13 + 9 + 73 / 64 + bits)
     with pytest.raises(InputError, match="low_bits"):
         lower(learner(), low_bits="t")

@@ -1,0 +1,184 @@
+"""Scales of learning from measured ranges: a few short runs of the twin before the network is handed out.
+
+Worst cases (a tag at its end meets the largest third factor) leave most bits of tags and low bits unused. So the network runs on random
+spikes and targets, and each projection's tag and each population's largest change get the bits that stayed empty. Then the weight changes
+are compared with those of exact e-prop on the same spikes (exact.py), for a smooth and for a white target: as it is, and with one more low
+bit, for which the rare largest changes saturate; ``auto`` also tries the other forms where the usual one is poor. The best is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from neurocompile.backends.loihi2.emit import describe
+from neurocompile.backends.loihi2.exact import run_beside
+from neurocompile.backends.loihi2.forms import Form, Scale
+from neurocompile.backends.loihi2.lowered import Loihi2Network
+from neurocompile.backends.loihi2.options import Options
+from neurocompile.backends.loihi2.plan import Choice, distinct_decays
+from neurocompile.backends.loihi2.stimulus import cosine, random_inputs, random_signals, white_signals
+from neurocompile.backends.loihi2.twin import Twin
+from neurocompile.ir import Network
+from neurocompile.ir._types import FloatArray
+
+_STEPS = 300
+_LARGEST = 300_000
+"""Plastic synapses above which nothing is measured unless it is asked for: a run of so many takes a second of processor time"""
+_TAG_MAX = 255
+_WORST_PRODUCT = 255 * 96 >> 5
+"""Tag times third factor, as the engine shifts it, that the largest exponent of a change is made for (forms.SecondState)"""
+_MOST_BITS = 4
+_GOOD = 0.9
+"""Mean cosine above which no other form is tried"""
+
+Express = Callable[[Mapping[str, Choice]], Loihi2Network]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Measurement:
+    """Of a run: projection -> (cosine, relative error) of the weight change, low bits counted, against exact e-prop on the same spikes;
+    largest |tag|; largest |tag y3| as the engine shifts it."""
+
+    changes: dict[str, tuple[float, float]]
+    tags: dict[str, int]
+    products: dict[str, int]
+
+
+def tune(express: Express, network: Network, options: Options) -> Loihi2Network:
+    """Return the network with the forms and scales that measuring suggests; ``express`` makes one of choices per population."""
+    plastic = sum(len(p.pre_ids) for p in express({}).projections if p.rule is not None)
+    steps = options.tune_steps if options.tune_steps is not None else (_STEPS if plastic <= _LARGEST else 0)
+    if steps == 0:
+        made = express({})
+        return _noted(made, f"scales of learning are for worst cases, nothing was measured ({plastic} plastic synapses)")
+    form = options.form or Form.LAGGED
+    fitting = _measured_scales(express, network, form, steps)
+    tried = [fitting]
+    if form is Form.LAGGED and options.second is not None:
+        tried.append({name: replace(c, scale=replace(c.scale, top_bits=c.scale.top_bits + 1)) for name, c in fitting.items()})
+    best, score, table = _best(express, network, tried, steps)
+    if options.form is None and score < _GOOD:
+        others = [{name: Choice(form=other) for name in fitting} for other in _others(network, express)]
+        other, value, found = _best(express, network, others, steps)
+        if value > score:
+            best, table = other, found
+    made = express(best)
+    learning = {name: dict(of) for name, of in made.summary["learning"].items()}
+    for projection in made.projections:
+        if projection.rule is not None:
+            of = learning[network.populations[projection.post].name]
+            of.setdefault("measured", {})[projection.name] = table[projection.name]
+    return replace(made, summary={**made.summary, "learning": learning})
+
+
+def _best(
+    express: Express, network: Network, tried: Sequence[dict[str, Choice]], steps: int
+) -> tuple[dict[str, Choice], float, dict[str, dict[str, float]]]:
+    """Return the choices of the highest score, with it and what was measured."""
+    scored = []
+    for choices in tried:
+        made = express(choices)
+        found = _compare(made, network, steps)
+        scored.append((choices, _score(found, made), found))
+    return max(scored, key=lambda one: one[1])
+
+
+def _noted(made: Loihi2Network, note: str) -> Loihi2Network:
+    return replace(made, summary={**made.summary, "notes": [*made.summary["notes"], note]})
+
+
+def _others(network: Network, express: Express) -> list[Form]:
+    """Return the forms that ``auto`` may take in the place of the usual one: those that keep low bits."""
+    distinct = distinct_decays(network, [p.name for p in express({}).projections if p.rule is not None])
+    return [Form.TWO_TRACES, Form.PRE_TRACE] if distinct else [Form.PRE_TRACE]
+
+
+def measure(made: Loihi2Network, network: Network, *, steps: int, white: bool) -> Measurement:
+    """Run a lowered network on random spikes and a smooth or a white target."""
+    twin = Twin(*describe(made), learning=True)
+    watched = {p.name: twin.plastic[i] for i, p in enumerate(made.projections) if p.rule is not None}
+    tags, products = dict.fromkeys(watched, 0), dict.fromkeys(watched, 0)
+
+    def watch() -> None:
+        for name, plastic in watched.items():
+            largest = np.abs(plastic.state[2])
+            third = np.abs(plastic.y[3])[plastic.post]
+            tags[name] = max(tags[name], int(largest.max(initial=0)))
+            products[name] = max(products[name], int((largest * third).max(initial=0)) >> 5)
+
+    signals = (white_signals if white else random_signals)(network, steps=steps)
+    exact = run_beside(made, twin, random_inputs(network, steps=steps), signals, steps=steps, watch=watch)
+    changes = {}
+    for projection in made.projections:
+        if projection.rule is None:
+            continue
+        start = projection.quantised.values.astype(np.float64)
+        change = (_fine(twin, projection.name, projection.rule, made) - start) * projection.quantised.unit
+        wanted = exact[projection.name]
+        size = float(np.linalg.norm(wanted))
+        changes[projection.name] = (cosine(change, wanted), float(np.linalg.norm(change - wanted)) / size if size > 0 else 0.0)
+    return Measurement(changes=changes, tags=tags, products=products)
+
+
+def _fine(twin: Twin, name: str, rule: Mapping[str, Any], made: Loihi2Network) -> FloatArray:
+    """Return weights with their low bits, in weight units."""
+    number = next(i for i, p in enumerate(made.projections) if p.name == name)
+    post = made.populations[made.projections[number].post].learning
+    assert post is not None
+    weights = twin.plastic[number].weights().astype(np.float64)
+    tag, second = twin.plastic[number].tags()
+    if not post["carry"]:
+        return weights
+    low, start = (tag, rule["tag_start"]) if rule["tag_is_weight"] else (second, rule["d_start"])
+    fine: FloatArray = weights - (low - start) * post["carry"] / 32.0
+    return fine
+
+
+def _measured_scales(express: Express, network: Network, form: Form, steps: int) -> dict[str, Choice]:
+    """Return population -> form and scales that fit what a run with the defaults shows."""
+    plain = express({})
+    hidden = {
+        network.populations[p.post].name for p in plain.projections if p.rule is not None and plain.populations[p.post].process != "Readout"
+    }
+    choices = {name: Choice(form=form) for name in hidden}
+    if not form.has_tag:
+        return choices
+    made = express(choices)
+    seen = measure(made, network, steps=steps, white=False)
+    for name in hidden:
+        own = [p for p in made.projections if p.rule is not None and network.populations[p.post].name == name]
+        bits = {p.name: _spare(_TAG_MAX, seen.tags[p.name]) for p in own}
+        levels = {p.name: p.quantised.exponent + bits[p.name] for p in own}
+        lowest = min(levels.values())
+        largest = max(seen.products[p.name] * 2.0 ** (bits[p.name] - (levels[p.name] - lowest)) for p in own)
+        choices[name] = Choice(form=form, scale=Scale(tag_bits=bits, top_bits=_spare(_WORST_PRODUCT, largest)))
+    return choices
+
+
+def _spare(room: float, used: float) -> int:
+    """Return how many bits above ``used`` are free below ``room``."""
+    return int(np.clip(np.floor(np.log2(room / max(used, 1.0))), 0, _MOST_BITS))
+
+
+def _compare(made: Loihi2Network, network: Network, steps: int) -> dict[str, dict[str, float]]:
+    """Return projection -> cosine and relative error for a smooth and a white target."""
+    found: dict[str, dict[str, float]] = {}
+    for white, name in ((False, "smooth"), (True, "white")):
+        for projection, (value, error) in measure(made, network, steps=steps, white=white).changes.items():
+            found.setdefault(projection, {})[f"cosine_{name}"] = value
+            found[projection][f"relative_error_{name}"] = error
+    return found
+
+
+def _score(found: Mapping[str, Mapping[str, float]], made: Loihi2Network) -> float:
+    """Return the mean cosine of projections into hidden populations."""
+    hidden = [p.name for p in made.projections if p.rule is not None and made.populations[p.post].process != "Readout"]
+    values = [found[name][f"cosine_{kind}"] for name in hidden for kind in ("smooth", "white")]
+    return float(np.mean(values)) if values else 1.0
+
+
+__all__ = ["Measurement", "measure", "tune"]

@@ -45,11 +45,13 @@ class Approximation:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
     """Options of a build that backends see. ``extra``: target-specific ``--set key=value`` pairs; ``shards``: runs independent pieces
-    of work, on which the result must not depend."""
+    of work, on which the result must not depend; ``learning``: False if weights will not be learnt, so that nothing needs to be measured
+    for it."""
 
     allow_approximation: bool = False
     extra: MappingABC[str, str] = field(default_factory=dict)
     shards: Shards = IN_TURN
+    learning: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -37,18 +37,17 @@ def _hidden(
 ) -> None:
     """Advance zbar, eps, ebar, ebar_reg and g (the rows of ``state``) of each synapse by one step.
 
-    spiked : sources that spiked in the step before; signal : L of the index before, by target; reg : of this index.
+    spiked : sources that spiked in the step before; signal, reg : L and reg of the index before, by target.
     """
     for k in range(len(pre)):
         j = post[k]
-        state[4, k] += signal[j] * state[2, k]
+        state[4, k] += signal[j] * state[2, k] + reg[j] * state[3, k]
         zbar = alpha[j] * state[0, k] + spiked[pre[k]]
         e = psi[j] * (zbar - beta[j] * state[1, k])
         state[0, k] = zbar
         state[1, k] = rho[j] * state[1, k] + e
         state[2, k] = kappa * state[2, k] + e
         state[3, k] = kappa_reg * state[3, k] + (1.0 - kappa_reg) * e
-        state[4, k] += reg[j] * state[3, k]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -84,15 +83,16 @@ class _Learner:
         self.beta, self.rho = np.zeros(n), np.zeros(n)
         if isinstance(model, ALIF):
             self.beta, self.rho = expand(model.adapt_beta, n), decay(model.adapt_tau, network.dt, model.integration, n)
-        self.rate = np.zeros(n)
+        self.rate, self.reg = np.zeros(n), np.zeros(n)
         off = Regularization(strength=0.0, rate=0.0)
         self.regularization = rule.regularization or off
         self.dt_ms = network.dt * 1e3
 
-    def regularize(self, spiked: FloatArray) -> FloatArray:
+    def regularize(self, spiked: FloatArray) -> None:
+        """Bring the filtered rate and reg up to this step."""
         kappa = self.rule.kappa_reg
         self.rate = kappa * self.rate + (1.0 - kappa) * spiked / self.dt_ms
-        return self.regularization.strength * (self.rate - self.regularization.rate * 1e-3)
+        self.reg = self.regularization.strength * (self.rate - self.regularization.rate * 1e-3)
 
 
 class ExactEprop:
@@ -137,7 +137,8 @@ class ExactEprop:
         for index, learner in self._learners.items():
             if not learner.readout:
                 psi[index] = np.nan_to_num(surrogate(learner.rule, distance[index]), nan=0.0)
-                reg[index] = learner.regularize(spiked[index])
+                reg[index] = learner.reg
+                learner.regularize(spiked[index])
         for projection, pre, post, state in self._synapses:
             learner, before = self._learners[projection.post], self._before[projection.pre]
             if learner.readout:

@@ -42,8 +42,8 @@ from neurocompile.ir import EProp
 
 X1_IMPULSE = 16
 """What a presynaptic spike adds to its 7-bit trace (saturates at 127): 8 spikes at once."""
-_REFERENCE_MAX = 64.0
-"""y3 at the reference learning signal is at most this: twice the reference still fits 7 bits."""
+_REFERENCE_MAX = 32.0
+"""y3 at the reference learning signal is at most this: three times as much still fits, 96 is the largest multiple of 32 in 7 bits."""
 _DOT_SHIFT = 5
 """What the engine shifts a product of two factors of 9 and 7 bits to the right by (t y3, d y2, d y1)."""
 _TRACE_SHIFT = 3

@@ -95,7 +95,7 @@ def lower_network(
                 refused.extend(error.diagnostics)
         raise UnsupportedError(refused)
     accept(first.approximations, options)
-    made = tune(express, network, wanted) if rules else express({})
+    made = tune(express, network, wanted) if rules and options.learning else express({})
     if machine is None:
         return made
     memory = {p.name: synapse_memory(p, network, machine) for p in made.projections}

@@ -76,7 +76,7 @@ class TwinSimulator:
         self.network, self.target, self.learning = network, target.name, learning and plastic
         given = options or BuildOptions()
         if not learning:
-            given = BuildOptions(allow_approximation=True, extra=given.extra, shards=given.shards)
+            given = BuildOptions(allow_approximation=True, extra=given.extra, shards=given.shards, learning=False)
         self.lowered: TargetNetwork = target.lower(network, connections, None, given)
         self._twin = target.twin(self.lowered, learning=self.learning)
         self._reach = {p.name: _reach(network, p.pre, connections[p.name]) for p in projections}

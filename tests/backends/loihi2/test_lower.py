@@ -261,12 +261,12 @@ def test_possible_overflow_is_said(lower):
 
 
 def test_problem_counts_memory_as_published(lower, learner):
-    """Bits per synapse: 8 weight + 13 index + 9 tag + 6 d (its low bits); header of 10 bits, 63 of padding for each block of 64."""
+    """Bits per synapse: 8 weight + 13 index + 9 tag + 8 d (its low bits); header of 10 bits, 63 of padding for each block of 64."""
     lowered = lower(learner())
     problem = lowered.problem
     memory = {r.name: r for r in problem.resources}["synapse_memory"]
     fan_in = np.bincount(lowered.projections[0].post_ids, minlength=24)
-    assert np.allclose(memory.per_neuron[20:44], fan_in * (8 + 13 + 9 + 6 + 73 / 64))
+    assert np.allclose(memory.per_neuron[20:44], fan_in * (8 + 13 + 9 + 8 + 73 / 64))
     assert memory.per_axon_in == 73
     assert problem.external.sum() == 20
     assert len(problem.indices) == sum(len(p.pre_ids) for p in lowered.projections)

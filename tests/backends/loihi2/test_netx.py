@@ -79,7 +79,9 @@ def lowered_and_run(lower: Any, path: Path, raster: np.ndarray) -> tuple[Any, An
     network = read_netx(path)
     lowered = lower(network)
     step, cell = np.nonzero(raster)
-    return lowered, TARGET.simulate(lowered, {network.spike_sources[0].name: Spikes(neuron=cell, step=step)}, steps=len(raster))
+    return lowered, TARGET.twin(lowered, learning=False).run(
+        len(raster), spikes={network.spike_sources[0].name: Spikes(neuron=cell, step=step)}, signals={}
+    )
 
 
 # --- the oracle: netx's layers (lava-dl 0.6, hdf5.py) and Lava's LIF, written in NumPy from the file alone -----------------------

@@ -23,6 +23,9 @@ def _compile_options(command: Any) -> Any:
         click.option("--scheduler", metavar="ADDRESS", help="Run independent pieces on a Dask cluster: tcp://HOST:PORT."),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override machine.QUANTITY, or set a target option."),
         click.option(
+            "--eprop-form", metavar="FORM", help="How a target expresses e-prop, of those it has; the same as --set eprop_form=FORM."
+        ),
+        click.option(
             "--rates", type=click.Path(path_type=Path), help="Firing rates for the mapper: a recording (npz of `simulate --save`)."
         ),
         click.option("--effort", type=click.Choice(EFFORTS), default="normal", show_default=True, help="How long the mapper searches."),
@@ -39,10 +42,10 @@ def _compile_options(command: Any) -> Any:
     return command
 
 
-def _options(settings: tuple[str, ...], **given: Any) -> CompileOptions:
+def _options(settings: tuple[str, ...], eprop_form: str | None, **given: Any) -> CompileOptions:
     """Options of a build: those ``given`` and what ``--set`` says."""
     overrides: dict[str, float] = {}
-    extra: dict[str, str] = {}
+    extra: dict[str, str] = {} if eprop_form is None else {"eprop_form": eprop_form}
     for key, value in key_values(settings, "--set").items():
         if key.startswith("machine."):
             try:
@@ -93,6 +96,7 @@ def build(
     routes: str,
     effort: str,
     settings: tuple[str, ...],
+    eprop_form: str | None,
     scheduler: str | None,
     dt: str | None,
     seed: int | None,
@@ -102,6 +106,7 @@ def build(
     """Compile NET for a target and write a build folder (whole or not at all)."""
     options = _options(
         settings,
+        eprop_form,
         target=target,
         machine=machine,
         allow_approximation=allow_approximation,
@@ -139,6 +144,7 @@ def plan(
     routes: str,
     effort: str,
     settings: tuple[str, ...],
+    eprop_form: str | None,
     scheduler: str | None,
     dt: str | None,
     seed: int | None,
@@ -147,6 +153,7 @@ def plan(
     """Compile NET for a target and show the report; write nothing."""
     options = _options(
         settings,
+        eprop_form,
         target=target,
         machine=machine,
         allow_approximation=allow_approximation,

@@ -22,9 +22,7 @@ def _compile_options(command: Any) -> Any:
     for option in (
         click.option("--scheduler", metavar="ADDRESS", help="Run independent pieces on a Dask cluster: tcp://HOST:PORT."),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override machine.QUANTITY, or set a target option."),
-        click.option(
-            "--eprop-form", metavar="FORM", help="How a target expresses e-prop, of those it has; the same as --set eprop_form=FORM."
-        ),
+        click.option("--eprop-form", metavar="FORM", help="How the target expresses e-prop: --set eprop_form=FORM."),
         click.option(
             "--rates", type=click.Path(path_type=Path), help="Firing rates for the mapper: a recording (npz of `simulate --save`)."
         ),

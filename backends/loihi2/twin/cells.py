@@ -150,6 +150,15 @@ def _error(
         state[_REMAINDER, i] = wanted - steps * unit
 
 
+@numba.njit(cache=True, nogil=True)
+def broadcast(error: IntArray, weights: IntArray, heard: IntArray) -> None:
+    """Add to ``heard`` (n,) what the errors (k,) of a readout bring over feedback weights (n, k)."""
+    for k in range(len(error)):
+        if error[k] != 0:
+            for i in range(len(heard)):
+                heard[i] += weights[i, k] * error[k]
+
+
 _NONE, _NO_PSI = np.zeros(0, np.int64), np.zeros(0, np.int32)
 
 

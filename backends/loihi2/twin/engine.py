@@ -26,6 +26,8 @@ _RANGES = {"d": (0, 255), "t": (-257, 255)}
 _ROUND = 2**STATE_SHIFT
 _LOWEST, _HIGHEST = np.int32(-(2**ACCUMULATOR_BITS)), np.int32(2**ACCUMULATOR_BITS - 1)
 _X0, _X1 = FIRST_PRE, FIRST_PRE + 1
+_SMALL = 254
+"""A constant of this size added to a weight or a tag stays within nine bits and a sign"""
 _RECEIVED = float(np.exp(-1 / 65535.0))
 """Lava decays a y trace that a neuron sends once, with the time constant 2^16 - 1"""
 
@@ -91,6 +93,120 @@ def receive(sent: Int32Array, decay: float, draw: float, y: Int32Array) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
+def _multiply(
+    part: npt.NDArray[Any],
+    scale: int,
+    gate: npt.NDArray[np.int8],
+    factor: Int32Array,
+    state: Int32Array,
+    x: Int32Array,
+    pre: npt.NDArray[np.uint32],
+    x0: npt.NDArray[np.int8],
+) -> None:
+    """Set ``part`` to a product on the synapses of a row: ``scale`` (all that the target has) times the other factors. gate : x0 where the
+    product depends on it, else empty."""
+    n = len(pre)
+    zero, same = part.dtype.type(0), part.dtype.type(scale)
+    begun = False
+    if len(gate):
+        begun = True
+        for j in range(n):
+            part[j] = same if gate[j] else zero
+    for f in range(len(factor)):
+        variable, const, sign = factor[f, 0], factor[f, 1], factor[f, 2]
+        least, most = factor[f, 3], factor[f, 4]
+        if variable >= FIRST_POST:
+            continue
+        if not begun and (sign or variable == _X0):
+            for j in range(n):
+                part[j] = same
+            begun = True
+        if variable >= _X1:  # 0 .. 127 without a constant needs no clipping
+            trace = x[variable - _X1]
+            if not begun and const == 0:
+                for j in range(n):
+                    part[j] = same * trace[pre[j]]
+            else:
+                if not begun:
+                    for j in range(n):
+                        part[j] = same
+                for j in range(n):
+                    value = np.int32(trace[pre[j]] + const)
+                    value = least if value < least else value
+                    value = most if value > most else value
+                    part[j] *= value
+        elif variable == _X0:
+            for j in range(n):
+                value = np.int32(x0[j] + const)
+                value = least if value < least else value
+                value = most if value > most else value
+                part[j] *= value
+        elif sign:
+            values = state[variable]
+            for j in range(n):
+                value = np.int32(values[j] + const)
+                part[j] = part[j] if value > 0 else (-part[j] if value < 0 else zero)
+        elif -_SMALL <= const <= _SMALL:  # w, d and t are within +-257: nothing to clip
+            values = state[variable]
+            if begun:
+                for j in range(n):
+                    part[j] *= np.int32(values[j] + const)
+            else:
+                for j in range(n):
+                    part[j] = same * np.int32(values[j] + const)
+        else:
+            values = state[variable]
+            if not begun:
+                for j in range(n):
+                    part[j] = same
+            for j in range(n):
+                value = np.int32(values[j] + const)
+                value = least if value < least else value
+                value = most if value > most else value
+                part[j] *= value
+        begun = True
+    if not begun:
+        for j in range(n):
+            part[j] = same
+
+
+@numba.njit(cache=True, nogil=True)
+def _accumulate(part: npt.NDArray[Any], right: int, left: int, held: Int32Array, total: Int32Array, begin: bool) -> None:
+    """Shift a product to the accumulator's width and add it; ``begin``: to the variable as it is, else to what is there."""
+    n = len(held)
+    lowest, highest = part.dtype.type(_LOWEST), part.dtype.type(_HIGHEST)
+    if begin:
+        for j in range(n):
+            total[j] = _left(held[j], np.int32(STATE_SHIFT))
+    for j in range(n):
+        p = _left(_right(part[j], right), left)
+        p = lowest if p < lowest else p
+        p = highest if p > highest else p
+        s = np.int32(total[j] + np.int32(p))
+        s = _LOWEST if s < _LOWEST else s
+        s = _HIGHEST if s > _HIGHEST else s
+        total[j] = s
+
+
+@numba.njit(cache=True, nogil=True)
+def _settle(total: Int32Array, held: Int32Array, least: int, most: int, add: int) -> bool:
+    """Round the accumulator into the variable; return whether it changed or anything had to be rounded."""
+    moved = np.int32(0)
+    signed = least < 0 < most
+    for j in range(len(held)):
+        value = total[j]
+        if not signed:
+            value = np.int32(0) if (least >= 0 and value < 0) or (most <= 0 and value > 0) else value
+        moved |= value & np.int32(_ROUND - 1)
+        value = _right(np.int32(value + add), np.int32(STATE_SHIFT))
+        value = least if value < least else value
+        value = most if value > most else value
+        moved |= value ^ held[j]
+        held[j] = value
+    return moved != 0
+
+
+@numba.njit(cache=True, nogil=True)
 def learn(
     first: IntArray,
     pre: npt.NDArray[np.uint32],
@@ -106,96 +222,76 @@ def learn(
     high: Int32Array,
     fresh: Int32Array,
     part: npt.NDArray[Any],
+    settled: IntArray,
 ) -> None:
     """Change w, d and t (the rows of ``state``) by the products of a rule, all from the values before.
 
     first : row pointers of the targets; pre, x0 : source, and whether it spikes, of each synapse; x : traces x1, x2 of sources;
     y : y0 .. y3 of targets; every : whether the products of u act; up : what stochastic rounding adds before it rounds down;
-    low, high : of w, d, t; fresh (3, longest row), part (longest row,) : scratch, ``part`` as wide as products are.
+    low, high : of w, d, t; fresh (3, longest row), part (longest row,) : scratch, ``part`` as wide as products are;
+    settled (rows, 3, 2) : per row and variable, the factors of the target (as one number, 0: none) under which an evaluation changed
+    nothing and left nothing to round, and the variables that it depended on. Where nothing of that has changed it need not be repeated.
     """
-    zero = part.dtype.type(0)
-    lowest, highest = part.dtype.type(_LOWEST), part.dtype.type(_HIGHEST)
+    ours = np.zeros((3, 2), np.int64)
+    scales = np.zeros(len(product), np.int64)
     for row in range(len(first) - 1):
         a, n = first[row], first[row + 1] - first[row]
         if n == 0:
             continue
-        touched = 0
+        ours[:] = 0
+        moving = 0
         for number in range(len(product)):
-            target, dependency, mantissa, right, left, begin, end = product[number]
+            target, dependency, mantissa, _, _, begin, end = product[number]
             scale = mantissa
+            needs = 1 << target
+            sources = dependency == _X0
             if dependency == EVERY_STEP:
-                if not every:
-                    continue
+                scale = scale if every else 0
             elif dependency >= FIRST_POST:
                 scale *= y[dependency - FIRST_POST, row]
             for f in range(begin, end):
                 variable, const, _, least, most = factor[f]
                 if variable >= FIRST_POST:
                     scale *= min(max(y[variable - FIRST_POST, row] + const, least), most)
-            if scale == 0:
-                continue
-            same = part.dtype.type(scale)
-            flags = x0[a : a + n]
-            if dependency == _X0:
-                for j in range(n):
-                    part[j] = same if flags[j] else zero
-            else:
-                for j in range(n):
-                    part[j] = same
-            for f in range(begin, end):
-                variable = factor[f, 0]
-                const, sign, least, most = factor[f, 1], factor[f, 2], factor[f, 3], factor[f, 4]
-                if variable >= FIRST_POST:
-                    continue
-                if variable >= _X1:
-                    trace, sources = x[variable - _X1], pre[a : a + n]
-                    for j in range(n):
-                        value = np.int32(trace[sources[j]] + const)
-                        value = least if value < least else value
-                        value = most if value > most else value
-                        part[j] *= value
-                elif variable == _X0:
-                    for j in range(n):
-                        value = np.int32(flags[j] + const)
-                        value = least if value < least else value
-                        value = most if value > most else value
-                        part[j] *= value
-                elif sign:
-                    values = state[variable, a : a + n]
-                    for j in range(n):
-                        value = np.int32(values[j] + const)
-                        part[j] = part[j] if value > 0 else (-part[j] if value < 0 else zero)
+                elif variable >= FIRST_PRE:
+                    sources = True
                 else:
-                    values = state[variable, a : a + n]
-                    for j in range(n):
-                        value = np.int32(values[j] + const)
-                        value = least if value < least else value
-                        value = most if value > most else value
-                        part[j] *= value
-            total = fresh[target]
-            if not touched >> target & 1:
+                    needs |= 1 << variable
+            scales[number] = scale
+            if scale != 0:
+                moving |= (1 << target) if sources else 0
+                ours[target, 0] = (ours[target, 0] + scale + (number + 1) * 2654435761) * 6364136223846793005
+                ours[target, 1] |= needs
+        touched = 0
+        for target in range(3):
+            same = ours[target, 0] == settled[row, target, 0] or ours[target, 1] == 0
+            if ours[target, 1] != 0 and (moving >> target & 1 or not same):
                 touched |= 1 << target
-                held = state[target, a : a + n]
-                for j in range(n):
-                    total[j] = _left(held[j], np.int32(STATE_SHIFT))
-            for j in range(n):
-                p = _left(_right(part[j], right), left)
-                p = lowest if p < lowest else p
-                p = highest if p > highest else p
-                s = np.int32(total[j] + np.int32(p))
-                s = _LOWEST if s < _LOWEST else s
-                s = _HIGHEST if s > _HIGHEST else s
-                total[j] = s
+        if touched == 0:
+            continue
+        for number in range(len(product)):
+            target, dependency, _, right, left, begin, end = product[number]
+            scale = scales[number]
+            if scale == 0 or not touched >> target & 1:
+                continue
+            _multiply(
+                part, scale, x0[a : a + n] if dependency == _X0 else x0[:0], factor[begin:end], state[:, a : a + n], x, pre[a : a + n],
+                x0[a : a + n],
+            )  # fmt: skip
+            total = fresh[target]
+            _accumulate(part, right, left, state[target, a : a + n], total, touched >> (3 + target) & 1 == 0)
+            touched |= 8 << target
+        changed = 0
+        for target in range(3):
+            if touched >> target & 1 and _settle(fresh[target], state[target, a : a + n], low[target], high[target], np.int32(up)):
+                changed |= 1 << target
         for target in range(3):
             if touched >> target & 1:
-                total, held, least, most, add = fresh[target], state[target, a : a + n], low[target], high[target], np.int32(up)
-                for j in range(n):
-                    value = total[j]
-                    value = np.int32(0) if (least >= 0 and value < 0) or (most <= 0 and value > 0) else value
-                    value = _right(np.int32(value + add), np.int32(STATE_SHIFT))
-                    value = least if value < least else value
-                    value = most if value > most else value
-                    held[j] = value
+                settled[row, target] = ours[target]
+                if moving >> target & 1:
+                    settled[row, target, 0] = 0
+            if settled[row, target, 1] & changed:
+                settled[row, target, 0] = 0
 
 
 @numba.njit(cache=True, nogil=True)
@@ -221,6 +317,7 @@ def step_engine(
     limits: Int32Array,
     fresh: Int32Array,
     part: npt.NDArray[Any],
+    settled: IntArray,
 ) -> None:
     """Advance traces, receive third factors and apply the rules: one call a step. decays : of x1, x2, 0 where there is none; draws : for
     x traces, y traces, synaptic variables; limits : rows low, high; the others : see the parts."""
@@ -232,7 +329,7 @@ def step_engine(
     receive(sent_3, _RECEIVED, draws[1], y[3])
     mark(spiked, first_of_pre, position, 1, x0)
     up = _ROUND - 1 - int(np.floor(draws[2] * _ROUND))
-    learn(first, pre, state, product, factor, x0, x, y, every, up, limits[0], limits[1], fresh, part)
+    learn(first, pre, state, product, factor, x0, x, y, every, up, limits[0], limits[1], fresh, part, settled)
     mark(spiked, first_of_pre, position, 0, x0)
 
 
@@ -262,6 +359,7 @@ class Plastic:
         longest = int(np.diff(self.first).max(initial=0))
         self.fresh = np.zeros((3, longest), np.int32)
         self.part = np.zeros(longest, np.int64 if self.table.wide else np.int32)
+        self.settled = np.zeros((n_post, 3, 2), np.int64)
         self.state = np.zeros((3, len(self.pre)), np.int32)
         self.state[0] = arrays[f"{key}.weight.fixed"][self.order]
         self.start = (int(rule["d_start"]), int(rule["tag_start"]))
@@ -276,10 +374,11 @@ class Plastic:
         self.x[:], self.y[:], self.arriving[:] = 0, 0, 0
         if not self.keeps_tag:
             self.state[2] = self.start[1]
+        self.settled[:] = 0
 
     def changing(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays that change, by name."""
-        return {"state": self.state, "x": self.x, "arriving": self.arriving}
+        return {"state": self.state, "x": self.x, "arriving": self.arriving, "settled": self.settled}
 
     def emit(self, spiked: IntArray) -> None:
         """Sum up what some spikes bring to the targets in the next step."""
@@ -291,7 +390,7 @@ class Plastic:
         step_engine(
             spiked, self.first_of_pre, self.position, self.decays, self.impulses, sent[1], sent[2], sent[3], draws, self.first, self.pre,
             self.state, self.table.product, self.table.factor, self.x0, self.x, self.y, (step + 1) % self.table.period == 0, self.limits,
-            self.fresh, self.part,
+            self.fresh, self.part, self.settled,
         )  # fmt: skip
 
     def weights(self) -> Int32Array:
@@ -300,6 +399,7 @@ class Plastic:
 
     def set_weights(self, weights: IntArray) -> None:
         """Set the weights, in the program's order; what lies outside their range is clipped."""
+        self.settled[:] = 0
         self.state[0] = np.clip(weights[self.order], self.limits[0, 0], self.limits[1, 0])
 
     def tags(self) -> tuple[Int32Array, Int32Array]:

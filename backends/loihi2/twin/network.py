@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.loihi2.arithmetic import STATE_MAX, IntArray
-from neurocompile.backends.loihi2.twin.cells import Cells
+from neurocompile.backends.loihi2.twin.cells import Cells, broadcast
 from neurocompile.backends.loihi2.twin.engine import Plastic
 from neurocompile.backends.loihi2.twin.synapses import Static
 from neurocompile.ir._types import Int32Array
@@ -81,8 +81,7 @@ class Twin:
                 self.plastic[number] = Plastic(projection, arrays, **sizes)
             else:
                 self.static[number] = Static(projection, arrays, **sizes)
-        # exact in float64: 16-bit errors times 9-bit weights
-        self._feedback = [(f["readout"], f["post"], arrays[f"{f['key']}.fixed"].astype(np.float64)) for f in spec["feedback"]]
+        self._feedback = [(f["readout"], f["post"], arrays[f"{f['key']}.fixed"].astype(np.int64)) for f in spec["feedback"]]
         self._draws = _Draws(spec["seed"] % 2**32)
         self._poisson = self._poisson_generators()
 
@@ -209,8 +208,9 @@ class Twin:
         """Population -> what the errors of the step before bring it."""
         heard: dict[int, IntArray] = {}
         for readout, post, weights in self._feedback:
-            values = (weights @ self.cells[readout].error).astype(np.int64)
-            heard[post] = heard[post] + values if post in heard else values
+            if post not in heard:
+                heard[post] = np.zeros(len(weights), np.int64)
+            broadcast(self.cells[readout].error, weights, heard[post])
         return heard
 
     def _send(self, spiked: Mapping[int, IntArray], draws: npt.NDArray[np.float64] | None) -> None:

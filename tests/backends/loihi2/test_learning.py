@@ -199,14 +199,14 @@ def test_golden_rules(lower, learner):
     trace = {"x1_impulse_fixed": 16, "x1_impulse_real": 1, "x1_tau": pytest.approx(30.0)}
     assert hidden == {
         "dt_fixed": "1*2^-7*u0*x1*y2 - 1*2^-6*x0*y2 - 1*2^-5*u0*t",
-        "dd_fixed": "-1*2^-3*u0*t*y3 - 1*2^4*u0*(d-128)*y1",
+        "dd_fixed": "-1*2^-3*u0*t*y3 - 1*2^3*u0*(d-128)*y1",
         "dw_fixed": "-1*u0*(d-128)*y1",
         "dt_real": "u0*x1*y2 - x0*y2 - 1*2^-5*u0*t",
         "dd_real": None,
         "dw_real": "u0*t*y3",
         "tag_start": 0,
         "tag_is_weight": False,
-        "d_start": 120,
+        "d_start": 124,
         "d_bits": 8,
         **trace,
     }
@@ -223,7 +223,7 @@ def test_golden_rules(lower, learner):
         "d_bits": 0,
         **trace,
     }
-    assert lowered.populations[1].learning["carry"] == 2 ** (5 - 4)
+    assert lowered.populations[1].learning["carry"] == 2 ** (5 - 3)
     assert lowered.populations[2].learning["carry"] == 2 ** (5 - 5)
 
 
@@ -235,7 +235,7 @@ def test_golden_rules(lower, learner):
             {
                 "dt_fixed": "1*2^-5*u0*d*y2 - 1*2^-5*u0*t",
                 "dd_fixed": "u0*x1 - 1*2^4*x0 - u0*d",
-                "dw_fixed": "1*2^-7*u0*t*y3",
+                "dw_fixed": "1*2^-6*u0*t*y3",
                 "dt_real": "u0*d*y2 - 1*2^-5*u0*t",
                 "dd_real": "u0*x1 - x0 - u0*d",
                 "dw_real": "u0*t*y3",
@@ -245,16 +245,16 @@ def test_golden_rules(lower, learner):
         (
             Form.PRE_TRACE,
             {
-                "dt_fixed": "-1*2^-4*u0*x1*y3 + 1*2^-3*x0*y3 - 1*2^3*u0*t*y1",
+                "dt_fixed": "-1*2^-4*u0*x1*y3 + 1*2^-3*x0*y3 - 1*2^2*u0*t*y1",
                 "dw_fixed": "-1*u0*t*y1",
                 "dw_real": "u0*x1*y3 - x0*y3",
-                "tag_start": -4,
+                "tag_start": -2,
             },
         ),
         (
             Form.TWO_TRACES,
             {
-                "dt_fixed": "-1*2^-2*u0*x2*y3 + 1*2^-2*u0*x1*y3 - 1*2^0*u0*t*y1",
+                "dt_fixed": "-1*2^-1*u0*x2*y3 + 1*2^-1*u0*x1*y3 - 1*2^0*u0*t*y1",
                 "dw_fixed": "-1*u0*t*y1",
                 "dw_real": "u0*x2*y3 - u0*x1*y3",
                 "x2_impulse_fixed": 16,

@@ -191,19 +191,19 @@ def _accumulate(part: npt.NDArray[Any], right: int, left: int, held: Int32Array,
 @numba.njit(cache=True, nogil=True)
 def _settle(total: Int32Array, held: Int32Array, least: int, most: int, add: int) -> bool:
     """Round the accumulator into the variable; return whether it changed or anything had to be rounded."""
-    moved = np.int32(0)
+    moved, ups = np.int32(0), np.int32(add)
     signed = least < 0 < most
     for j in range(len(held)):
         value = total[j]
         if not signed:
             value = np.int32(0) if (least >= 0 and value < 0) or (most <= 0 and value > 0) else value
         moved |= value & np.int32(_ROUND - 1)
-        value = _right(np.int32(value + add), np.int32(STATE_SHIFT))
+        value = _right(np.int32(value + ups), np.int32(STATE_SHIFT))
         value = least if value < least else value
         value = most if value > most else value
         moved |= value ^ held[j]
         held[j] = value
-    return moved != 0
+    return bool(moved != 0)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -283,7 +283,7 @@ def learn(
             touched |= 8 << target
         changed = 0
         for target in range(3):
-            if touched >> target & 1 and _settle(fresh[target], state[target, a : a + n], low[target], high[target], np.int32(up)):
+            if touched >> target & 1 and _settle(fresh[target], state[target, a : a + n], low[target], high[target], up):
                 changed |= 1 << target
         for target in range(3):
             if touched >> target & 1:

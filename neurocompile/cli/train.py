@@ -35,6 +35,9 @@ def given_synapses(opened: Opened, weights: Path | None) -> Mapping[str, Connect
     return None if weights is None and opened.connections is None else connect(opened, weights)
 
 
+_SAMPLES = {"test": "held-out", "train": "training"}
+
+
 def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"
 
@@ -112,6 +115,7 @@ def train(
 @click.command()
 @network_argument
 @click.option("--weights", type=click.Path(path_type=Path), help="Trained weights (npz: weight:NAME); default: the description's.")
+@click.option("--part", type=click.Choice(["test", "train"]), default="test", show_default=True, help="Held-out or training samples.")
 @numerics_options
 @data_options
 @network_options
@@ -119,6 +123,7 @@ def train(
 def evaluate(
     net: Path,
     weights: Path | None,
+    part: str,
     numerics: str | None,
     allow_approximation: bool,
     settings: tuple[str, ...],
@@ -130,7 +135,7 @@ def evaluate(
     seed: int | None,
     output: Output,
 ) -> None:
-    """Measure NET on the held-out samples of its task, without learning.
+    """Measure NET on the held-out samples of its task (or with --part train on the training samples), without learning.
 
     With --numerics in the target's integers, beside float64. What the target only approximates in learning does not matter here.
     """
@@ -142,6 +147,7 @@ def evaluate(
         "limit_train": limit_train,
         "limit_test": limit_test,
         "baseline": not no_baseline,
+        "part": part,
         "progress": None if output.verbosity >= 0 else False,
     }
     if integers is None:
@@ -151,7 +157,7 @@ def evaluate(
     both = tasks.compare(opened.network, integers, **given)
     print_lowering(both.integers.lowering, output)
     rows = table(
-        f"{opened.network.name}: {both.integers.n_test} held-out samples, weights frozen", "", "accuracy", "loss", "spikes a sample"
+        f"{opened.network.name}: {both.integers.n_test} {_SAMPLES[part]} samples, weights frozen", "", "accuracy", "loss", "spikes a sample"
     )
     for name, found in (("float64", both.float64), (integers.target.name, both.integers)):
         rows.add_row(name, percent(found.accuracy), f"{found.loss:.4g}", f"{found.spikes_per_sample:.0f}")
@@ -168,7 +174,7 @@ def _confusion(result: tasks.EvalResult) -> Table:
 
 def _summary(result: tasks.EvalResult) -> str:
     return (
-        f"held-out accuracy {percent(result.accuracy)} of {result.n_test} samples "
+        f"{_SAMPLES[result.part]} accuracy {percent(result.accuracy)} of {result.n_test} samples "
         f"(linear classifier on event counts {percent(result.baseline_accuracy)}), {result.spikes_per_sample:.0f} spikes and "
         f"{result.synaptic_events_per_sample:.0f} synaptic events a sample"
     )

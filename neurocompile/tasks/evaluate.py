@@ -39,6 +39,9 @@ class EvalResult:
     spikes_per_sample, synaptic_events_per_sample : float
         Spikes of all neurons but the spike sources; deliveries over synapses.
     n_test : int
+        Samples shown.
+    part : str
+        What they are of: ``test``, the held-out part, or ``train``.
     decisions : tuple of int
         Class decided for each sample.
     lowering : Lowering or None
@@ -52,6 +55,7 @@ class EvalResult:
     spikes_per_sample: float
     synaptic_events_per_sample: float
     n_test: int
+    part: str = "test"
     decisions: tuple[int, ...] = ()
     lowering: Lowering | None = None
 
@@ -98,6 +102,7 @@ def evaluate(
     baseline: bool = True,
     progress: bool | None = None,
     numerics: Numerics | None = None,
+    part: str = "test",
 ) -> EvalResult:
     """Show the held-out samples in their order to the network, which does not learn.
 
@@ -119,6 +124,9 @@ def evaluate(
         Show a bar on stderr; None: if it is a terminal.
     numerics : Numerics, optional
         Compute in a target's integers, weights frozen; what the target only approximates in learning does not matter then.
+    part : str
+        ``train``: show the training samples instead, as of the first epoch and without a baseline; what quantisation costs shows better on
+        many samples than on few.
 
     Raises
     ------
@@ -132,15 +140,16 @@ def evaluate(
     data = load_data(network, data_path)
     simulator = _engine(network, weights, connections) if numerics is None else _twin(network, weights, connections, numerics)
     presenter, tally = Presenter(network, data), Tally()
-    test = first_indices(len(data.test.labels), limit_test)
+    train, test = first_indices(len(data.train.labels), limit_train), first_indices(len(data.test.labels), limit_test)
+    samples, shown = (data.train, train) if part == "train" else (data.test, test)
     with track(progress) as bar:
-        show_all(presenter, simulator, data.test, test, tally, lambda done: bar.update("evaluating", done, len(test)))
-    train = first_indices(len(data.train.labels), limit_train)
+        show_all(presenter, simulator, samples, shown, tally, lambda done: bar.update("evaluating", done, len(shown)))
     return EvalResult(
         **tally.means(data.n_classes),
         confusion=tuple(tuple(int(n) for n in row) for row in tally.confusion(data.n_classes)),
-        baseline_accuracy=linear_baseline(data, train, test) if baseline else None,
-        n_test=len(test),
+        baseline_accuracy=linear_baseline(data, train, test) if baseline and part == "test" else None,
+        n_test=len(shown),
+        part=part,
         decisions=tuple(tally.decisions),
         lowering=lowering_of(simulator),
     )

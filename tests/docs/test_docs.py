@@ -173,7 +173,7 @@ SECTIONS = {
     "deploy": "deploy",
 }
 TAKES_NET = ("build", "plan", "check", "simulate", "train", "evaluate", "sweep")
-ONLY = {"build": {"--out"}, "train": {"--out", "--epochs", "--resume", "--overwrite", "--checkpoint-every"}}
+ONLY = {"build": {"--out"}, "train": {"--out", "--epochs", "--resume", "--overwrite", "--checkpoint-every"}, "evaluate": {"--part"}}
 
 
 @pytest.mark.parametrize("verb", VERBS)

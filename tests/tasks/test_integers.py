@@ -90,6 +90,21 @@ def test_both_evaluations_are_runs_of_all_samples_in_a_row(tiny: Make, trained: 
     assert coarse.float64 == both.float64
 
 
+def test_the_training_part_can_be_measured(tiny: Make, trained: Path) -> None:
+    """Samples of the training part as of epoch 0, one by one through a simulator of its own."""
+    network = tiny(options={"reset_between_samples": True})
+    found = evaluate(network, trained, part="train", limit_train=5, numerics=integers())
+    assert (found.n_test, found.part, found.baseline_accuracy) == (5, "train", None)
+    arrays, data = load_npz(trained), load_data(network)
+    synapses = {n: replace(c, weight=arrays[f"weight:{n}"]) for n, c in realise_all(network).items()}
+    for i in range(5):
+        sample = data.train.sample(i)
+        run = simulate_twin(
+            network, synapses, find_twin("loihi2"), {"in": Spikes(neuron=sample.neuron, step=sample.step)}, n_steps=30, learn=False
+        )
+        assert found.decisions[i] == run.outputs["out"].mean(axis=0).argmax()
+
+
 def test_learnt_weights_are_whole_and_low_bits_are_not_lost_between_samples(tiny: Make, tmp_path: Path) -> None:
     """A training is one continuous run of the twin over its samples: the same weights as from `simulate_twin` at once."""
     network = tiny()

@@ -57,7 +57,10 @@ class QuantisedWeights:
     """Weights of one projection as the chip holds them.
 
     values : int16 (m,), multiplied by ``unit`` membrane units each; sign_mode : MIXED | EXCITATORY | INHIBITORY;
-    exponent : shared weight exponent; low, high : range of the values; clipped : how many did not fit.
+    exponent : shared weight exponent; low, high : range of the values; clipped : how many did not fit; step : at the start all values are
+    multiples of it;
+    coarse : learning moves weights by multiples of 2^coarse, which all values are; 0: by single units, as Lava does, also where mixed
+    weights were even.
     """
 
     values: npt.NDArray[np.int16]
@@ -67,6 +70,13 @@ class QuantisedWeights:
     low: int
     high: int
     clipped: int
+    step: int = 1
+    coarse: int = 0
+
+    @property
+    def level(self) -> int:
+        """Exponent of the unit in which learnt weights move."""
+        return self.exponent + self.coarse
 
 
 WEIGHT_RANGES = {"MIXED": (-256, 254), "EXCITATORY": (0, 255), "INHIBITORY": (-255, 0)}
@@ -95,16 +105,20 @@ def exact_format(weight: FloatArray) -> tuple[int, str] | None:
     return None
 
 
-def quantise_weights(weight: FloatArray, scale: float, exponent: int, *, sign_mode: str | None = None, bits: int = 8) -> QuantisedWeights:
+def quantise_weights(
+    weight: FloatArray, scale: float, exponent: int, *, sign_mode: str | None = None, bits: int | None = None
+) -> QuantisedWeights:
     """Round weights (membrane units) to 8 bits at ``scale`` state units per membrane unit and a weight exponent.
 
     ``sign_mode`` None takes the narrowest that holds the weights. Mixed weights are even: the sign takes one of the 8 bits, and
-    Lava clears the lowest bit by rounding down, so it is rounded here. Fewer ``bits``: multiples of a coarser step in the same range.
+    Lava clears the lowest bit by rounding down, so it is rounded here. Fewer ``bits``: multiples of a coarser step in the same range,
+    learnt weights too; None: 8 bits, from which learning may move by single units.
     """
     if sign_mode is None:
         sign_mode = narrowest_sign_mode(weight)
     unit = 2.0 ** (ALIGN_SHIFT + exponent) / scale
-    step = 2 ** (8 - bits) * (2 if sign_mode == "MIXED" else 1)
+    coarse = 8 - (bits or 8) + (sign_mode == "MIXED")
+    step = 2**coarse
     low, high = (int(np.trunc(end / step)) * step for end in WEIGHT_RANGES[sign_mode])
     rounded = step * np.rint(weight / unit / step)
     values = np.clip(rounded, low, high)
@@ -116,4 +130,6 @@ def quantise_weights(weight: FloatArray, scale: float, exponent: int, *, sign_mo
         low=low,
         high=high,
         clipped=int((values != rounded).sum()),
+        step=step,
+        coarse=0 if bits is None else coarse,
     )

@@ -77,6 +77,8 @@ def describe(lowered: Loihi2Network) -> tuple[dict[str, Any], dict[str, np.ndarr
                 "weight_exp": quantised.exponent,
                 "sign_mode": quantised.sign_mode,
                 "weight_range": [quantised.low, quantised.high],
+                "weight_step": quantised.step,
+                "learnt_step": 2**quantised.coarse,
                 "parts": int(projection.part.max()) + 1 if projection.part.size else 0,
                 "rule": None if projection.rule is None else dict(projection.rule),
             }

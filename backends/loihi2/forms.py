@@ -42,6 +42,7 @@ from neurocompile.ir import EProp
 
 X1_IMPULSE = 16
 """What a presynaptic spike adds to its 7-bit trace (saturates at 127): 8 spikes at once."""
+TRACE_BITS = 7
 _REFERENCE_MAX = 32.0
 """y3 at the reference learning signal is at most this: three times as much still fits, 96 is the largest multiple of 32 in 7 bits."""
 _DOT_SHIFT = 5
@@ -148,7 +149,7 @@ class Gains:
     tag : units of what y3 is multiplied with per unit of eligibility (membrane units), before a projection's own tag bits;
     signal : y3 units per unit of learning signal; dw_exponent : exponent of the change at weight exponent 0; dt_exponent : of the
     eligibility; y3_reference : y3 at the reference learning signal;
-    fraction_bits : low bits m that a second state adds to the weights, None: there is no second state.
+    fraction_bits : low bits m that a second state adds to the weights, None: there is no second state; impulse : of the x traces.
     """
 
     form: Form | None
@@ -158,6 +159,7 @@ class Gains:
     dt_exponent: int
     y3_reference: float
     fraction_bits: int | None
+    impulse: int = X1_IMPULSE
 
     @property
     def carry(self) -> int:
@@ -184,6 +186,7 @@ def hidden_gains(
     reference: float,
     second: SecondState | None,
     choice: Scale,
+    impulse: int = X1_IMPULSE,
 ) -> Gains:
     """Choose exponents: the tag uses its 8 bits, and y3 is as large as 7 bits allow at the reference learning signal.
 
@@ -193,20 +196,22 @@ def hidden_gains(
     if not form.has_tag:
         levels = list(weight_exponents.values())
         low_pass = (1.0 - rule.kappa) * alpha if form is Form.PRE_TRACE else abs(rule.kappa - alpha)
-        tag = X1_IMPULSE * low_pass * height / (TRACE_MAX + 1)
-        return _signal_gain(rule, form, scale, tag, _TRACE_SHIFT, 0, levels, reference, TAG_FRACTION_BITS, _TAG_TOP, choice)
-    largest = TRACE_MAX * TRACE_MAX / 8.0 / leak_literal(rule.kappa).value
-    dt_exponent = int(np.clip(np.floor(np.log2(512.0 / largest)), -7, 4))
-    tag = X1_IMPULSE * alpha * height * 2.0 ** (dt_exponent - _TRACE_SHIFT)
+        tag = impulse * low_pass * height / (TRACE_MAX + 1)
+        return _signal_gain(rule, form, scale, tag, _TRACE_SHIFT, 0, levels, reference, TAG_FRACTION_BITS, _TAG_TOP, choice, impulse)
+    largest = TRACE_MAX * TRACE_MAX / 8.0 * impulse / X1_IMPULSE / leak_literal(rule.kappa).value
+    dt_exponent = int(np.clip(np.floor(np.log2(512.0 / largest)), _least(impulse), 4))
+    tag = impulse * alpha * height * 2.0 ** (dt_exponent - _TRACE_SHIFT)
     levels = [exponent + choice.tag_bits.get(name, 0) for name, exponent in weight_exponents.items()]
     most, top = (second.fraction_bits, second.top) if second is not None and form is Form.LAGGED else (None, 0)
-    return _signal_gain(rule, form, scale, tag, _DOT_SHIFT, dt_exponent, levels, reference, most, top + choice.top_bits, choice)
+    return _signal_gain(rule, form, scale, tag, _DOT_SHIFT, dt_exponent, levels, reference, most, top + choice.top_bits, choice, impulse)
 
 
-def readout_gains(rule: EProp, *, scale: float, alpha: float, weight_exponents: Sequence[int], reference: float) -> Gains:
+def readout_gains(
+    rule: EProp, *, scale: float, alpha: float, weight_exponents: Sequence[int], reference: float, impulse: int = X1_IMPULSE
+) -> Gains:
     """As :func:`hidden_gains` for the readout's own plastic synapses, whose eligibility is the presynaptic trace."""
-    tag = X1_IMPULSE * alpha
-    return _signal_gain(rule, None, scale, tag, _TRACE_SHIFT, 0, weight_exponents, reference, TAG_FRACTION_BITS, _TAG_TOP, Scale())
+    tag = impulse * alpha
+    return _signal_gain(rule, None, scale, tag, _TRACE_SHIFT, 0, weight_exponents, reference, TAG_FRACTION_BITS, _TAG_TOP, Scale(), impulse)
 
 
 def _signal_gain(
@@ -221,6 +226,7 @@ def _signal_gain(
     most_bits: int | None,
     top: int,
     choice: Scale,
+    impulse: int,
 ) -> Gains:
     """Choose the smallest coefficient 2^exponent for which y3 fits at the reference, and as many low bits as it leaves room for.
 
@@ -234,7 +240,7 @@ def _signal_gain(
     while True:
         bits = 0 if most_bits is None else int(np.clip(top - (exponent - lowest), 0, most_bits))
         signal = step / (tag * 2.0 ** (exponent - hidden_shift))
-        fits = exponent - highest + bits >= -7 and signal * reference <= choice.reference
+        fits = exponent - highest + bits >= _least(impulse) and signal * reference <= choice.reference
         if fits or exponent - lowest + bits >= 7:
             break
         exponent += 1
@@ -246,16 +252,20 @@ def _signal_gain(
         dt_exponent=dt_exponent,
         y3_reference=signal * reference,
         fraction_bits=None if most_bits is None else bits,
+        impulse=impulse,
     )
 
 
 def hidden_rule(
-    rule: EProp, gains: Gains, *, weight_exponent: int, alpha: float, second: SecondState | None, tag_bits: int = 0
+    rule: EProp, gains: Gains, *, weight_exponent: int, alpha: float, second: SecondState | None, tag_bits: int = 0, coarse: int = 0
 ) -> dict[str, Any]:
-    """Return the rule strings of a plastic connection into a spiking population (fixed point and floating point)."""
+    """Return the rule strings of a plastic connection into a spiking population (fixed point and floating point).
+
+    weight_exponent : of the unit in which weights move, 2^coarse of the weight's own.
+    """
     assert gains.form is not None
     if gains.form is Form.PRE_TRACE:
-        return readout_rule(gains, weight_exponent=weight_exponent, alpha=alpha)
+        return readout_rule(gains, weight_exponent=weight_exponent, alpha=alpha, coarse=coarse)
     leak = leak_literal(rule.kappa)
     change = gains.change(weight_exponent, tag_bits)
     if gains.form is Form.TWO_TRACES:
@@ -263,20 +273,20 @@ def hidden_rule(
         return {
             "dt_fixed": f"{change.negative}*u0*{slow}*y3 + {change}*u0*{fast}*y3 - {gains.take}*u0*t*y1",
             "dd_fixed": None,
-            "dw_fixed": "-1*u0*t*y1",
+            "dw_fixed": f"{_move(coarse)}*u0*t*y1",
             "dt_real": None,
             "dd_real": None,
             "dw_real": f"u0*{slow}*y3 - u0*{fast}*y3",
             **_start(tag=-_half(gains), tag_is_weight=True),
-            **_trace(alpha),
-            "x2_impulse_fixed": X1_IMPULSE,
+            **_trace(alpha, gains),
+            "x2_impulse_fixed": gains.impulse,
             "x2_impulse_real": 1,
             "x2_tau": _tau(rule.kappa),
         }
     grow = Literal(mantissa=1, exponent=gains.dt_exponent + tag_bits)
     if gains.form is Form.ALIGNED:
         later = Literal(mantissa=1, exponent=grow.exponent + _DOT_SHIFT - _TRACE_SHIFT)  # d y2 is shifted by two bits more than x1 y2
-        whole = Literal(mantissa=1, exponent=int(np.log2(X1_IMPULSE)))
+        whole = Literal(mantissa=1, exponent=int(np.log2(gains.impulse)))
         return {
             "dt_fixed": f"{later}*u0*d*y2 - {leak}*u0*t",
             "dd_fixed": f"u0*x1 - {whole}*x0 - u0*d",
@@ -285,40 +295,50 @@ def hidden_rule(
             "dd_real": "u0*x1 - x0 - u0*d",
             "dw_real": "u0*t*y3",
             **_start(d_bits=_TRACE_BITS),
-            **_trace(alpha),
+            **_trace(alpha, gains),
         }
     fine = gains.fraction_bits is not None and second is not None
     low = "" if second is None else f"(d-{second.centre})*y1"
     return {
-        "dt_fixed": f"{grow}*u0*x1*y2 - {_undo(grow)}*x0*y2 - {leak}*u0*t",
+        "dt_fixed": f"{grow}*u0*x1*y2 - {_undo(grow, gains)}*x0*y2 - {leak}*u0*t",
         "dd_fixed": f"{change.negative}*u0*t*y3 - {gains.take}*u0*{low}" if fine else None,
-        "dw_fixed": f"-1*u0*{low}" if fine else f"{change}*u0*t*y3",
+        "dw_fixed": f"{_move(coarse)}*u0*{low}" if fine else f"{change}*u0*t*y3",
         "dt_real": f"u0*x1*y2 - x0*y2 - {leak}*u0*t",
         "dd_real": None,
         "dw_real": "u0*t*y3",
         **(_start(second=second.centre - _half(gains), d_bits=second.bits) if fine and second is not None else _start()),
-        **_trace(alpha),
+        **_trace(alpha, gains),
     }
 
 
-def readout_rule(gains: Gains, *, weight_exponent: int, alpha: float) -> dict[str, Any]:
+def readout_rule(gains: Gains, *, weight_exponent: int, alpha: float, coarse: int = 0) -> dict[str, Any]:
     """Return the rule strings of a plastic connection into the readout, or of the form ``pre_trace``."""
     grow = gains.change(weight_exponent)
     return {
-        "dt_fixed": f"{grow.negative}*u0*x1*y3 + {_undo(grow)}*x0*y3 - {gains.take}*u0*t*y1",
+        "dt_fixed": f"{grow.negative}*u0*x1*y3 + {_undo(grow, gains)}*x0*y3 - {gains.take}*u0*t*y1",
         "dd_fixed": None,
-        "dw_fixed": "-1*u0*t*y1",
+        "dw_fixed": f"{_move(coarse)}*u0*t*y1",
         "dt_real": None,
         "dd_real": None,
         "dw_real": "u0*x1*y3 - x0*y3",
         **_start(tag=-_half(gains), tag_is_weight=True),
-        **_trace(alpha),
+        **_trace(alpha, gains),
     }
 
 
-def _undo(grow: Literal) -> Literal:
-    """Return the coefficient of x0 that takes X1_IMPULSE x0 out of x1 (the product of x1 is shifted by 3, that of x0 is not)."""
-    return Literal(mantissa=1, exponent=grow.exponent - _TRACE_SHIFT + int(np.log2(X1_IMPULSE)))
+def _least(impulse: int) -> int:
+    """Return the smallest exponent of a product of x1 for which that of x0 is legal (:func:`_undo`)."""
+    return -7 + max(0, _TRACE_SHIFT - int(np.log2(impulse)))
+
+
+def _move(coarse: int) -> str:
+    """Return the coefficient with which whole units of low bits move to the weight."""
+    return str(Literal(mantissa=-1, exponent=coarse)) if coarse else "-1"
+
+
+def _undo(grow: Literal, gains: Gains) -> Literal:
+    """Return the coefficient of x0 that takes impulse x0 out of x1 (the product of x1 is shifted by 3, that of x0 is not)."""
+    return Literal(mantissa=1, exponent=grow.exponent - _TRACE_SHIFT + int(np.log2(gains.impulse)))
 
 
 def _half(gains: Gains) -> int:
@@ -334,5 +354,5 @@ def _tau(factor: float) -> float:
     return 65535.0 if factor >= 1.0 else float(min(-1.0 / np.log(max(factor, 1e-6)), 65535.0))
 
 
-def _trace(alpha: float) -> dict[str, Any]:
-    return {"x1_impulse_fixed": X1_IMPULSE, "x1_impulse_real": 1, "x1_tau": _tau(alpha)}
+def _trace(alpha: float, gains: Gains) -> dict[str, Any]:
+    return {"x1_impulse_fixed": gains.impulse, "x1_impulse_real": 1, "x1_tau": _tau(alpha)}

@@ -109,8 +109,9 @@ def check_bounds(
     return None
 
 
-def surrogate_table(rule: EProp, scale: float) -> tuple[npt.NDArray[np.int64], int]:
-    """Return (table, shift): psi = table[|v - threshold| >> shift] in units of height / 127, the last entry 0."""
+def surrogate_table(rule: EProp, scale: float, step: int = 1) -> tuple[npt.NDArray[np.int64], int]:
+    """Return (table, shift): psi = table[|v - threshold| >> shift] in units of height / 127, the last entry 0; all
+    are multiples of ``step``."""
     surrogate = rule.surrogate
     width = surrogate.width * scale
     shift = max(0, int(np.ceil(np.log2(max(_REACH[surrogate.kind] * width / (_TABLE - 1), 1e-9)))))
@@ -121,16 +122,17 @@ def surrogate_table(rule: EProp, scale: float) -> tuple[npt.NDArray[np.int64], i
         SurrogateKind.FAST_SIGMOID_DERIVATIVE: (1.0 + x) ** -2,
         SurrogateKind.ARCTAN_DERIVATIVE: 1.0 / (1.0 + x * x),
     }[surrogate.kind]
-    table = np.rint(TRACE_MAX * shape).astype(np.int64)
+    table = np.minimum(np.rint(TRACE_MAX * shape / step), TRACE_MAX // step).astype(np.int64) * step
     table[-1] = 0
     return table, shift
 
 
 def hidden_settings(
-    rule: EProp, gains: Gains, *, scale: float, alpha: float, error_unit: float, dt: float
+    rule: EProp, gains: Gains, *, scale: float, alpha: float, error_unit: float, dt: float, step: int = 1
 ) -> tuple[dict[str, Any], Mapping[str, npt.NDArray[np.generic]]]:
-    """Return (scalars, arrays) that a plastic neuron process needs. ``error_unit``: learning signal per unit of a_third_factor_in."""
-    table, shift = surrogate_table(rule, scale)
+    """Return (scalars, arrays) that a plastic neuron process needs. ``error_unit``: learning signal per unit of a_third_factor_in;
+    ``step``: psi is a multiple of it."""
+    table, shift = surrogate_table(rule, scale, step)
     mantissa, signal_shift = mantissa_shift(gains.signal * error_unit * 2**SIGNAL_FRACTION_BITS)
     form = gains.form
     assert form is not None

@@ -203,7 +203,7 @@ class _Format:
     scale: float
     exponent: int
     sign_mode: str
-    bits: int = 8
+    bits: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,8 +239,8 @@ def _format(
     weight = np.asarray(connections.weight, np.float64)
     largest = max(float(weight.max(initial=0.0)), -float(weight.min(initial=0.0))) * (wanted.weight_room if rule is not None else 1.0)
     exponent = 0
-    bits = wanted.weight_bits or 8
-    if rule is None and resolution is not None and bits == 8:
+    bits = wanted.weight_bits
+    if rule is None and resolution is not None and bits in {None, 8}:
         exact = exact_format(weight / (resolution * 2.0**ALIGN_SHIFT))
         if exact is not None:
             return _Format(scale, *exact)
@@ -254,15 +254,6 @@ def _format(
     if rule is not None:
         top = WEIGHT_FULL * 2.0 ** (ALIGN_SHIFT + exponent) / scale
         mode = eprop.check_bounds(projection.name, rule, weight, -top, top, approximations, found)
-        if bits < 8:
-            approximations.append(
-                Approximation(
-                    code="NC318",
-                    where=f"projection '{projection.name}'",
-                    what=f"weights of {bits} bits that learn",
-                    instead=f"weights that start at {bits} bits and are learnt in 8",
-                )
-            )
     return _Format(scale, exponent, narrowest_sign_mode(weight) if mode is None else mode, bits)
 
 

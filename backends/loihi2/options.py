@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from neurocompile.backends.loihi2.forms import SECOND_STATES, Form, SecondState
+from neurocompile.backends.loihi2.forms import SECOND_STATES, TRACE_BITS, X1_IMPULSE, Form, SecondState
 from neurocompile.ir.errors import Diagnostic, InputError, did_you_mean
 
 _AUTO = "auto"
@@ -17,6 +17,7 @@ KNOWN = {
     "eprop_form": f"'{_AUTO}' (default) or one of {', '.join(repr(form.value) for form in Form)}",
     "tune": f"'{_AUTO}' (default) or a whole number of steps from 0 to {_MOST_STEPS}",
     "weight_bits": "a whole number from 1 to 8 (default: 8 bits at the start, learnt weights move by single units)",
+    "trace_bits": f"a whole number from 3 to {TRACE_BITS} (default {TRACE_BITS})",
     "weight_room": "a number from 1 to 16 (default 2.0)",
 }
 """Option -> its values"""
@@ -24,6 +25,7 @@ _NUMBERS: dict[str, Callable[[float], bool]] = {
     "error_scale": lambda x: 0 < x < math.inf,
     "tune": lambda x: x in range(_MOST_STEPS + 1),
     "weight_bits": lambda x: x in range(1, 9),
+    "trace_bits": lambda x: x in range(3, TRACE_BITS + 1),
     "weight_room": lambda x: 1 <= x <= 16,
 }
 """Option -> whether it takes a number"""
@@ -40,7 +42,8 @@ class Options:
     as many as the size of the network allows;
     weight_bits : weights are multiples of the step of so many bits, in the same range, also those that are learnt; None: 8 bits at the
     start, and learning moves mixed weights by single units as Lava does (9 bits);
-    weight_room : plastic weights may grow to this many times the largest initial one.
+    weight_room : plastic weights may grow to this many times the largest initial one;
+    trace_bits : resolution of presynaptic traces and of psi within their 7 bits.
     """
 
     error_scale: float = 1.0
@@ -49,11 +52,22 @@ class Options:
     tune_steps: int | None = None
     weight_bits: int | None = None
     weight_room: float = 2.0
+    trace_bits: int = TRACE_BITS
 
     @property
     def second(self) -> SecondState | None:
         """Low bits of hidden weights."""
         return SECOND_STATES[self.low_bits]
+
+    @property
+    def trace_step(self) -> int:
+        """Smallest difference of traces."""
+        return 1 << (TRACE_BITS - self.trace_bits)
+
+    @property
+    def impulse(self) -> int:
+        """What a spike adds to a presynaptic trace."""
+        return X1_IMPULSE // self.trace_step
 
 
 def read_options(given: Mapping[str, str]) -> Options:
@@ -80,6 +94,7 @@ def read_options(given: Mapping[str, str]) -> Options:
         tune_steps=int(numbers["tune"]) if "tune" in numbers else None,
         weight_bits=int(numbers["weight_bits"]) if "weight_bits" in numbers else None,
         weight_room=numbers.get("weight_room", 2.0),
+        trace_bits=int(numbers.get("trace_bits", TRACE_BITS)),
     )
 
 

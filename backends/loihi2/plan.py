@@ -92,10 +92,14 @@ class Plan:
         if projections:
             rule = self.rules[projections[0]]
             eprop.check_rule(self.network, rule, population, self.approximations, self.found)
-            exponents = [self.weights[p].exponent for p in projections]
-            gains = forms.readout_gains(rule, scale=lowered.scale, alpha=alpha, weight_exponents=exponents, reference=self.error_scale)
+            exponents = [self.weights[p].level for p in projections]
+            gains = forms.readout_gains(
+                rule, scale=lowered.scale, alpha=alpha, weight_exponents=exponents, reference=self.error_scale, impulse=self.options.impulse
+            )
             for projection in projections:
-                self.rules_out[projection] = forms.readout_rule(gains, weight_exponent=self.weights[projection].exponent, alpha=alpha)
+                self.rules_out[projection] = forms.readout_rule(
+                    gains, weight_exponent=self.weights[projection].level, alpha=alpha, coarse=self.weights[projection].coarse
+                )
             self._report(name, rule, gains, {})
         settings = eprop.readout_settings(rule, gains, scale=lowered.scale, alpha=alpha)
         self.lowered[name] = _with_learning(lowered, settings, {})
@@ -122,15 +126,20 @@ class Plan:
                 help="--set eprop_form=lagged",
             )
         second = self.options.second
+        fine = not choice.form.has_tag or (choice.form is Form.LAGGED and second is not None)
+        if not fine:
+            self._refuse_coarse(projections)
+        levels = {p: self.weights[p].level if fine else self.weights[p].exponent for p in projections}
         gains = forms.hidden_gains(
             rule,
             choice.form,
             scale=lowered.scale,
             alpha=alpha,
-            weight_exponents={p: self.weights[p].exponent for p in projections},
+            weight_exponents=levels,
             reference=reference,
             second=second,
             choice=choice.scale,
+            impulse=self.options.impulse,
         )
         if choice.form is Form.ALIGNED or (choice.form is Form.LAGGED and gains.fraction_bits is not None):
             held = "presynaptic traces of the step before" if choice.form is Form.ALIGNED else "low bits of its plastic weights"
@@ -142,15 +151,31 @@ class Plan:
             self.rules_out[projection] = forms.hidden_rule(
                 rule,
                 gains,
-                weight_exponent=self.weights[projection].exponent,
+                weight_exponent=levels[projection],
                 alpha=alpha,
                 second=second,
+                coarse=self.weights[projection].coarse if fine else 0,
                 tag_bits=choice.scale.tag_bits.get(projection, 0),
             )
         error_unit = quantised.unit * 2.0**eprop.ERROR_SHIFT / self.lowered[readout].scale
-        settings, arrays = eprop.hidden_settings(rule, gains, scale=lowered.scale, alpha=alpha, error_unit=error_unit, dt=self.network.dt)
+        settings, arrays = eprop.hidden_settings(
+            rule, gains, scale=lowered.scale, alpha=alpha, error_unit=error_unit, dt=self.network.dt, step=self.options.trace_step
+        )
         self.lowered[name] = _with_learning(lowered, settings, arrays)
         self._report(name, rule, gains, choice.scale.tag_bits)
+
+    def _refuse_coarse(self, projections: list[str]) -> None:
+        bits = self.options.weight_bits
+        self.approximations += [
+            Approximation(
+                code="NC318",
+                where=f"projection '{name}'",
+                what=f"weights of {bits} bits that learn without low bits",
+                instead=f"weights that start at {bits} bits and move by single units of 8; or --set low_bits=d",
+            )
+            for name in projections
+            if self.weights[name].coarse
+        ]
 
     def _feedback_weights(self, rule: EProp, name: str, readout: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         n_post, n_readout = self.network.population(name).size, self.network.population(readout).size

@@ -46,8 +46,10 @@ class _Twin:
         return {p.name: held[p.name] * p.quantised.unit for p in self._lowered.projections}
 
     def set_weights(self, weights: MappingABC[str, FloatArray]) -> None:
-        units = {p.name: p.quantised.unit for p in self._lowered.projections}
-        self._twin.set_weights({name: np.rint(values / units[name]).astype(np.int64) for name, values in weights.items()})
+        held = {p.name: (p.quantised.unit, 2**p.quantised.coarse) for p in self._lowered.projections}
+        self._twin.set_weights(
+            {name: np.rint(w / (unit * by)).astype(np.int64) * by for name, w in weights.items() for unit, by in [held[name]]}
+        )
 
     def state(self) -> dict[str, AnyArray]:
         return self._twin.state()

@@ -152,7 +152,7 @@ def _measured_scales(express: Express, network: Network, form: Form, steps: int)
     for name in hidden:
         own = [p for p in made.projections if p.rule is not None and network.populations[p.post].name == name]
         bits = {p.name: _spare(_TAG_MAX, seen.tags[p.name]) for p in own}
-        levels = {p.name: p.quantised.exponent + bits[p.name] for p in own}
+        levels = {p.name: p.quantised.level + bits[p.name] for p in own}
         lowest = min(levels.values())
         largest = max(seen.products[p.name] * 2.0 ** (bits[p.name] - (levels[p.name] - lowest)) for p in own)
         choices[name] = Choice(form=form, scale=Scale(tag_bits=bits, top_bits=_spare(_WORST_PRODUCT, largest)))

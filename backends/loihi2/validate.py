@@ -157,7 +157,7 @@ def check_description(
         wrong = len(values)
         if same and values.shape == weight.shape:
             low, high = projection["weight_range"]
-            half = 1.0 if projection["sign_mode"] == "MIXED" else 0.5  # mixed weights are even
+            half = projection["weight_step"] / 2  # mixed weights are even
             exact = np.clip(weight / unit, low, high)
             off = np.abs(values - exact)
             wrong = int((off > half * (1 + 1e-9)).sum())
@@ -211,13 +211,15 @@ def check_learning(
         if not reference.any():
             checks.append(Check(name=f"learning of {name}", ok=True, detail=f"no change in the engine, {moved} of {count} weights here"))
             continue
-        largest = float(np.abs(reference).max()) / projection["unit"]
+        largest = float(np.abs(reference).max()) / (projection["unit"] * projection["learnt_step"])
         if largest < _RESOLUTION:
-            detail = f"the engine's largest change is {largest:.2g} of an 8-bit weight unit, below what can move; {moved} of {count} moved"
+            detail = (
+                f"the engine's largest change is {largest:.2g} of a unit of learnt weights, below what can move; {moved} of {count} moved"
+            )
             checks.append(Check(name=f"learning of {name}", ok=True, detail=detail))
             continue
         value = cosine(change, reference)
-        best = cosine(np.rint(reference / projection["unit"]), reference)
+        best = cosine(np.rint(reference / (projection["unit"] * projection["learnt_step"])), reference)
         ratio = float(np.linalg.norm(change) / np.linalg.norm(reference))
         detail = (
             f"cosine {value:.3f} to the engine's weight change ({best:.3f} is the best in whole units), {ratio:.2f} times its size, "

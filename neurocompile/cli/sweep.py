@@ -9,7 +9,7 @@ import click
 from neurocompile import tasks
 from neurocompile.cli.common import Output, common_options, network_argument, network_options, open_network, table
 from neurocompile.cli.numerics import numerics_of, numerics_options
-from neurocompile.cli.train import given_synapses, percent
+from neurocompile.cli.train import SAMPLES, given_synapses, percent
 from neurocompile.ir.errors import InputError
 from neurocompile.tasks.train import EXIT_INTERRUPTED
 
@@ -22,7 +22,8 @@ from neurocompile.tasks.train import EXIT_INTERRUPTED
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights to measure or to begin with (npz: weight:NAME).")
 @numerics_options
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the data set, instead of the description's.")
-@click.option("--limit-test", type=click.IntRange(1), help="Only the first N held-out samples.")
+@click.option("--part", type=click.Choice(["test", "train"]), default="test", show_default=True, help="Held-out or training samples.")
+@click.option("--limit-test", type=click.IntRange(1), help="Only the first N samples of that part.")
 @network_options
 @common_options
 def sweep(
@@ -35,6 +36,7 @@ def sweep(
     allow_approximation: bool,
     settings: tuple[str, ...],
     data: Path | None,
+    part: str,
     limit_test: int | None,
     dt: str | None,
     seed: int | None,
@@ -58,10 +60,11 @@ def sweep(
         learn=learn,
         limit_test=limit_test,
         data_path=None if data is None else str(data),
+        part=part,
         progress=None if output.verbosity >= 0 else False,
     )
     how = f"after {learn} samples learnt" if learn else "weights frozen"
-    rows = table(f"{result.name}: {result.n_test} held-out samples, {how}", *varied, "accuracy", "lost", "loss", "spikes a sample")
+    rows = table(f"{result.name}: {result.n_test} {SAMPLES[part]} samples, {how}", *varied, "accuracy", "lost", "loss", "spikes a sample")
     blank = [""] * (len(varied) - 1)
     base = result.float64
     rows.add_row("float64", *blank, percent(base["accuracy"]), "", f"{base['loss']:.4g}", f"{base['spikes_per_sample']:.0f}")

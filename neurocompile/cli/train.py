@@ -35,7 +35,7 @@ def given_synapses(opened: Opened, weights: Path | None) -> Mapping[str, Connect
     return None if weights is None and opened.connections is None else connect(opened, weights)
 
 
-_SAMPLES = {"test": "held-out", "train": "training"}
+SAMPLES = {"test": "held-out", "train": "training"}
 
 
 def percent(value: float | None) -> str:
@@ -157,7 +157,7 @@ def evaluate(
     both = tasks.compare(opened.network, integers, **given)
     print_lowering(both.integers.lowering, output)
     rows = table(
-        f"{opened.network.name}: {both.integers.n_test} {_SAMPLES[part]} samples, weights frozen", "", "accuracy", "loss", "spikes a sample"
+        f"{opened.network.name}: {both.integers.n_test} {SAMPLES[part]} samples, weights frozen", "", "accuracy", "loss", "spikes a sample"
     )
     for name, found in (("float64", both.float64), (integers.target.name, both.integers)):
         rows.add_row(name, percent(found.accuracy), f"{found.loss:.4g}", f"{found.spikes_per_sample:.0f}")
@@ -174,7 +174,7 @@ def _confusion(result: tasks.EvalResult) -> Table:
 
 def _summary(result: tasks.EvalResult) -> str:
     return (
-        f"{_SAMPLES[result.part]} accuracy {percent(result.accuracy)} of {result.n_test} samples "
+        f"{SAMPLES[result.part]} accuracy {percent(result.accuracy)} of {result.n_test} samples "
         f"(linear classifier on event counts {percent(result.baseline_accuracy)}), {result.spikes_per_sample:.0f} spikes and "
         f"{result.synaptic_events_per_sample:.0f} synaptic events a sample"
     )

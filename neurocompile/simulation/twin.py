@@ -3,6 +3,7 @@ keys of out.npz."""
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -78,10 +79,18 @@ class TwinSimulator:
         if not learning:
             given = BuildOptions(allow_approximation=True, extra=given.extra, shards=given.shards, learning=False)
         self.lowered: TargetNetwork = target.lower(network, connections, None, given)
+        self._target = target
         self._twin = target.twin(self.lowered, learning=self.learning)
         self._reach = {p.name: _reach(network, p.pre, connections[p.name]) for p in projections}
         longest = max((int(delays.max(initial=0)) for delays, _ in self._reach.values()), default=0)
         self._arriving = np.zeros(longest, np.int64)
+
+    def again(self) -> TwinSimulator:
+        """Return another simulation of the same program, at its first step."""
+        other = copy.copy(self)
+        other._twin = self._target.twin(self.lowered, learning=self.learning)
+        other._arriving = np.zeros_like(self._arriving)
+        return other
 
     @property
     def step(self) -> int:

@@ -161,6 +161,7 @@ def sweep(
     learn: int = 0,
     limit_test: int | None = None,
     data_path: str | None = None,
+    part: str = "test",
     progress: bool | None = None,
 ) -> SweepResult:
     """Evaluate a network in a target's integers with every combination of options.
@@ -176,6 +177,8 @@ def sweep(
         Folder. Points that it holds of the same sweep are not done again.
     connections
         Synapses and weights; None: as described.
+    part
+        Samples to show: ``test``, the held-out ones, or ``train``.
     learn
         Samples to learn from in the target's integers before each evaluation, in the order of a training; 0: weights as they are.
 
@@ -200,11 +203,18 @@ def sweep(
         raise InputError.of(
             "NC701", f"cannot be made: {error.strerror}", file=str(out), help="choose a folder that you can write to"
         ) from None
-    test = first_indices(len(data.test.labels), limit_test)
-    base = cp.digest_of(network, data.identity, {"limit_test": limit_test, "learn": learn}, connections, numerics=numerics)
+    test = first_indices(len((data.train if part == "train" else data.test).labels), limit_test)
+    identity = f"{data.identity} {part}"
+    base = cp.digest_of(network, identity, {"limit_test": limit_test, "learn": learn}, connections, numerics=numerics)
     points: list[Point] = []
     skipped, interrupted = 0, False
-    shown = {"data_path": data_path, "limit_test": limit_test, "baseline": False, "progress": False}
+    shown = {
+        "data_path": data_path,
+        "limit_train" if part == "train" else "limit_test": limit_test,
+        "baseline": False,
+        "progress": False,
+        "part": part,
+    }
     float64 = _stored(folder, base, {})
     with interruptible() as stopped, track(progress) as bar:
         if float64 is None:

@@ -14,13 +14,14 @@ from neurocompile.ir._types import FloatArray, IntArray
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import save_npz, write_atomically
 from neurocompile.ir.realise import Connections, realise_all
+from neurocompile.simulation.twin import TwinSimulator
 from neurocompile.tasks import checkpoint as cp
 from neurocompile.tasks.baseline import linear_baseline
 from neurocompile.tasks.curve import EpochRecord, curve_csv, curve_png
 from neurocompile.tasks.data import EventData, Purpose, load_data, stream, task_of
 from neurocompile.tasks.evaluate import show_all
 from neurocompile.tasks.memory import check_memory
-from neurocompile.tasks.numerics import Lowering, Numerics, lowering_of, make_runner
+from neurocompile.tasks.numerics import Lowering, Numerics, Runner, lowering_of, make_runner
 from neurocompile.tasks.present import Presenter, Tally, first_indices
 from neurocompile.tasks.progress import Bar, interruptible, track
 
@@ -213,7 +214,9 @@ class _Training:
         self.test_ids = first_indices(len(data.test.labels), limit_test)
         self.presenter = Presenter(network, data)
         self.simulator = make_runner(network, self.connections, numerics, learning=True)
-        self.evaluator = make_runner(network, self.connections, numerics, learning=True)
+        self.evaluator: Runner = (
+            self.simulator.again() if isinstance(self.simulator, TwinSimulator) else Simulator(network, self.connections)
+        )
         self.at_rest = self.evaluator.state()
         self.epoch, self.position = 0, 0
         self.tally, self.history = Tally(), list[EpochRecord]()

@@ -128,7 +128,11 @@ def test_integers_through_the_command_line(net: Path, call: Any, call_json: Any)
         ("evaluate net.yaml --numerics loihi3", "NC345", "there is no such target"),
         ("train net.yaml -o r --set low_bits=d", "NC160", "--set has no effect without --numerics"),
         ("evaluate net.yaml --allow-approximation", "NC160", "--allow-approximation has no effect without --numerics"),
-        ("train net.yaml -o r --numerics loihi2 --set weight_bits=4", "NC318", "weights of 4 bits that learn"),
+        (
+            "train net.yaml -o r --numerics loihi2 --set weight_bits=4 --set low_bits=none --set eprop_form=lagged",
+            "NC318",
+            "weights of 4 bits that learn without low bits",
+        ),
         ("evaluate net.yaml --numerics loihi2 --set weight_bits=9", "NC201", "weight_bits is '9', must be a whole number from 1 to 8"),
         ("evaluate net.yaml --numerics loihi2 --set weight_bit=3", "NC207", "target 'loihi2' has no option 'weight_bit'"),
         ("sweep net.yaml -o s --vary weight_bits=2", "NC160", "needs --numerics"),

@@ -34,7 +34,8 @@ Make = Callable[..., Network]
 
 
 def integers(**extra: str) -> Numerics:
-    return Numerics(target=find_twin("loihi2"), options=BuildOptions(extra=extra))
+    """Scales of the worst case, which take no time to find."""
+    return Numerics(target=find_twin("loihi2"), options=BuildOptions(extra={"tune": "0", **extra}))
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +117,11 @@ def test_learnt_weights_are_whole_and_low_bits_are_not_lost_between_samples(tiny
     )
     parts = [one_hot(s.label, 10, 30, 30) for s in samples]
     signal = Signal(target=np.concatenate([p.target for p in parts]), window=np.concatenate([p.window for p in parts]))
-    run = simulate_twin(network, None, find_twin("loihi2"), {"in": spikes}, {"out": signal}, n_steps=600)
-    saved, start = load_npz(tmp_path / "weights.npz"), TwinSimulator(network, None, find_twin("loihi2")).weights()
+    run = simulate_twin(network, None, find_twin("loihi2"), {"in": spikes}, {"out": signal}, n_steps=600, options=integers().options)
+    saved, start = (
+        load_npz(tmp_path / "weights.npz"),
+        TwinSimulator(network, None, find_twin("loihi2"), options=integers().options).weights(),
+    )
     for projection in run.simulator.lowered.projections:  # type: ignore[attr-defined]
         name, unit = projection.name, projection.quantised.unit
         np.testing.assert_array_equal(saved[f"weight:{name}"], run.simulator.weights()[name])
@@ -157,9 +161,9 @@ def test_what_is_only_approximated_is_refused_where_it_learns(tiny: Make, tmp_pa
 
 
 def test_states_of_another_program_are_refused(tiny: Make) -> None:
-    simulator = TwinSimulator(tiny(), None, find_twin("loihi2"))
+    simulator = TwinSimulator(tiny(), None, find_twin("loihi2"), options=integers().options)
     other = replace(tiny(), populations=tuple(replace(p, size=21) if p.name == "hidden" else p for p in tiny().populations))
-    for state in (TwinSimulator(other, None, find_twin("loihi2")).state(), {}):
+    for state in (TwinSimulator(other, None, find_twin("loihi2"), options=integers().options).state(), {}):
         with pytest.raises(InputError, match="NC235"):
             simulator.restore(state)
 
@@ -174,7 +178,7 @@ def test_weights_that_are_set_are_held_and_others_stay(tiny: Make) -> None:
         projections=(*network.projections, still),
         task=replace(network.task, input="in"),  # type: ignore[type-var]
     )
-    simulator = TwinSimulator(network, None, find_twin("loihi2"))
+    simulator = TwinSimulator(network, None, find_twin("loihi2"), options=integers().options)
     before = simulator.weights()
     wanted = {name: np.roll(values, 1) for name, values in before.items()}
     simulator.set_weights(wanted)
@@ -215,6 +219,9 @@ def test_points_of_a_sweep_are_evaluations_and_are_done_once(tiny: Make, trained
         alone = evaluate(network, trained, numerics=integers(**point.choice), **FEW)
         assert (point.accuracy, point.loss, point.spikes_per_sample) == (alone.accuracy, alone.loss, alone.spikes_per_sample)
         assert first.lost(point) == first.float64["accuracy"] - alone.accuracy
+    seen = sweep(network, integers(), {"weight_bits": ["8"]}, part="train", **{**arguments, "out": tmp_path / "t", "limit_test": 7})
+    of_training = evaluate(network, trained, numerics=integers(weight_bits="8"), part="train", limit_train=7)
+    assert (seen.n_test, seen.points[0].loss) == (7, of_training.loss)
     assert first.float64["loss"] == evaluate(network, trained, **FEW).loss
     table = (tmp_path / "s/sweep.csv").read_text().splitlines()
     assert table[0].startswith("weight_bits,weight_room,accuracy,loss")
@@ -266,7 +273,39 @@ def test_a_sweep_that_learns_is_a_training(tiny: Make, tmp_path: Path) -> None:
 
 
 def test_points_that_the_target_refuses_are_said(tiny: Make, tmp_path: Path) -> None:
-    found = sweep(tiny(), integers(), {"weight_bits": ["4", "8"]}, out=tmp_path, learn=2, limit_test=2)
-    assert found.points[0].accuracy is None
-    assert str(found.points[0].refused).startswith("NC318: ")
-    assert found.points[1].accuracy is not None
+    plain = integers(low_bits="none", eprop_form="lagged")
+    found = sweep(tiny(), plain, {"weight_bits": ["4"], "weight_room": ["2"]}, out=tmp_path, learn=2, limit_test=2)
+    (point,) = found.points
+    assert point.accuracy is None
+    assert str(point.refused).startswith("NC318: ")
+    allowed = replace(plain, options=replace(plain.options, allow_approximation=True))
+    assert sweep(tiny(), allowed, {"weight_bits": ["4"]}, out=tmp_path / "a", learn=2, limit_test=2).points[0].accuracy is not None
+
+
+@pytest.mark.parametrize("extra", [{}, {"eprop_form": "pre_trace"}, {"eprop_form": "two_traces"}])
+def test_learnt_weights_of_few_bits_stay_few(tiny: Make, tmp_path: Path, extra: dict[str, str]) -> None:
+    """In 4 bits mixed weights are multiples of 32 units: at the start, after learning, and when they are set."""
+    how = integers(weight_bits="4", weight_room="1", **extra)
+    train(tiny(), out=tmp_path, epochs=1, limit_train=60, limit_test=1, baseline=False, numerics=how)
+    saved = load_npz(tmp_path / "weights.npz")
+    simulator = TwinSimulator(tiny(), None, how.target, options=how.options)
+    start = simulator.weights()
+    for projection in simulator.lowered.projections:  # type: ignore[attr-defined]
+        name, step = projection.name, 32 * projection.quantised.unit
+        np.testing.assert_array_equal(saved[f"weight:{name}"], np.rint(saved[f"weight:{name}"] / step) * step)
+    assert any(not np.array_equal(saved[f"weight:{name}"], values) for name, values in start.items())
+    simulator.set_weights({"hidden->out": start["hidden->out"] * 0.9})
+    held = simulator.weights()["hidden->out"]
+    np.testing.assert_array_equal(held, np.rint(held / step) * step)
+
+
+@pytest.mark.parametrize(("bits", "impulse"), [(7, 16), (5, 4), (3, 1)])
+def test_coarse_traces(tiny: Make, tmp_path: Path, bits: int, impulse: int) -> None:
+    """Fewer trace bits: the impulse of a spike and psi have them, gains make up for it, and it still learns (chance is 10 %)."""
+    simulator = TwinSimulator(tiny(), None, find_twin("loihi2"), options=integers(trace_bits=str(bits), eprop_form="lagged").options)
+    lowered: Any = simulator.lowered
+    table = lowered.populations[1].learning_arrays["surrogate_table"]
+    assert table.max() == 127 // 2 ** (7 - bits) * 2 ** (7 - bits)
+    assert not (table % 2 ** (7 - bits)).any()
+    assert len(np.unique(table)) > 2 ** (bits - 1)
+    assert {p.rule["x1_impulse_fixed"] for p in lowered.projections} == {impulse}

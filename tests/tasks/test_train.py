@@ -35,7 +35,7 @@ from neurocompile.ir.serialise import unpack_network
 from neurocompile.simulation.twin import find_twin
 from neurocompile.tasks import Numerics, train
 folder = Path(sys.argv[1])
-numerics = Numerics(target=find_twin(sys.argv[2]), options=BuildOptions()) if len(sys.argv) > 2 else None
+numerics = Numerics(target=find_twin(sys.argv[2]), options=BuildOptions(extra={"tune": "0"})) if len(sys.argv) > 2 else None
 network = unpack_network((folder / "network.json").read_text(), load_npz(folder / "network.npz"), file="network.json")
 result = train(network, out=folder / "run", epochs=500, checkpoint_every=3, limit_train=30, limit_test=10, baseline=False,
                numerics=numerics)
@@ -52,7 +52,7 @@ def same(a: Path, b: Path) -> None:
 @pytest.fixture(params=["float64", "loihi2"])
 def numerics(request: pytest.FixtureRequest) -> Numerics | None:
     """What a training computes in."""
-    return None if request.param == "float64" else Numerics(target=find_twin(request.param), options=BuildOptions())
+    return None if request.param == "float64" else Numerics(target=find_twin(request.param), options=BuildOptions(extra={"tune": "0"}))
 
 
 @pytest.fixture

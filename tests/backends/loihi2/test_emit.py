@@ -61,6 +61,8 @@ GOLDEN = {
             "unit": 2.0**12 / 2080768.0,
             "weight_exp": 6,
             "weight_range": [-256, 254],
+            "weight_step": 2,
+            "learnt_step": 1,
         }
     ],
     "seed": 1,

@@ -25,7 +25,7 @@ from neurocompile.backends.loihi2.twin import Twin
 from neurocompile.ir import Network
 from neurocompile.ir._types import FloatArray
 
-_STEPS = 300
+_STEPS = 200
 _LARGEST = 300_000
 """Plastic synapses above which nothing is measured unless it is asked for: a run of so many takes a second of processor time"""
 _TAG_MAX = 255

@@ -55,10 +55,11 @@ def edges() -> Callable[..., Explicit]:
 
 @pytest.fixture
 def lower() -> Callable[..., Loihi2Network]:
-    """Lower a network for the default machine; ``allow`` accepts approximations."""
+    """Lower a network for the default machine; ``allow`` accepts approximations. Scales of learning are for worst cases unless ``tune``
+    says otherwise: measuring takes a second a network."""
 
     def run(network: Network, *, allow: bool = False, **extra: str) -> Loihi2Network:
-        options = BuildOptions(allow_approximation=allow, extra=extra)
+        options = BuildOptions(allow_approximation=allow, extra={"tune": "0"} | extra)
         lowered = TARGET.lower(network, realise_all(network), load_machine("oheo-gulch"), options)
         assert isinstance(lowered, Loihi2Network)
         return lowered

@@ -195,7 +195,7 @@ def test_every_form_learns_in_lava_as_in_the_twin(
 def measured(lower: Callable[..., Loihi2Network], seed: int, kind: str, **options: str) -> float:
     """Cosine of the change of all weights into hidden neurons (8 bits, as the chip holds them) with exact e-prop on the same spikes."""
     kappa = float(np.random.default_rng(seed).choice([0.875, 0.9375, 0.96875]))
-    lowered = lower(recurrent(seed, 5e-4, kappa=kappa), **options)
+    lowered = lower(recurrent(seed, 5e-4, kappa=kappa), tune="auto", **options)
     twin = Twin(*describe(lowered), learning=True)
     exact = run_beside(lowered, twin, *stimulus(seed, 300, kind), steps=300)
     found, wanted = [], []

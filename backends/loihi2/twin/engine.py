@@ -12,11 +12,10 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir as llvm
-from numba import types
-from numba.extending import intrinsic
 
 from neurocompile.backends.loihi2.arithmetic import IntArray
+from neurocompile.backends.loihi2.twin.bits import shift_left, shift_right
+from neurocompile.backends.loihi2.twin.fused import LAGGED, TRACE, fused, learn_lagged, learn_trace
 from neurocompile.backends.loihi2.twin.rules import ACCUMULATOR_BITS, EVERY_STEP, FIRST_POST, FIRST_PRE, STATE_SHIFT, table
 from neurocompile.ir._types import Int32Array
 
@@ -30,22 +29,6 @@ _SMALL = 254
 """A constant of this size added to a weight or a tag stays within nine bits and a sign"""
 _RECEIVED = float(np.exp(-1 / 65535.0))
 """Lava decays a y trace that a neuron sends once, with the time constant 2^16 - 1"""
-
-
-def _shift(name: str) -> Any:
-    def typed(_context: Any, value: Any, _by: Any) -> Any:
-        """numba widens int32 >> int32 to 64 bits, which halves the width of vectors."""
-
-        def build(_target: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            by = builder.sext(args[1], args[0].type) if args[0].type != llvm.IntType(32) else args[1]
-            return getattr(builder, name)(args[0], by)
-
-        return value(value, types.int32), build
-
-    return intrinsic(typed)
-
-
-_right, _left = _shift("ashr"), _shift("shl")
 
 
 @numba.njit(cache=True, nogil=True)
@@ -177,9 +160,9 @@ def _accumulate(part: npt.NDArray[Any], right: int, left: int, held: Int32Array,
     lowest, highest = part.dtype.type(_LOWEST), part.dtype.type(_HIGHEST)
     if begin:
         for j in range(n):
-            total[j] = _left(held[j], np.int32(STATE_SHIFT))
+            total[j] = shift_left(held[j], np.int32(STATE_SHIFT))
     for j in range(n):
-        p = _left(_right(part[j], right), left)
+        p = shift_left(shift_right(part[j], right), left)
         p = lowest if p < lowest else p
         p = highest if p > highest else p
         s = np.int32(total[j] + np.int32(p))
@@ -198,7 +181,7 @@ def _settle(total: Int32Array, held: Int32Array, least: int, most: int, add: int
         if not signed:
             value = np.int32(0) if (least >= 0 and value < 0) or (most <= 0 and value > 0) else value
         moved |= value & np.int32(_ROUND - 1)
-        value = _right(np.int32(value + ups), np.int32(STATE_SHIFT))
+        value = shift_right(np.int32(value + ups), np.int32(STATE_SHIFT))
         value = least if value < least else value
         value = most if value > most else value
         moved |= value ^ held[j]
@@ -318,6 +301,8 @@ def step_engine(
     fresh: Int32Array,
     part: npt.NDArray[Any],
     settled: IntArray,
+    kind: int,
+    coefficient: Int32Array,
 ) -> None:
     """Advance traces, receive third factors and apply the rules: one call a step. decays : of x1, x2, 0 where there is none; draws : for
     x traces, y traces, synaptic variables; limits : rows low, high; the others : see the parts."""
@@ -329,7 +314,12 @@ def step_engine(
     receive(sent_3, _RECEIVED, draws[1], y[3])
     mark(spiked, first_of_pre, position, 1, x0)
     up = _ROUND - 1 - int(np.floor(draws[2] * _ROUND))
-    learn(first, pre, state, product, factor, x0, x, y, every, up, limits[0], limits[1], fresh, part, settled)
+    if kind == LAGGED:
+        learn_lagged(first, pre, state, coefficient, x0, x[0], y, up, limits[0], limits[1], settled, fresh[0])
+    elif kind == TRACE:
+        learn_trace(first, pre, state, coefficient, x0, x[0], y, up, limits[0], limits[1], settled, fresh[0])
+    else:
+        learn(first, pre, state, product, factor, x0, x, y, every, up, limits[0], limits[1], fresh, part, settled)
     mark(spiked, first_of_pre, position, 0, x0)
 
 
@@ -349,6 +339,7 @@ class Plastic:
         self.first_of_pre = np.searchsorted(self.pre[self.position], np.arange(n_pre + 1)).astype(np.int64)
         self.exponent = int(projection["weight_exp"])
         self.table = table({target: rule[f"{target}_fixed"] for target in ("dw", "dd", "dt")})
+        self.kind, self.coefficient = fused(self.table)
         taus, self.impulses = [float(rule["x1_tau"]), float(rule.get("x2_tau") or 0.0)], np.zeros(2, np.int64)
         self.decays = np.array([np.exp(-1 / tau) if tau else 0.0 for tau in taus])
         for number, tau in enumerate(taus):
@@ -390,7 +381,7 @@ class Plastic:
         step_engine(
             spiked, self.first_of_pre, self.position, self.decays, self.impulses, sent[1], sent[2], sent[3], draws, self.first, self.pre,
             self.state, self.table.product, self.table.factor, self.x0, self.x, self.y, (step + 1) % self.table.period == 0, self.limits,
-            self.fresh, self.part, self.settled,
+            self.fresh, self.part, self.settled, self.kind, self.coefficient,
         )  # fmt: skip
 
     def weights(self) -> Int32Array:

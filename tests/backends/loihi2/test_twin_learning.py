@@ -16,6 +16,7 @@ from neurocompile.backends.loihi2.emit import describe
 from neurocompile.backends.loihi2.lowered import Loihi2Network
 from neurocompile.backends.loihi2.twin import Twin
 from neurocompile.backends.loihi2.twin.engine import Plastic
+from neurocompile.backends.loihi2.twin.fused import LAGGED, NONE, TRACE
 from neurocompile.backends.loihi2.twin.rules import WIDTHS, Factor, Product, parse_rule
 from neurocompile.backends.loihi2.validate import random_inputs, random_signals
 from neurocompile.ir import Network
@@ -209,3 +210,44 @@ def test_without_learning_a_twin_that_can_learn_is_one_that_cannot(program: Any)
     assert len(still.spikes["h"].step) > 10
     for name, weights in able.weights.items():
         np.testing.assert_array_equal(weights, still.weights[name])
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 10**6), bounds=st.sampled_from([(-256, 254), (0, 255), (-255, 0)]), data=st.data())
+def test_fused_loops_equal_the_loop_over_products(seed: int, bounds: tuple[int, int], data: st.DataObject) -> None:
+    """Both rules that have a loop of their own, any coefficient, many steps with idle targets among them, from states of any value."""
+    exponent = st.integers(-7, 8)
+    a, b, c, d, e = (data.draw(exponent) for _ in range(5))
+    if data.draw(st.booleans()):
+        n, centre = data.draw(st.integers(1, 7)), data.draw(st.sampled_from([32, 128, 200]))
+        texts = {
+            "dw": f"-1*u0*(d-{centre})*y1",
+            "dd": f"-1*2^{a}*u0*t*y3 - 1*2^{b}*u0*(d-{centre})*y1",
+            "dt": f"1*2^{c}*u0*x1*y2 - 1*2^{d}*x0*y2 - {n}*2^{min(e, 5)}*u0*t",
+        }
+        kind = LAGGED
+    else:
+        texts = {"dw": "-1*u0*t*y1", "dt": f"-1*2^{a}*u0*x1*y3 + 1*2^{b}*x0*y3 - 1*2^{c}*u0*t*y1"}
+        kind = TRACE
+    rng = np.random.default_rng(seed)
+    n_pre, n_post = 9, 7
+    pre, post = np.nonzero(rng.random((n_pre, n_post)) < 0.6)
+    arrays = {"s0.pre": pre, "s0.post": post, "s0.weight.fixed": rng.integers(bounds[0], bounds[1] + 1, len(pre))}
+    rule = {f"{target}_fixed": texts.get(target) for target in ("dw", "dd", "dt")}
+    rule |= {"x1_impulse_fixed": 16, "x1_tau": 8.0, "tag_start": 0, "d_start": 0}
+    projection = {"key": "s0", "rule": rule, "weight_exp": 0, "weight_range": bounds}
+    quick, slow = (Plastic(projection, arrays, n_pre=n_pre, n_post=n_post) for _ in range(2))
+    assert quick.kind == kind
+    slow.kind = NONE
+    for twin in (quick, slow):
+        twin.state[1], twin.state[2] = np.random.default_rng(seed).integers((0,), (256,), len(pre)), 0
+    carry = rng.choice([0, 1, 2, 8, -1])
+    for step in range(40):
+        spiked = np.flatnonzero(rng.random(n_pre) < 0.3)
+        idle = rng.random((2, n_post)) < 0.6
+        sent = {number: np.where(idle[number % 2], 0, rng.integers(-127, 128, n_post)).astype(np.int32) for number in (2, 3)}
+        sent[1] = np.full(n_post, carry if step != 20 else 4, np.int32)
+        draws = rng.random(3)
+        for twin in (quick, slow):
+            twin.learn(step, spiked, sent, draws)
+        np.testing.assert_array_equal(quick.state, slow.state)

@@ -50,19 +50,19 @@ class Measurement:
 
 def tune(express: Express, network: Network, options: Options) -> Loihi2Network:
     """Return the network with the forms and scales that measuring suggests; ``express`` makes one of choices per population."""
-    plastic = sum(len(p.pre_ids) for p in express({}).projections if p.rule is not None)
+    plain = express({})
+    plastic = sum(len(p.pre_ids) for p in plain.projections if p.rule is not None)
     steps = options.tune_steps if options.tune_steps is not None else (_STEPS if plastic <= _LARGEST else 0)
     if steps == 0:
-        made = express({})
-        return _noted(made, f"scales of learning are for worst cases, nothing was measured ({plastic} plastic synapses)")
+        return _noted(plain, f"scales of learning are for worst cases, nothing was measured ({plastic} plastic synapses)")
     form = options.form or Form.LAGGED
-    fitting = _measured_scales(express, network, form, steps)
+    fitting = _measured_scales(plain, express, network, form, steps)
     tried = [fitting]
     if form is Form.LAGGED and options.second is not None:
         tried.append({name: replace(c, scale=replace(c.scale, top_bits=c.scale.top_bits + 1)) for name, c in fitting.items()})
     best, score, table = _best(express, network, tried, steps)
     if options.form is None and score < _GOOD:
-        others = [{name: Choice(form=other) for name in fitting} for other in _others(network, express)]
+        others = [{name: Choice(form=other) for name in fitting} for other in _others(network, plain)]
         other, value, found = _best(express, network, others, steps)
         if value > score:
             best, table = other, found
@@ -91,9 +91,9 @@ def _noted(made: Loihi2Network, note: str) -> Loihi2Network:
     return replace(made, summary={**made.summary, "notes": [*made.summary["notes"], note]})
 
 
-def _others(network: Network, express: Express) -> list[Form]:
+def _others(network: Network, plain: Loihi2Network) -> list[Form]:
     """Return the forms that ``auto`` may take in the place of the usual one: those that keep low bits."""
-    distinct = distinct_decays(network, [p.name for p in express({}).projections if p.rule is not None])
+    distinct = distinct_decays(network, [p.name for p in plain.projections if p.rule is not None])
     return [Form.TWO_TRACES, Form.PRE_TRACE] if distinct else [Form.PRE_TRACE]
 
 
@@ -138,9 +138,8 @@ def _fine(twin: Twin, name: str, rule: Mapping[str, Any], made: Loihi2Network) -
     return fine
 
 
-def _measured_scales(express: Express, network: Network, form: Form, steps: int) -> dict[str, Choice]:
+def _measured_scales(plain: Loihi2Network, express: Express, network: Network, form: Form, steps: int) -> dict[str, Choice]:
     """Return population -> form and scales that fit what a run with the defaults shows."""
-    plain = express({})
     hidden = {
         network.populations[p.post].name for p in plain.projections if p.rule is not None and plain.populations[p.post].process != "Readout"
     }

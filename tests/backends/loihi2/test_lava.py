@@ -107,16 +107,19 @@ def test_spike_timing_is_the_descriptions(write):
 
 
 def test_learning_follows_the_engine(write, learner):
-    """300 steps: no synapse appears, weights stay in range, and the change points the engine's way (measured cosines .83 and .80)."""
-    network = learner(optimizer=GradientDescent(learning_rate=1e-5))
+    """300 steps: no synapse appears, weights stay in range, and the change points the engine's way (measured cosines .91 and .94).
+
+    At five times the learning rate the network is unstable, and the runs go different ways however small the first difference is.
+    """
+    network = learner(optimizer=GradientDescent(learning_rate=2e-6))
     build = write(network)
     checks = TARGET.validate(build, network, realise_all(network), steps=300)
     assert [c for c in checks if not c.ok] == []
     exact = [c.name for c in checks if c.name.startswith(("learned integers of", "spikes of h, learning", "last state of h, learning"))]
     assert len(exact) == 4  # two plastic projections, one population
     cosines = {c.name: float(c.detail.split()[1]) for c in checks if c.name.startswith("learning of")}
-    assert cosines["learning of in->h"] > 0.7
-    assert cosines["learning of h->out"] > 0.7
+    assert cosines["learning of in->h"] > 0.85
+    assert cosines["learning of h->out"] > 0.85
 
 
 @pytest.mark.slow

@@ -35,11 +35,11 @@ def words_of_an_axon(n: int, bits: int) -> int:
 
 @pytest.mark.parametrize(
     ("learns", "delay", "bits", "learned"),
-    [(False, 1, 8 + 13, 0), (False, 5, 8 + 13 + 6, 0), (True, 1, 8 + 13 + 6 + 9, 9 + 6)],
+    [(False, 1, 8 + 13, 0), (False, 5, 8 + 13 + 6, 0), (True, 1, 8 + 13 + 8 + 9, 9 + 8)],
     ids=["static", "delayed", "plastic"],
 )
 def test_memory_by_encoding(lower, learner, edges, learns, delay, bits, learned):
-    """Sparse and dense against the published formula, axon by axon; weights 8, index 13, delay or d 6, tag 9 bits (oheo-gulch.yaml)."""
+    """Sparse and dense against the published formula, axon by axon; weights 8, index 13, delay 6, tag 9 bits (oheo-gulch.yaml), d 8."""
     network = learner()
     if not learns:
         rng = np.random.default_rng(1)

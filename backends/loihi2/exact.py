@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 import numba
 import numpy as np
 
+from neurocompile.backends.loihi2.learning import surrogate_shape
 from neurocompile.backends.loihi2.lowered import Loihi2Network, LoweredProjection
 from neurocompile.backends.loihi2.twin import Twin
-from neurocompile.ir import ALIF, LIF, EProp, LeakyReadout, Regularization, SurrogateKind
+from neurocompile.ir import ALIF, LIF, EProp, LeakyReadout, Regularization
 from neurocompile.ir._types import FloatArray, IntArray
 from neurocompile.ir.neurons import decay, expand
 from neurocompile.ir.signals import Signal, Spikes
@@ -60,13 +61,7 @@ def _readout(pre: IntArray, post: IntArray, spiked: FloatArray, alpha: FloatArra
 
 def surrogate(rule: EProp, distance: FloatArray) -> FloatArray:
     """Return psi at a distance to the threshold (membrane units)."""
-    x = np.abs(distance) / rule.surrogate.width
-    shape: FloatArray = {
-        SurrogateKind.PIECEWISE_LINEAR: np.maximum(0.0, 1.0 - x),
-        SurrogateKind.EXPONENTIAL: np.exp(-x),
-        SurrogateKind.FAST_SIGMOID_DERIVATIVE: (1.0 + x) ** -2,
-        SurrogateKind.ARCTAN_DERIVATIVE: 1.0 / (1.0 + x * x),
-    }[rule.surrogate.kind]
+    shape = surrogate_shape(rule.surrogate.kind, np.abs(distance) / rule.surrogate.width)
     return rule.surrogate.height * shape
 
 

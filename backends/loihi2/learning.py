@@ -109,19 +109,24 @@ def check_bounds(
     return None
 
 
+def surrogate_shape(kind: SurrogateKind, x: FloatArray) -> FloatArray:
+    """Return psi / height at distances ``x`` >= 0 from the threshold, in widths (docs/eprop.md, "Histories")."""
+    shape: FloatArray = {
+        SurrogateKind.PIECEWISE_LINEAR: np.maximum(0.0, 1.0 - x),
+        SurrogateKind.EXPONENTIAL: np.exp(-x),
+        SurrogateKind.FAST_SIGMOID_DERIVATIVE: (1.0 + x) ** -2,
+        SurrogateKind.ARCTAN_DERIVATIVE: 1.0 / (1.0 + x * x),
+    }[kind]
+    return shape
+
+
 def surrogate_table(rule: EProp, scale: float, step: int = 1) -> tuple[npt.NDArray[np.int64], int]:
     """Return (table, shift): psi = table[|v - threshold| >> shift] in units of height / 127, the last entry 0; all
     are multiples of ``step``."""
     surrogate = rule.surrogate
     width = surrogate.width * scale
     shift = max(0, int(np.ceil(np.log2(max(_REACH[surrogate.kind] * width / (_TABLE - 1), 1e-9)))))
-    x = (np.arange(_TABLE) + 0.5) * 2.0**shift / width
-    shape = {
-        SurrogateKind.PIECEWISE_LINEAR: np.maximum(0.0, 1.0 - x),
-        SurrogateKind.EXPONENTIAL: np.exp(-x),
-        SurrogateKind.FAST_SIGMOID_DERIVATIVE: (1.0 + x) ** -2,
-        SurrogateKind.ARCTAN_DERIVATIVE: 1.0 / (1.0 + x * x),
-    }[surrogate.kind]
+    shape = surrogate_shape(surrogate.kind, (np.arange(_TABLE) + 0.5) * 2.0**shift / width)
     table = np.minimum(np.rint(TRACE_MAX * shape / step), TRACE_MAX // step).astype(np.int64) * step
     table[-1] = 0
     return table, shift

@@ -124,8 +124,8 @@ def test_learning_follows_the_engine(write, learner):
 
 @pytest.mark.slow
 def test_digits_learn_in_fixed_point_nearly_as_in_the_engine(write, root):
-    """The figures of docs/loihi2.md: cosines .902, .922 and .950 after 300 steps; .88, .90 and .52 when every
-    step's change is rounded into the weight.
+    """Scales for worst cases; docs/loihi2.md has the figures of measured ones. With 6 bits of d the cosines were .902, .922 and .950 after
+    300 steps; .88, .90 and .52 when every step's change is rounded into the weight.
 
     Everything is seeded, so the figures repeat; the margin is for other versions of numpy's exp and sin.
     """

@@ -95,7 +95,9 @@ def lower_network(
                 refused.extend(error.diagnostics)
         raise UnsupportedError(refused)
     accept(first.approximations, options)
-    made = tune(express, network, wanted) if rules and options.learning else express({})
+    made = _express(network, connections, synapses, first)
+    if rules and options.learning:
+        made = tune(made, express, network, wanted)
     if machine is None:
         return made
     memory = {p.name: synapse_memory(p, network, machine) for p in made.projections}

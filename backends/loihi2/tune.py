@@ -48,15 +48,17 @@ class Measurement:
     products: dict[str, int]
 
 
-def tune(express: Express, network: Network, options: Options) -> Loihi2Network:
-    """Return the network with the forms and scales that measuring suggests; ``express`` makes one of choices per population."""
-    plain = express({})
+def tune(plain: Loihi2Network, express: Express, network: Network, options: Options) -> Loihi2Network:
+    """Return the network with the forms and scales that measuring suggests, instead of ``plain``, which has scales for worst cases.
+
+    express : makes a network of choices per population.
+    """
     plastic = sum(len(p.pre_ids) for p in plain.projections if p.rule is not None)
     steps = options.tune_steps if options.tune_steps is not None else (_STEPS if plastic <= _LARGEST else 0)
     if steps == 0:
         return _noted(plain, f"scales of learning are for worst cases, nothing was measured ({plastic} plastic synapses)")
     form = options.form or Form.LAGGED
-    fitting = _measured_scales(plain, express, network, form, steps)
+    fitting = _measured_scales(plain, network, form, steps)
     tried = [fitting]
     if form is Form.LAGGED and options.second is not None:
         tried.append({name: replace(c, scale=replace(c.scale, top_bits=c.scale.top_bits + 1)) for name, c in fitting.items()})
@@ -138,18 +140,17 @@ def _fine(twin: Twin, name: str, rule: Mapping[str, Any], made: Loihi2Network) -
     return fine
 
 
-def _measured_scales(plain: Loihi2Network, express: Express, network: Network, form: Form, steps: int) -> dict[str, Choice]:
-    """Return population -> form and scales that fit what a run with the defaults shows."""
+def _measured_scales(plain: Loihi2Network, network: Network, form: Form, steps: int) -> dict[str, Choice]:
+    """Return population -> form and scales that fit what a run of ``plain`` shows."""
     hidden = {
         network.populations[p.post].name for p in plain.projections if p.rule is not None and plain.populations[p.post].process != "Readout"
     }
     choices = {name: Choice(form=form) for name in hidden}
     if not form.has_tag:
         return choices
-    made = express(choices)
-    seen = measure(made, network, steps=steps, white=False)
+    seen = measure(plain, network, steps=steps, white=False)
     for name in hidden:
-        own = [p for p in made.projections if p.rule is not None and network.populations[p.post].name == name]
+        own = [p for p in plain.projections if p.rule is not None and network.populations[p.post].name == name]
         bits = {p.name: _spare(_TAG_MAX, seen.tags[p.name]) for p in own}
         levels = {p.name: p.quantised.level + bits[p.name] for p in own}
         lowest = min(levels.values())

@@ -15,11 +15,10 @@ import numpy.typing as npt
 
 from neurocompile.backends.loihi2.arithmetic import IntArray
 from neurocompile.backends.loihi2.twin.bits import shift_left, shift_right
-from neurocompile.backends.loihi2.twin.fused import LAGGED, TRACE, fused, learn_lagged, learn_trace
+from neurocompile.backends.loihi2.twin.fused import LAGGED, NONE, ROW, TRACE_LIMIT, fused, learn_lagged, learn_trace, packed
 from neurocompile.backends.loihi2.twin.rules import ACCUMULATOR_BITS, EVERY_STEP, FIRST_POST, FIRST_PRE, STATE_SHIFT, table
 from neurocompile.ir._types import Int32Array
 
-TRACE_LIMIT = 127
 _RANGES = {"d": (0, 255), "t": (-257, 255)}
 """As Lava clips the second tag and the tag"""
 _ROUND = 2**STATE_SHIFT
@@ -277,6 +276,31 @@ def learn(
                 settled[row, target, 0] = 0
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _begin(
+    spiked: IntArray,
+    decays: npt.NDArray[np.float64],
+    impulses: IntArray,
+    sent_1: Int32Array,
+    sent_2: Int32Array,
+    sent_3: Int32Array,
+    draws: npt.NDArray[np.float64],
+    x: Int32Array,
+    y: Int32Array,
+) -> int:
+    """Advance traces and receive third factors; return what is added before synaptic variables are rounded.
+
+    decays : of x1, x2, 0 where there is none; draws : for x traces, y traces, synaptic variables.
+    """
+    for number in range(len(decays)):
+        if decays[number] > 0.0:
+            advance(x[number], decays[number], impulses[number], draws[0], spiked)
+    receive(sent_1, _RECEIVED, draws[1], y[1])
+    receive(sent_2, _RECEIVED, draws[1], y[2])
+    receive(sent_3, _RECEIVED, draws[1], y[3])
+    return _ROUND - 1 - int(np.floor(draws[2] * _ROUND))
+
+
 @numba.njit(cache=True, nogil=True)
 def step_engine(
     spiked: IntArray,
@@ -301,64 +325,97 @@ def step_engine(
     fresh: Int32Array,
     part: npt.NDArray[Any],
     settled: IntArray,
+) -> None:
+    """Do all that a step changes, by any table: one call a step. limits : rows low, high; the others : see the parts."""
+    up = _begin(spiked, decays, impulses, sent_1, sent_2, sent_3, draws, x, y)
+    mark(spiked, first_of_pre, position, 1, x0)
+    learn(first, pre, state, product, factor, x0, x, y, every, up, limits[0], limits[1], fresh, part, settled)
+    mark(spiked, first_of_pre, position, 0, x0)
+
+
+@numba.njit(cache=True, nogil=True)
+def step_fused(
+    spiked: IntArray,
+    decays: npt.NDArray[np.float64],
+    impulses: IntArray,
+    sent_1: Int32Array,
+    sent_2: Int32Array,
+    sent_3: Int32Array,
+    draws: npt.NDArray[np.float64],
+    first: IntArray,
+    pre: npt.NDArray[np.uint32],
+    state: npt.NDArray[np.int16],
+    x: Int32Array,
+    y: Int32Array,
+    limits: Int32Array,
+    drive: npt.NDArray[np.int16],
+    settled: IntArray,
     kind: int,
     coefficient: Int32Array,
+    sources: npt.NDArray[np.int16],
 ) -> None:
-    """Advance traces, receive third factors and apply the rules: one call a step. decays : of x1, x2, 0 where there is none; draws : for
-    x traces, y traces, synaptic variables; limits : rows low, high; the others : see the parts."""
-    for number in range(len(decays)):
-        if decays[number] > 0.0:
-            advance(x[number], decays[number], impulses[number], draws[0], spiked)
-    receive(sent_1, _RECEIVED, draws[1], y[1])
-    receive(sent_2, _RECEIVED, draws[1], y[2])
-    receive(sent_3, _RECEIVED, draws[1], y[3])
-    mark(spiked, first_of_pre, position, 1, x0)
-    up = _ROUND - 1 - int(np.floor(draws[2] * _ROUND))
+    """As ``step_engine``, by a table of some kind that has a loop of its own."""
+    up = _begin(spiked, decays, impulses, sent_1, sent_2, sent_3, draws, x, y)
+    packed(x[0], spiked, sources)
     if kind == LAGGED:
-        learn_lagged(first, pre, state, coefficient, x0, x[0], y, up, limits[0], limits[1], settled, fresh[0])
-    elif kind == TRACE:
-        learn_trace(first, pre, state, coefficient, x0, x[0], y, up, limits[0], limits[1], settled, fresh[0])
+        learn_lagged(first, pre, state, coefficient, sources, y, up, limits[0], limits[1], settled, drive)
     else:
-        learn(first, pre, state, product, factor, x0, x, y, every, up, limits[0], limits[1], fresh, part, settled)
-    mark(spiked, first_of_pre, position, 0, x0)
+        learn_trace(first, pre, state, coefficient, sources, y, up, limits[0], limits[1], settled, drive)
 
 
 class Plastic:
     """A plastic projection: its synapses sorted by target, traces and tags, and what arrives next.
 
-    Weights and tags in the order of the program: :meth:`weights`, :meth:`tags`.
+    Weights and tags in the order of the program: :meth:`weights`, :meth:`tags`. ``quick`` False: by ``learn`` whatever the table.
     """
 
-    def __init__(self, projection: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], *, n_pre: int, n_post: int) -> None:
+    def __init__(
+        self, projection: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], *, n_pre: int, n_post: int, quick: bool = True
+    ) -> None:
         key, rule = projection["key"], projection["rule"]
-        pre, post = arrays[f"{key}.pre"].astype(np.int64), arrays[f"{key}.post"].astype(np.int64)
-        self.order = np.lexsort((pre, post))
-        self.pre, self.post = pre[self.order].astype(np.uint32), post[self.order].astype(np.int32)
-        self.first = np.searchsorted(self.post, np.arange(n_post + 1)).astype(np.int64)
-        self.position = np.argsort(self.pre, kind="stable").astype(np.int32)
-        self.first_of_pre = np.searchsorted(self.pre[self.position], np.arange(n_pre + 1)).astype(np.int64)
-        self.exponent = int(projection["weight_exp"])
         self.table = table({target: rule[f"{target}_fixed"] for target in ("dw", "dd", "dt")})
         self.kind, self.coefficient = fused(self.table)
+        if not quick or int(rule["tag_start"]) <= _RANGES["t"][0]:
+            self.kind = NONE
+        self.start = (int(rule["d_start"]), int(rule["tag_start"]))
+        ranges = (tuple(projection["weight_range"]), _RANGES["d"], _RANGES["t"])
+        self.limits = np.array(ranges, np.int32).T.copy()
+        self._lay_out(arrays[f"{key}.pre"].astype(np.int64), arrays[f"{key}.post"].astype(np.int64), n_pre, n_post)
+        self.exponent = int(projection["weight_exp"])
         taus, self.impulses = [float(rule["x1_tau"]), float(rule.get("x2_tau") or 0.0)], np.zeros(2, np.int64)
         self.decays = np.array([np.exp(-1 / tau) if tau else 0.0 for tau in taus])
         for number, tau in enumerate(taus):
             if tau:
                 self.impulses[number] = int(rule[f"x{number + 1}_impulse_fixed"])
-        ranges = (tuple(projection["weight_range"]), _RANGES["d"], _RANGES["t"])
-        self.limits = np.array(ranges, np.int32).T.copy()
-        longest = int(np.diff(self.first).max(initial=0))
-        self.fresh = np.zeros((3, longest), np.int32)
-        self.part = np.zeros(longest, np.int64 if self.table.wide else np.int32)
         self.settled = np.zeros((n_post, 3, 2), np.int64)
-        self.state = np.zeros((3, len(self.pre)), np.int32)
-        self.state[0] = arrays[f"{key}.weight.fixed"][self.order]
-        self.start = (int(rule["d_start"]), int(rule["tag_start"]))
+        self.state[0, self.slot] = arrays[f"{key}.weight.fixed"]
         self.keeps_tag = bool(rule.get("tag_is_weight", False))
         self.state[1], self.state[2] = self.start
-        self.x0 = np.zeros(len(self.pre), np.int8)
         self.x, self.y = np.zeros((2, n_pre), np.int32), np.zeros((4, n_post), np.int32)
         self.arriving = np.zeros(n_post, np.int64)
+
+    def _lay_out(self, pre: IntArray, post: IntArray, n_pre: int, n_post: int) -> None:
+        """Sort synapses by target. The loops of ``fused`` have rows padded to whole vectors of 16-bit integers: places that are no synapse
+        change as others do and are never read."""
+        order = np.lexsort((pre, post))
+        count = np.bincount(post, minlength=n_post)
+        quick = self.kind != NONE
+        padded = -(-count // ROW) * ROW if quick else count
+        self.first = np.concatenate(([0], np.cumsum(padded))).astype(np.int64)
+        self.slot = np.empty(len(pre), np.int64)
+        """Synapse, in the program's order -> its place"""
+        self.slot[order] = np.arange(len(pre)) + np.repeat(self.first[:-1] - np.concatenate(([0], np.cumsum(count)))[:-1], count)
+        places = int(self.first[-1])
+        self.pre, self.post = np.zeros(places, np.uint32), np.repeat(np.arange(n_post, dtype=np.int32), padded)
+        self.pre[self.slot] = pre
+        by_pre = np.lexsort((post, pre))
+        self.position = self.slot[by_pre].astype(np.int32)
+        self.first_of_pre = np.searchsorted(pre[by_pre], np.arange(n_pre + 1)).astype(np.int64)
+        longest = int(padded.max(initial=0))
+        self.state = np.zeros((3, places), np.int16 if quick else np.int32)
+        self.fresh = np.zeros((3, longest), self.state.dtype)
+        self.part = np.zeros(longest, np.int64 if self.table.wide else np.int32)
+        self.x0, self.sources = np.zeros(places, np.int8), np.zeros(n_pre, np.int16)
 
     def reset(self) -> None:
         """Put traces and eligibility at rest; weights and their low bits stay."""
@@ -378,26 +435,30 @@ class Plastic:
     def learn(self, step: int, spiked: IntArray, sent: Mapping[int, Int32Array], draws: npt.NDArray[np.float64]) -> None:
         """Advance traces and change weights in step ``step`` (0 ..). sent : number 1 .. 3 of a y -> what the targets send as it; draws :
         random numbers for x traces, y traces and synaptic variables."""
+        if self.kind != NONE:
+            step_fused(
+                spiked, self.decays, self.impulses, sent[1], sent[2], sent[3], draws, self.first, self.pre, self.state, self.x, self.y,
+                self.limits, self.fresh[0], self.settled, self.kind, self.coefficient, self.sources,
+            )  # fmt: skip
+            return
         step_engine(
             spiked, self.first_of_pre, self.position, self.decays, self.impulses, sent[1], sent[2], sent[3], draws, self.first, self.pre,
             self.state, self.table.product, self.table.factor, self.x0, self.x, self.y, (step + 1) % self.table.period == 0, self.limits,
-            self.fresh, self.part, self.settled, self.kind, self.coefficient,
+            self.fresh, self.part, self.settled,
         )  # fmt: skip
 
     def weights(self) -> Int32Array:
         """Weights in the program's order, integers."""
-        return self._in_order(self.state[0])
+        return self._in_order(0)
 
     def set_weights(self, weights: IntArray) -> None:
         """Set the weights, in the program's order; what lies outside their range is clipped."""
         self.settled[:] = 0
-        self.state[0] = np.clip(weights[self.order], self.limits[0, 0], self.limits[1, 0])
+        self.state[0, self.slot] = np.clip(weights, self.limits[0, 0], self.limits[1, 0])
 
     def tags(self) -> tuple[Int32Array, Int32Array]:
         """(t, d) in the program's order."""
-        return self._in_order(self.state[2]), self._in_order(self.state[1])
+        return self._in_order(2), self._in_order(1)
 
-    def _in_order(self, values: Int32Array) -> Int32Array:
-        result = np.empty_like(values)
-        result[self.order] = values
-        return result
+    def _in_order(self, variable: int) -> Int32Array:
+        return self.state[variable, self.slot].astype(np.int32)

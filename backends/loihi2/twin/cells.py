@@ -152,11 +152,12 @@ def _error(
 
 @numba.njit(cache=True, nogil=True)
 def broadcast(error: IntArray, weights: IntArray, heard: IntArray) -> None:
-    """Add to ``heard`` (n,) what the errors (k,) of a readout bring over feedback weights (n, k)."""
+    """Add to ``heard`` (n,) what the errors (k,) of a readout bring over feedback weights (k, n)."""
     for k in range(len(error)):
         if error[k] != 0:
+            row = weights[k]
             for i in range(len(heard)):
-                heard[i] += weights[i, k] * error[k]
+                heard[i] += row[i] * error[k]
 
 
 _NONE, _NO_PSI = np.zeros(0, np.int64), np.zeros(0, np.int32)
@@ -179,10 +180,11 @@ class Cells:
         learning = population["learning"]
         self.learning: Mapping[str, Any] | None = learning
         self.table, self.table_shift, self.rate = _NONE, 0, _NONE
-        self.error, self.sent = np.zeros(n, np.int64), {}
+        self.error, self.silence, self.sent = np.zeros(n, np.int64), np.zeros(n, np.int64), {}
         self.psi = np.zeros((1, n), np.int64)
         if learning is not None:
             self.sent = {number: np.zeros(n, np.int32) for number in (1, 2, 3)}
+            self.sent[1][:] = learning["carry"]
             if self.kind == "Neuron":
                 self.table = arrays[f"{key}.learning.surrogate_table"].astype(np.int64)
                 self.table_shift = int(learning["surrogate_shift"])
@@ -235,12 +237,11 @@ class Cells:
         learning = self.learning if learn else None
         count = _neuron(arriving, self.p, self.state, self.spiked, self.table if learning is not None else _NONE, self.table_shift)
         if learning is not None:
-            self.sent[1][:] = learning["carry"]
             self.psi[:-1] = self.psi[1:]
             self.psi[-1] = self.state[_SURROGATE]
             self.sent[2][:] = self.psi[0]
             _third_factor(
-                np.zeros_like(self.error) if signal is None else signal, self.state, learning["signal_mantissa"],
+                self.silence if signal is None else signal, self.state, learning["signal_mantissa"],
                 learning["signal_shift"], self.rate, self.sent[2] if learning["product"] else _NO_PSI, learning["y3_step"], self.sent[3],
             )  # fmt: skip
         return self.spiked[:count].copy()
@@ -253,4 +254,3 @@ class Cells:
             self.state, target, window, learning["error_shift"], learning["signal_mantissa"], learning["signal_shift"],
             learning["y3_step"], self.error, self.sent[3],
         )  # fmt: skip
-        self.sent[1][:] = learning["carry"]

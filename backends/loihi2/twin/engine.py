@@ -34,13 +34,12 @@ _RECEIVED = float(np.exp(-1 / 65535.0))
 def send(
     spiked: IntArray, first: IntArray, position: Int32Array, post: Int32Array, weight: Int32Array, exponent: int, sums: IntArray
 ) -> None:
-    """Set ``sums`` to the weights of all synapses of some neurons, each at its target, shifted by the exponent. position : of each
-    source's synapses in ``post``."""
+    """Set ``sums`` to the weights of all synapses of some neurons, each at its target, shifted by the exponent. position, post : place
+    in ``weight`` and target of each source's synapses."""
     sums[:] = 0
     for neuron in spiked:
         for k in range(first[neuron], first[neuron + 1]):
-            at = position[k]
-            sums[post[at]] += weight[at]
+            sums[post[k]] += weight[position[k]]
     if exponent:
         for i in range(len(sums)):
             sums[i] = sums[i] << exponent if exponent > 0 else sums[i] >> -exponent
@@ -298,7 +297,8 @@ def _begin(
     receive(sent_1, _RECEIVED, draws[1], y[1])
     receive(sent_2, _RECEIVED, draws[1], y[2])
     receive(sent_3, _RECEIVED, draws[1], y[3])
-    return _ROUND - 1 - int(np.floor(draws[2] * _ROUND))
+    up: int = _ROUND - 1 - int(np.floor(draws[2] * _ROUND))
+    return up
 
 
 @numba.njit(cache=True, nogil=True)
@@ -349,16 +349,17 @@ def step_fused(
     y: Int32Array,
     limits: Int32Array,
     drive: npt.NDArray[np.int16],
-    settled: IntArray,
+    settled: Int32Array,
     kind: int,
     coefficient: Int32Array,
     sources: npt.NDArray[np.int16],
+    active: Int32Array,
 ) -> None:
     """As ``step_engine``, by a table of some kind that has a loop of its own."""
     up = _begin(spiked, decays, impulses, sent_1, sent_2, sent_3, draws, x, y)
     packed(x[0], spiked, sources)
     if kind == LAGGED:
-        learn_lagged(first, pre, state, coefficient, sources, y, up, limits[0], limits[1], settled, drive)
+        learn_lagged(first, pre, state, coefficient, sources, y, up, limits[0], limits[1], settled, drive, active)
     else:
         learn_trace(first, pre, state, coefficient, sources, y, up, limits[0], limits[1], settled, drive)
 
@@ -387,7 +388,8 @@ class Plastic:
         for number, tau in enumerate(taus):
             if tau:
                 self.impulses[number] = int(rule[f"x{number + 1}_impulse_fixed"])
-        self.settled = np.zeros((n_post, 3, 2), np.int64)
+        self.settled: npt.NDArray[Any] = np.zeros((n_post, 3, 2), np.int64) if self.kind == NONE else np.zeros((2, n_post), np.int32)
+        self.active = np.zeros(n_post, np.int32)
         self.state[0, self.slot] = arrays[f"{key}.weight.fixed"]
         self.keeps_tag = bool(rule.get("tag_is_weight", False))
         self.state[1], self.state[2] = self.start
@@ -397,6 +399,8 @@ class Plastic:
     def _lay_out(self, pre: IntArray, post: IntArray, n_pre: int, n_post: int) -> None:
         """Sort synapses by target. The loops of ``fused`` have rows padded to whole vectors of 16-bit integers: places that are no synapse
         change as others do and are never read."""
+        self.target = post.astype(np.int32)
+        """Of each synapse, in the program's order"""
         order = np.lexsort((pre, post))
         count = np.bincount(post, minlength=n_post)
         quick = self.kind != NONE
@@ -406,14 +410,14 @@ class Plastic:
         """Synapse, in the program's order -> its place"""
         self.slot[order] = np.arange(len(pre)) + np.repeat(self.first[:-1] - np.concatenate(([0], np.cumsum(count)))[:-1], count)
         places = int(self.first[-1])
-        self.pre, self.post = np.zeros(places, np.uint32), np.repeat(np.arange(n_post, dtype=np.int32), padded)
+        self.pre = np.zeros(places, np.uint32)
         self.pre[self.slot] = pre
         by_pre = np.lexsort((post, pre))
-        self.position = self.slot[by_pre].astype(np.int32)
+        self.position, self.post = self.slot[by_pre].astype(np.int32), post[by_pre].astype(np.int32)
         self.first_of_pre = np.searchsorted(pre[by_pre], np.arange(n_pre + 1)).astype(np.int64)
         longest = int(padded.max(initial=0))
-        self.state = np.zeros((3, places), np.int16 if quick else np.int32)
-        self.fresh = np.zeros((3, longest), self.state.dtype)
+        self.state: npt.NDArray[Any] = np.zeros((3, places), np.int16 if quick else np.int32)
+        self.fresh: npt.NDArray[Any] = np.zeros((3, longest), self.state.dtype)
         self.part = np.zeros(longest, np.int64 if self.table.wide else np.int32)
         self.x0, self.sources = np.zeros(places, np.int8), np.zeros(n_pre, np.int16)
 
@@ -439,6 +443,7 @@ class Plastic:
             step_fused(
                 spiked, self.decays, self.impulses, sent[1], sent[2], sent[3], draws, self.first, self.pre, self.state, self.x, self.y,
                 self.limits, self.fresh[0], self.settled, self.kind, self.coefficient, self.sources,
+                self.active,
             )  # fmt: skip
             return
         step_engine(
@@ -461,4 +466,5 @@ class Plastic:
         return self._in_order(2), self._in_order(1)
 
     def _in_order(self, variable: int) -> Int32Array:
-        return self.state[variable, self.slot].astype(np.int32)
+        values: Int32Array = self.state[variable, self.slot].astype(np.int32)
+        return values

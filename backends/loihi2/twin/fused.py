@@ -21,6 +21,8 @@ from neurocompile.backends.loihi2.twin.rules import ACCUMULATOR_BITS, EVERY_STEP
 from neurocompile.ir._types import Int32Array
 
 Int16Array = npt.NDArray[np.int16]
+Place = np.uint64
+"""Of a synapse; unsigned, as numba checks signed indices for being negative and then makes no vectors"""
 
 NONE, LAGGED, TRACE = 0, 1, 2
 """Kinds of tables"""
@@ -89,15 +91,25 @@ def _sum(total: Any, part: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _fits(factor: int, largest: int, right: int, left: int) -> bool:
+def _fits(factor: Any, largest: Any, right: Any, left: Any) -> Any:
     """Whether a product of a row's factor with values up to ``largest``, shifted both ways, stays within 16 bits."""
     product = abs(factor) * largest
     return product <= _HIGHEST and ((product >> right) + 1) << left <= _HIGHEST
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _weights_16(
-    a: int, b: int, w: Int16Array, d: Int16Array, t: Int16Array, y1: int, y3: int, c: Int32Array, up: int, low: Int32Array, high: Int32Array
+    a: Place,
+    b: Place,
+    w: Int16Array,
+    d: Int16Array,
+    t: Int16Array,
+    y1: int,
+    y3: int,
+    c: Int32Array,
+    up: int,
+    low: Int32Array,
+    high: Int32Array,
 ) -> None:
     """Change w and d of a LAGGED row."""
     centre, carry, signal, ups = np.int16(c[0]), np.int16(y1), np.int16(-y3), np.int16(up)
@@ -110,8 +122,8 @@ def _weights_16(
         d[j] = _limited(shift_right(fine, _STATE), d_least, d_most)
 
 
-@numba.njit(cache=True, nogil=True)
-def _idle_16(a: int, b: int, w: Int16Array, d: Int16Array, y1: int, c: Int32Array, up: int, low: Int32Array, high: Int32Array) -> bool:
+@numba.njit(cache=True, nogil=True, inline="always")
+def _idle_16(a: Place, b: Place, w: Int16Array, d: Int16Array, y1: int, c: Int32Array, up: int, low: Int32Array, high: Int32Array) -> bool:
     """Change w and d of a LAGGED row whose y3 is 0; return whether anything changed or had to be rounded."""
     centre, carry, ups, moved = np.int16(c[0]), np.int16(y1), np.int16(up), np.int16(0)
     part = np.int16(_FRACTION)
@@ -129,7 +141,17 @@ def _idle_16(a: int, b: int, w: Int16Array, d: Int16Array, y1: int, c: Int32Arra
 
 @numba.njit(cache=True, nogil=True)
 def _weights_32(
-    a: int, b: int, w: Int16Array, d: Int16Array, t: Int16Array, y1: int, y3: int, c: Int32Array, up: int, low: Int32Array, high: Int32Array
+    a: Place,
+    b: Place,
+    w: Int16Array,
+    d: Int16Array,
+    t: Int16Array,
+    y1: int,
+    y3: int,
+    c: Int32Array,
+    up: int,
+    low: Int32Array,
+    high: Int32Array,
 ) -> bool:
     """As both, for any third factors."""
     w_floor, w_ceiling = (_ZERO if low[0] >= 0 else _LOWEST), (_ZERO if high[0] <= 0 else _HIGHEST)
@@ -148,8 +170,8 @@ def _weights_32(
     return moved != 0
 
 
-@numba.njit(cache=True, nogil=True)
-def _tags_16(a: int, b: int, t: Int16Array, x: Int16Array, y2: int, c: Int32Array, up: int, low: int, high: int) -> None:
+@numba.njit(cache=True, nogil=True, inline="always")
+def _tags_16(a: Place, b: Place, t: Int16Array, x: Int16Array, y2: int, c: Int32Array, up: int, low: int, high: int) -> None:
     """Change t of a LAGGED row. x : of each synapse, see ``packed``."""
     psi, undone, leak, ups, trace = np.int16(y2), np.int16(-y2 << c[4]), np.int16(-c[5]), np.int16(up), np.int16(TRACE_LIMIT)
     least, most = np.int16(low), np.int16(high)
@@ -160,8 +182,8 @@ def _tags_16(a: int, b: int, t: Int16Array, x: Int16Array, y2: int, c: Int32Arra
         t[j] = _limited(shift_right(saturating_add(total, ups), _STATE), least, most)
 
 
-@numba.njit(cache=True, nogil=True)
-def _leak_16(a: int, b: int, t: Int16Array, c: Int32Array, up: int, low: int, high: int) -> bool:
+@numba.njit(cache=True, nogil=True, inline="always")
+def _leak_16(a: Place, b: Place, t: Int16Array, c: Int32Array, up: int, low: int, high: int) -> bool:
     """Change t of a LAGGED row whose y2 is 0; return whether anything changed or had to be rounded."""
     leak, ups, moved = np.int16(-c[5]), np.int16(up), np.int16(0)
     part = np.int16(_FRACTION)
@@ -176,7 +198,7 @@ def _leak_16(a: int, b: int, t: Int16Array, c: Int32Array, up: int, low: int, hi
 
 
 @numba.njit(cache=True, nogil=True)
-def _tags_32(a: int, b: int, t: Int16Array, x: Int16Array, y2: int, c: Int32Array, up: int, low: int, high: int) -> bool:
+def _tags_32(a: Place, b: Place, t: Int16Array, x: Int16Array, y2: int, c: Int32Array, up: int, low: int, high: int) -> bool:
     """As both, for any third factor and leak."""
     moved = 0
     for j in range(a, b):
@@ -199,10 +221,23 @@ def packed(trace: Int32Array, spiked: IntArray, x: Int16Array) -> None:
         x[i] += _SPIKED
 
 
-@numba.njit(cache=True, nogil=True)
-def _gather(a: int, b: int, x: Int16Array, pre: npt.NDArray[np.uint32], drive: Int16Array) -> None:
+@numba.njit(cache=True, nogil=True, inline="always")
+def _gather(a: Place, b: Place, x: Int16Array, pre: npt.NDArray[np.uint32], drive: Int16Array) -> None:
     for j in range(a, b):
         drive[j - a] = x[pre[j]]
+
+
+@numba.njit(cache=True, nogil=True)
+def _moving(y: Int32Array, settled: Int32Array, active: Int32Array) -> int:
+    """List in ``active`` the rows of a LAGGED table in which anything may change; return how many. Without a branch: most are idle, and
+    which are is hard to predict."""
+    count = 0
+    for row in range(len(active)):
+        active[count] = row
+        signal = (settled[1, row] == 0) & (y[3, row] != 0)
+        carry = min(max(y[1, row], -128), 127) + _KEY != settled[0, row]
+        count += int(signal | carry | (y[2, row] != 0) | (settled[1, row] == 0))
+    return count
 
 
 @numba.njit(cache=True, nogil=True)
@@ -216,20 +251,23 @@ def learn_lagged(
     up: int,
     low: Int32Array,
     high: Int32Array,
-    settled: IntArray,
+    settled: Int32Array,
     drive: Int16Array,
+    active: Int32Array,
 ) -> None:
     """Change w, d and t as ``engine.learn`` does for a LAGGED table.
 
-    settled (rows, ..) : [0, 0] y1 + _KEY under which w and d stay as they are while y3 is 0, [0, 1] whether t does while y2 is 0;
-    x : of each source, see ``packed``; drive : scratch for those of a row, gathered apart so that the other loop works on vectors.
+    settled (2, rows) : y1 + _KEY under which w and d stay as they are while t y3 is 0; whether t is 0 and stays so while y2 is 0;
+    x : of each source, see ``packed``; drive : scratch for those of a row, gathered apart so that the other loop works on vectors;
+    active : scratch, a number a row.
     """
     c, w, d, t = coefficient, state[0], state[1], state[2]
     farthest, leaks = max(c[0], high[1] - c[0]), _fits(c[5], -_TAG_LEAST, 0, c[6])
-    for row in range(len(first) - 1):
-        a, b = np.uint64(first[row]), np.uint64(first[row + 1])
-        y1, y2, y3 = _received(y[1, row]), _received(y[2, row]), _received(y[3, row])
-        if y3 != 0 or settled[row, 0, 0] != y1 + _KEY:
+    for row in active[: _moving(y, settled, active)]:
+        a, b = Place(first[row]), Place(first[row + 1])
+        y1, y2 = _received(y[1, row]), _received(y[2, row])
+        y3 = 0 if settled[1, row] else _received(y[3, row])  # t that its leak leaves as it is is 0, and t y3 too
+        if y3 != 0 or settled[0, row] != y1 + _KEY:
             small = _fits(y1, farthest, _DOT, max(c[2], STATE_SHIFT)) and _fits(y3, -_TAG_LEAST, _DOT, c[1])
             moved = True
             if not small:
@@ -238,8 +276,8 @@ def learn_lagged(
                 _weights_16(a, b, w, d, t, y1, y3, c, up, low, high)
             else:
                 moved = _idle_16(a, b, w, d, y1, c, up, low, high)
-            settled[row, 0, 0] = y1 + _KEY if y3 == 0 and not moved else 0
-        if y2 != 0 or settled[row, 0, 1] == 0:
+            settled[0, row] = y1 + _KEY if y3 == 0 and not moved else 0
+        if y2 != 0 or not settled[1, row]:
             small = leaks and _fits(y2, TRACE_LIMIT, _PRODUCT, c[3]) and _fits(y2, 1, 0, c[4])
             moved = True
             if small and y2 == 0:
@@ -250,12 +288,22 @@ def learn_lagged(
                     _tags_16(a, b, t, drive, y2, c, up, low[2], high[2])
                 else:
                     moved = _tags_32(a, b, t, drive, y2, c, up, low[2], high[2])
-            settled[row, 0, 1] = 1 if y2 == 0 and not moved else 0
+            settled[1, row] = 1 if y2 == 0 and not moved else 0
 
 
 @numba.njit(cache=True, nogil=True)
 def _trace_16(
-    a: int, b: int, w: Int16Array, t: Int16Array, x: Int16Array, y1: int, y3: int, c: Int32Array, up: int, low: Int32Array, high: Int32Array
+    a: Place,
+    b: Place,
+    w: Int16Array,
+    t: Int16Array,
+    x: Int16Array,
+    y1: int,
+    y3: int,
+    c: Int32Array,
+    up: int,
+    low: Int32Array,
+    high: Int32Array,
 ) -> None:
     """Change w and t of a TRACE row. x : of each synapse, see ``packed``."""
     carry, signal, undone, ups, trace = np.int16(-y1), np.int16(-y3), np.int16(y3 << c[1]), np.int16(up), np.int16(TRACE_LIMIT)
@@ -275,7 +323,17 @@ def _trace_16(
 
 @numba.njit(cache=True, nogil=True)
 def _trace_32(
-    a: int, b: int, w: Int16Array, t: Int16Array, x: Int16Array, y1: int, y3: int, c: Int32Array, up: int, low: Int32Array, high: Int32Array
+    a: Place,
+    b: Place,
+    w: Int16Array,
+    t: Int16Array,
+    x: Int16Array,
+    y1: int,
+    y3: int,
+    c: Int32Array,
+    up: int,
+    low: Int32Array,
+    high: Int32Array,
 ) -> bool:
     """As that, for any third factors; return whether anything changed or had to be rounded."""
     w_floor, w_ceiling = (_ZERO if low[0] >= 0 else _LOWEST), (_ZERO if high[0] <= 0 else _HIGHEST)
@@ -304,23 +362,23 @@ def learn_trace(
     up: int,
     low: Int32Array,
     high: Int32Array,
-    settled: IntArray,
+    settled: Int32Array,
     drive: Int16Array,
 ) -> None:
-    """Change w and t as ``engine.learn`` does for a TRACE table. settled (rows, ..): [0, 0] y1 + _KEY under which both stay as
-    they are while y3 is 0; drive : as there."""
+    """Change w and t as ``engine.learn`` does for a TRACE table. settled (2, rows) : y1 + _KEY under which both stay as they
+    are while y3 is 0, and nothing; drive : as there."""
     c, w, t = coefficient, state[0], state[2]
     for row in range(len(first) - 1):
-        a, b = np.uint64(first[row]), np.uint64(first[row + 1])
+        a, b = Place(first[row]), Place(first[row + 1])
         y1, y3 = _received(y[1, row]), _received(y[3, row])
-        if y3 == 0 and settled[row, 0, 0] == y1 + _KEY:
+        if y3 == 0 and settled[0, row] == y1 + _KEY:
             continue
         small = c[2] > 0 and _fits(y1, -_TAG_LEAST, _DOT, max(c[2] - 1, STATE_SHIFT))
         small = small and _fits(y3, TRACE_LIMIT, _PRODUCT, c[0]) and _fits(y3, 1, 0, c[1])
         _gather(a, b, x, pre, drive)
         if y3 != 0 and small:
             _trace_16(a, b, w, t, drive, y1, y3, c, up, low, high)
-            settled[row, 0, 0] = 0
+            settled[0, row] = 0
         else:
             moved = _trace_32(a, b, w, t, drive, y1, y3, c, up, low, high)
-            settled[row, 0, 0] = y1 + _KEY if y3 == 0 and not moved else 0
+            settled[0, row] = y1 + _KEY if y3 == 0 and not moved else 0

@@ -81,7 +81,9 @@ class Twin:
                 self.plastic[number] = Plastic(projection, arrays, **sizes)
             else:
                 self.static[number] = Static(projection, arrays, **sizes)
-        self._feedback = [(f["readout"], f["post"], arrays[f"{f['key']}.fixed"].astype(np.int64)) for f in spec["feedback"]]
+        self._feedback = [
+            (f["readout"], f["post"], np.ascontiguousarray(arrays[f"{f['key']}.fixed"].T, np.int64)) for f in spec["feedback"]
+        ]
         self._draws = _Draws(spec["seed"] % 2**32)
         self._poisson = self._poisson_generators()
 
@@ -209,7 +211,7 @@ class Twin:
         heard: dict[int, IntArray] = {}
         for readout, post, weights in self._feedback:
             if post not in heard:
-                heard[post] = np.zeros(len(weights), np.int64)
+                heard[post] = np.zeros(weights.shape[1], np.int64)
             broadcast(self.cells[readout].error, weights, heard[post])
         return heard
 

@@ -96,7 +96,7 @@ def describe(lowered: Loihi2Network) -> tuple[dict[str, Any], dict[str, np.ndarr
         feedback.append({"key": key, "readout": entry.readout, "post": entry.post, "sign_mode": entry.quantised.sign_mode})
         arrays |= {f"{key}.fixed": entry.quantised.values, f"{key}.real": entry.real}
     spec = {
-        "format": 1,
+        "format": 2,
         "name": lowered.network.name,
         "dt": lowered.network.dt,
         "seed": lowered.network.seed,

@@ -17,6 +17,7 @@ KNOWN = {
     "eprop_form": f"'{_AUTO}' (default) or one of {', '.join(repr(form.value) for form in Form)}",
     "tune": f"'{_AUTO}' (default) or a whole number of steps from 0 to {_MOST_STEPS}",
     "weight_bits": "a whole number from 1 to 8 (default: 8 bits at the start, learnt weights move by single units)",
+    "third_factors": "'signed' (default), or 'split': two non-negative ones in the place of one with a sign",
     "trace_bits": f"a whole number from 3 to {TRACE_BITS} (default {TRACE_BITS})",
     "weight_room": "a number from 1 to 16 (default 2.0)",
 }
@@ -29,7 +30,12 @@ _NUMBERS: dict[str, Callable[[float], bool]] = {
     "weight_room": lambda x: 1 <= x <= 16,
 }
 """Option -> whether it takes a number"""
-_WORDS = {"low_bits": tuple(SECOND_STATES), "eprop_form": (_AUTO, *(form.value for form in Form)), "tune": (_AUTO,)}
+_WORDS = {
+    "low_bits": tuple(SECOND_STATES),
+    "eprop_form": (_AUTO, *(form.value for form in Form)),
+    "tune": (_AUTO,),
+    "third_factors": ("signed", "split"),
+}
 """Option -> words that it takes"""
 
 
@@ -43,7 +49,8 @@ class Options:
     weight_bits : weights are multiples of the step of so many bits, in the same range, also those that are learnt; None: 8 bits at the
     start, and learning moves mixed weights by single units as Lava does (9 bits);
     weight_room : plastic weights may grow to this many times the largest initial one;
-    trace_bits : resolution of presynaptic traces and of psi within their 7 bits.
+    trace_bits : resolution of presynaptic traces and of psi within their 7 bits;
+    split : whether learning signals are sent as two non-negative halves (halves.py).
     """
 
     error_scale: float = 1.0
@@ -53,6 +60,7 @@ class Options:
     weight_bits: int | None = None
     weight_room: float = 2.0
     trace_bits: int = TRACE_BITS
+    split: bool = False
 
     @property
     def second(self) -> SecondState | None:
@@ -95,6 +103,7 @@ def read_options(given: Mapping[str, str]) -> Options:
         weight_bits=int(numbers["weight_bits"]) if "weight_bits" in numbers else None,
         weight_room=numbers.get("weight_room", 2.0),
         trace_bits=int(numbers.get("trace_bits", TRACE_BITS)),
+        split=words.get("third_factors") == "split",
     )
 
 

@@ -13,6 +13,7 @@ from neurocompile.backends.loihi2 import forms
 from neurocompile.backends.loihi2 import learning as eprop
 from neurocompile.backends.loihi2.arithmetic import ALIGN_SHIFT, WEIGHT_FULL, QuantisedWeights, quantise_weights
 from neurocompile.backends.loihi2.forms import Form, Scale
+from neurocompile.backends.loihi2.halves import other_trace, split_rule
 from neurocompile.backends.loihi2.lowered import LoweredFeedback, LoweredPopulation
 from neurocompile.backends.loihi2.neurons import Findings
 from neurocompile.backends.loihi2.options import Options
@@ -97,12 +98,13 @@ class Plan:
                 rule, scale=lowered.scale, alpha=alpha, weight_exponents=exponents, reference=self.error_scale, impulse=self.options.impulse
             )
             for projection in projections:
-                self.rules_out[projection] = forms.readout_rule(
+                made = forms.readout_rule(
                     gains, weight_exponent=self.weights[projection].level, alpha=alpha, coarse=self.weights[projection].coarse
                 )
+                self.rules_out[projection] = split_rule(made, None, gains.carry) if self.options.split else made
             self._report(name, rule, gains, {})
         settings = eprop.readout_settings(rule, gains, scale=lowered.scale, alpha=alpha)
-        self.lowered[name] = _with_learning(lowered, settings, {})
+        self.lowered[name] = self._with_learning(lowered, settings, {}, None)
 
     def _hidden(self, name: str, projections: list[str], readout: str) -> None:
         population, lowered = self.network.population(name), self.lowered[name]
@@ -148,7 +150,7 @@ class Plan:
                 "a delay but a chip may; --set low_bits=none (with eprop_form=lagged) leaves d alone"
             )
         for projection in projections:
-            self.rules_out[projection] = forms.hidden_rule(
+            made = forms.hidden_rule(
                 rule,
                 gains,
                 weight_exponent=levels[projection],
@@ -157,12 +159,19 @@ class Plan:
                 coarse=self.weights[projection].coarse if fine else 0,
                 tag_bits=choice.scale.tag_bits.get(projection, 0),
             )
+            self.rules_out[projection] = split_rule(made, choice.form, gains.carry) if self.options.split else made
         error_unit = quantised.unit * 2.0**eprop.ERROR_SHIFT / self.lowered[readout].scale
         settings, arrays = eprop.hidden_settings(
             rule, gains, scale=lowered.scale, alpha=alpha, error_unit=error_unit, dt=self.network.dt, step=self.options.trace_step
         )
-        self.lowered[name] = _with_learning(lowered, settings, arrays)
+        self.lowered[name] = self._with_learning(lowered, settings, arrays, choice.form)
         self._report(name, rule, gains, choice.scale.tag_bits)
+
+    def _with_learning(
+        self, lowered: LoweredPopulation, settings: Mapping[str, Any], arrays: Mapping[str, Any], form: Form | None
+    ) -> LoweredPopulation:
+        split = other_trace(form) if self.options.split else 0
+        return replace(lowered, learning={**settings, "split": split}, learning_arrays=dict(arrays))
 
     def _refuse_coarse(self, projections: list[str]) -> None:
         bits = self.options.weight_bits
@@ -224,7 +233,3 @@ class Plan:
                     effect="most errors change no weight",
                 )
             )
-
-
-def _with_learning(lowered: LoweredPopulation, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> LoweredPopulation:
-    return replace(lowered, learning=dict(settings), learning_arrays=dict(arrays))

@@ -108,7 +108,7 @@ def measure(made: Loihi2Network, network: Network, *, steps: int, white: bool) -
     def watch() -> None:
         for name, plastic in watched.items():
             largest = np.abs(plastic.tags()[0])
-            third = np.abs(plastic.y[3])[plastic.target]
+            third = plastic.third()[plastic.target]
             tags[name] = max(tags[name], int(largest.max(initial=0)))
             products[name] = max(products[name], int((largest * third).max(initial=0)) >> 5)
 

@@ -87,7 +87,7 @@ def load_program(program: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[A
         spec = json.loads((program / "network.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError.of("NC614", f"cannot be read: {error}", file=str(program / "network.json")) from None
-    if not isinstance(spec, dict) or spec.get("format") != 1:
+    if not isinstance(spec, dict) or spec.get("format") != 2:
         raise InputError.of("NC614", "is not a program of this version", file=str(program / "network.json"), help="build it again")
     return spec, dict(load_npz(program / "network.npz"))
 

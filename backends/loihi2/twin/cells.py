@@ -244,6 +244,7 @@ class Cells:
                 self.silence if signal is None else signal, self.state, learning["signal_mantissa"],
                 learning["signal_shift"], self.rate, self.sent[2] if learning["product"] else _NO_PSI, learning["y3_step"], self.sent[3],
             )  # fmt: skip
+            self._halve(learning["split"])
         return self.spiked[:count].copy()
 
     def compare(self, target: IntArray, window: int) -> None:
@@ -254,3 +255,10 @@ class Cells:
             self.state, target, window, learning["error_shift"], learning["signal_mantissa"], learning["signal_shift"],
             learning["y3_step"], self.error, self.sent[3],
         )  # fmt: skip
+        self._halve(learning["split"])
+
+    def _halve(self, other: int) -> None:
+        """Send y3 as two non-negative halves, the negative one as the y of that number; 0: as it is."""
+        if other:
+            np.maximum(-self.sent[3], 0, out=self.sent[other])
+            np.maximum(self.sent[3], 0, out=self.sent[3])

@@ -16,7 +16,16 @@ import numpy.typing as npt
 from neurocompile.backends.loihi2.arithmetic import IntArray
 from neurocompile.backends.loihi2.twin.bits import shift_left, shift_right
 from neurocompile.backends.loihi2.twin.fused import LAGGED, NONE, ROW, TRACE_LIMIT, fused, learn_lagged, learn_trace, packed
-from neurocompile.backends.loihi2.twin.rules import ACCUMULATOR_BITS, EVERY_STEP, FIRST_POST, FIRST_PRE, STATE_SHIFT, table
+from neurocompile.backends.loihi2.twin.rules import (
+    ACCUMULATOR_BITS,
+    EVERY_STEP,
+    FIRST_POST,
+    FIRST_PRE,
+    STATE_SHIFT,
+    parse_rules,
+    signed,
+    tabulate,
+)
 from neurocompile.ir._types import Int32Array
 
 _RANGES = {"d": (0, 255), "t": (-257, 255)}
@@ -354,9 +363,16 @@ def step_fused(
     coefficient: Int32Array,
     sources: npt.NDArray[np.int16],
     active: Int32Array,
+    other: int,
+    carry: int,
 ) -> None:
-    """As ``step_engine``, by a table of some kind that has a loop of its own."""
+    """As ``step_engine``, by a table of some kind that has a loop of its own. other, carry : see ``rules.signed``."""
     up = _begin(spiked, decays, impulses, sent_1, sent_2, sent_3, draws, x, y)
+    if other:
+        for i in range(len(sent_3)):
+            y[3, i] -= y[other, i]
+    if other == 1:
+        y[1] = carry
     packed(x[0], spiked, sources)
     if kind == LAGGED:
         learn_lagged(first, pre, state, coefficient, sources, y, up, limits[0], limits[1], settled, drive, active)
@@ -374,8 +390,12 @@ class Plastic:
         self, projection: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], *, n_pre: int, n_post: int, quick: bool = True
     ) -> None:
         key, rule = projection["key"], projection["rule"]
-        self.table = table({target: rule[f"{target}_fixed"] for target in ("dw", "dd", "dt")})
-        self.kind, self.coefficient = fused(self.table)
+        products = parse_rules({target: rule[f"{target}_fixed"] for target in ("dw", "dd", "dt")})
+        self.table = tabulate(products)
+        joined, self.other, self.carry = signed(products)
+        if self.other == 1 and rule.get("x2_tau"):  # no constant
+            joined, self.other = products, 0
+        self.kind, self.coefficient = fused(tabulate(joined))
         if not quick or int(rule["tag_start"]) <= _RANGES["t"][0]:
             self.kind = NONE
         self.start = (int(rule["d_start"]), int(rule["tag_start"]))
@@ -443,7 +463,7 @@ class Plastic:
             step_fused(
                 spiked, self.decays, self.impulses, sent[1], sent[2], sent[3], draws, self.first, self.pre, self.state, self.x, self.y,
                 self.limits, self.fresh[0], self.settled, self.kind, self.coefficient, self.sources,
-                self.active,
+                self.active, self.other, self.carry,
             )  # fmt: skip
             return
         step_engine(
@@ -464,6 +484,11 @@ class Plastic:
     def tags(self) -> tuple[Int32Array, Int32Array]:
         """(t, d) in the program's order."""
         return self._in_order(2), self._in_order(1)
+
+    def third(self) -> Int32Array:
+        """|y3| of each target as the last step received it, also where it came as two halves."""
+        largest: Int32Array = np.maximum(np.abs(self.y[3]), self.y[self.other] if self.other else 0)
+        return largest
 
     def _in_order(self, variable: int) -> Int32Array:
         values: Int32Array = self.state[variable, self.slot].astype(np.int32)

@@ -7,8 +7,8 @@ otherwise shows as a difference.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -122,6 +122,29 @@ def _parse_product(target: str, text: str, mantissa: int) -> Product:
     )
 
 
+def signed(products: Sequence[Product]) -> tuple[list[Product], int, int]:
+    """Return (products, number of a y, constant) of a rule whose third factor comes as two halves (backends/loihi2/halves.py), with y3
+    minus that y in the place of y3, and y1 for (x2 + constant) where that y is y1; the number is 0 for a rule that has y3 as it is."""
+    for other in ("y1", "y2"):
+        seconds = [(k, replace(p, mantissa=-p.mantissa, factors=_with(p.factors, "y3", other))) for k, p in enumerate(products)]
+        pairs = [(k, products.index(s)) for k, s in seconds if "y3" in {f.variable for f in products[k].factors} and s in products]
+        if not pairs or len(pairs) != sum("y3" in {f.variable for f in p.factors} for p in products):
+            continue
+        dropped = {second for _, second in pairs}
+        joined = [p for k, p in enumerate(products) if k not in dropped]
+        if other == "y2":
+            return joined, 2, 0
+        constants = {f.const for p in joined for f in p.factors if f.variable == "x2"}
+        if len(constants) == 1:
+            named = [replace(p, factors=tuple(Factor(variable="y1") if f.variable == "x2" else f for f in p.factors)) for p in joined]
+            return named, 1, constants.pop()
+    return list(products), 0, 0
+
+
+def _with(factors: tuple[Factor, ...], old: str, new: str) -> tuple[Factor, ...]:
+    return tuple(replace(f, variable=new) if f.variable == old else f for f in factors)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RuleTable:
     """Products as arrays, in the order dw, dd, dt and of the rule within each.
@@ -137,9 +160,14 @@ class RuleTable:
     wide: bool
 
 
+def parse_rules(rules: Mapping[str, str | None]) -> list[Product]:
+    """Return the products of some rules, target -> text or None, sorted by target."""
+    return [p for target in TARGETS if (text := rules.get(target)) for p in parse_rule(target, text)]
+
+
 def table(rules: Mapping[str, str | None]) -> RuleTable:
     """Return the table of some rules, target -> text or None."""
-    return tabulate([p for target in TARGETS if (text := rules.get(target)) for p in parse_rule(target, text)])
+    return tabulate(parse_rules(rules))
 
 
 def tabulate(products: Iterable[Product]) -> RuleTable:

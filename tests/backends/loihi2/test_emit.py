@@ -42,7 +42,7 @@ def test_it_is_a_target():
 GOLDEN = {
     "dt": 0.001,
     "feedback": [],
-    "format": 1,
+    "format": 2,
     "learning": False,
     "name": "tiny",
     "populations": [

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocompile.backends.loihi2.emit import describe
+from neurocompile.backends.loihi2.forms import Form
+from neurocompile.backends.loihi2.halves import other_trace, split_rule
 from neurocompile.backends.loihi2.lowered import Loihi2Network
 from neurocompile.backends.loihi2.twin import Twin
 from neurocompile.backends.loihi2.twin.engine import Plastic
@@ -225,10 +227,16 @@ def test_fused_loops_equal_the_loop_over_products(seed: int, bounds: tuple[int, 
             "dd": f"-1*2^{a}*u0*t*y3 - 1*2^{b}*u0*(d-{centre})*y1",
             "dt": f"1*2^{c}*u0*x1*y2 - 1*2^{d}*x0*y2 - {n}*2^{min(e, 5)}*u0*t",
         }
-        kind = LAGGED
+        kind, form = LAGGED, Form.LAGGED
     else:
         texts = {"dw": "-1*u0*t*y1", "dt": f"-1*2^{a}*u0*x1*y3 + 1*2^{b}*x0*y3 - 1*2^{c}*u0*t*y1"}
-        kind = TRACE
+        kind, form = TRACE, None
+    split = data.draw(st.booleans())
+    carry = data.draw(st.sampled_from([0, 1, 2, 8, -1]))
+    if split:
+        strings = dict.fromkeys((f"{t}_{p}" for t in ("dw", "dd", "dt") for p in ("fixed", "real")), None)
+        halves = split_rule(strings | {f"{target}_fixed": text for target, text in texts.items()}, form, abs(carry))
+        texts = {target: halves[f"{target}_fixed"] for target in ("dw", "dd", "dt")}
     rng = np.random.default_rng(seed)
     n_pre, n_post = 9, 7
     pre, post = np.nonzero(rng.random((n_pre, n_post)) < 0.6)
@@ -240,12 +248,14 @@ def test_fused_loops_equal_the_loop_over_products(seed: int, bounds: tuple[int, 
     assert (quick.kind, slow.kind) == (kind, NONE)
     for twin in (quick, slow):
         twin.state[1, twin.slot] = np.random.default_rng(seed).integers((0,), (256,), len(pre))
-    carry = rng.choice([0, 1, 2, 8, -1])
     for step in range(40):
         spiked = np.flatnonzero(rng.random(n_pre) < 0.3)
         idle = rng.random((2, n_post)) < 0.6
         sent = {number: np.where(idle[number % 2], 0, rng.integers(-127, 128, n_post)).astype(np.int32) for number in (2, 3)}
         sent[1] = np.full(n_post, carry if step != 20 else 4, np.int32)
+        if split:
+            other = other_trace(form)
+            sent[3], sent[other] = np.maximum(sent[3], 0), np.maximum(-sent[3], 0)
         draws = rng.random(3)
         for twin in (quick, slow):
             twin.learn(step, spiked, sent, draws)

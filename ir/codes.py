@@ -371,8 +371,8 @@ CODES: dict[str, CodeInfo] = {
         "delay too long for Loihi", "Loihi delays spikes by at most 63 steps here. Add a relay population or use a larger dt."
     ),
     "NC312": CodeInfo(
-        "learning rule that Loihi's target does not have",
-        "Only e-prop into lif, alif and leaky_readout populations without synaptic current is lowered, one rule per population.",
+        "learning rules that Loihi's target does not have",
+        "A population learns by one rule: its neurons send one set of third factors, and its weights have one scale.",
     ),
     "NC313": CodeInfo(
         "optimizer replaced on Loihi", "Weights change by plain gradient descent; Adam's moments have no place in a synapse."
@@ -385,18 +385,20 @@ CODES: dict[str, CodeInfo] = {
     ),
     "NC316": CodeInfo(
         "eligibility trace replaced on Loihi",
-        "One 8-bit tag per synapse holds the eligibility: its filter is 1 - n/128, without adaptation, cutoff or a second filter.",
+        "One 8-bit tag per synapse holds the eligibility: its filter is 1 - n/128, without adaptation, cutoff or a second filter. "
+        "Decays of neurons have 12 bits, that of a reward too.",
     ),
     "NC317": CodeInfo("update interval replaced on Loihi", "Weights change in every step; gradients are not collected over an interval."),
     "NC318": CodeInfo(
         "weight bounds replaced on Loihi",
-        "Plastic weights saturate at the ends of 8 bits; narrower bounds and mixed sign constraints are not expressed.",
+        "Plastic weights saturate at the ends of 8 bits; narrower bounds and mixed sign constraints are not expressed. STDP's scale "
+        "is chosen so that its larger bound is such an end; the other can only be 0, or as large.",
     ),
     "NC319": CodeInfo(
         "learning rate below Loihi's resolution",
         "At this learning rate an error of the reference size gives a learning signal that rounds to 0. Raise the "
         "learning rate, or say how "
-        "large errors are with `--set error_scale=...`.",
+        "large errors are with `--set error_scale=...`. Of STDP: an amplitude is far from what a literal and a trace of 7 bits make.",
     ),
     "NC330": CodeInfo(
         "NEST: adaptation with a refractory time",

@@ -104,6 +104,7 @@ def describe(lowered: Loihi2Network) -> tuple[dict[str, Any], dict[str, np.ndarr
         "populations": populations,
         "projections": projections,
         "feedback": feedback,
+        "rewards": [{"reward": reward, "post": post} for reward, post in lowered.rewards],
     }
     return spec, arrays
 

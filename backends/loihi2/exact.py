@@ -100,7 +100,7 @@ class ExactEprop:
         self._synapses: list[tuple[LoweredProjection, IntArray, IntArray, FloatArray]] = []
         described = {p.name: p for p in network.synaptic_projections}
         for projection in lowered.projections:
-            if projection.rule is None:
+            if not projection.eprop:
                 continue
             name = described[projection.name].learning
             assert name is not None

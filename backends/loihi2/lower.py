@@ -24,12 +24,15 @@ from neurocompile.backends.loihi2.arithmetic import (
 from neurocompile.backends.loihi2.lowered import Loihi2Network, LoweredProjection
 from neurocompile.backends.loihi2.neurons import Findings, Load, lower_population, rounding
 from neurocompile.backends.loihi2.options import Options, read_options
+from neurocompile.backends.loihi2.pairing import Paired, lower_pairs
 from neurocompile.backends.loihi2.plan import Choice, Plan
 from neurocompile.backends.loihi2.problem import make_problem, synapse_memory
 from neurocompile.backends.loihi2.repeats import UInt8Array, number_repeats
+from neurocompile.backends.loihi2.stdp import sign_mode_of, unit_of
 from neurocompile.backends.loihi2.tune import tune
-from neurocompile.ir import EProp, Network, Projection
+from neurocompile.ir import RSTDP, STDP, EProp, Network, Projection
 from neurocompile.ir.errors import Diagnostic, UnsupportedError
+from neurocompile.ir.learning import LearningRule
 from neurocompile.ir.realise import Connections, Weights
 from neurocompile.ir.shards import Shards, pieces_of
 from neurocompile.machine import Machine
@@ -54,9 +57,11 @@ def lower_network(
     rules = _rules(network, projections, found)
     for projection in projections:
         _check_delay(projection, connections[projection.name], found)
-    plastic = {p.post for p in projections if p.name in rules}
+    by_eprop = {name: rule for name, rule in rules.items() if isinstance(rule, EProp)}
+    by_pairs = {name: rule for name, rule in rules.items() if isinstance(rule, STDP)}
+    sending = {p.post for p in projections if isinstance(rules.get(p.name), EProp | RSTDP)}
     loads = {p.name: _load(network, p.name, connections, rules, wanted.weight_room) for p in network.populations}
-    populations = [lower_population(p, loads[p.name], network.dt, plastic=p.name in plastic, found=found) for p in network.populations]
+    populations = [lower_population(p, loads[p.name], network.dt, plastic=p.name in sending, found=found) for p in network.populations]
     lowered = {p.name: p for p in populations}
     formats = {
         p.name: _format(
@@ -75,15 +80,17 @@ def lower_network(
     weights = {name: of.quantised for name, of in synapses.items()}
     found.notes += [f"projection '{name}': {q.clipped} weights clipped to 8 bits" for name, q in weights.items() if q.clipped]
 
+    paired = lower_pairs(network, by_pairs, lowered, weights, wanted, approximations, found)
+
     def plan(choices: Mapping[str, Choice]) -> Plan:
         own = Findings(notes=list(found.notes), errors=list(found.errors))
-        made = Plan(network, connections, rules, lowered, weights, wanted, choices, list(approximations), own)
-        if rules and not found.errors:
+        made = Plan(network, connections, by_eprop, paired.lowered, weights, wanted, choices, list(approximations), own)
+        if by_eprop and not found.errors:
             made.learn()
         return made
 
     def express(choices: Mapping[str, Choice]) -> Loihi2Network:
-        return _express(network, connections, synapses, plan(choices))
+        return _express(network, connections, synapses, plan(choices), paired)
 
     first = plan({})
     if first.found.errors:
@@ -95,8 +102,8 @@ def lower_network(
                 refused.extend(error.diagnostics)
         raise UnsupportedError(refused)
     accept(first.approximations, options)
-    made = _express(network, connections, synapses, first)
-    if rules and options.learning:
+    made = _express(network, connections, synapses, first, paired)
+    if by_eprop and options.learning:
         made = tune(made, express, network, wanted)
     if machine is None:
         return made
@@ -104,14 +111,18 @@ def lower_network(
     return replace(made, problem=make_problem(network, made.projections, machine), summary={**made.summary, "memory": memory})
 
 
-def _express(network: Network, connections: Mapping[str, Connections], synapses: Mapping[str, _Synapses], plan: Plan) -> Loihi2Network:
+def _express(
+    network: Network, connections: Mapping[str, Connections], synapses: Mapping[str, _Synapses], plan: Plan, paired: Paired
+) -> Loihi2Network:
     """Return a planned network, without a mapping problem."""
     numbers = {p.name: index for index, p in enumerate(network.populations)}
+    rules = plan.rules_out | paired.rules_out
+    in_each_step = [name for name, rule in rules.items() if any("u0" in (rule[f"{target}_fixed"] or "") for target in ("dw", "dd", "dt"))]
     summary = {
         "arithmetic": "Lava fixed_pt: 24-bit state, 12-bit decays, 17-bit thresholds, 8-bit weights",
         "populations": {p.name: rounding(p, plan.lowered[p.name], network.dt) for p in network.populations if p.model.receives},
         "projections": {p.name: synapses[p.name].errors | {"plastic": p.learning is not None} for p in network.synaptic_projections},
-        "learning": plan.summary,
+        "learning": plan.summary | paired.summary,
         "notes": list(plan.found.notes),
     }
     return Loihi2Network(
@@ -120,7 +131,7 @@ def _express(network: Network, connections: Mapping[str, Connections], synapses:
         problem=None,
         approximations=tuple(plan.approximations),
         summary=summary,
-        changes_per_step=dict.fromkeys(plan.rules, 1.0),  # the emitted rules run in every step
+        changes_per_step=dict.fromkeys(in_each_step, 1.0),
         populations=tuple(plan.lowered[p.name] for p in network.populations),
         projections=tuple(
             LoweredProjection(
@@ -133,33 +144,27 @@ def _express(network: Network, connections: Mapping[str, Connections], synapses:
                 weight=np.asarray(connections[p.name].weight, np.float64),
                 quantised=synapses[p.name].quantised,
                 part=synapses[p.name].part,
-                rule=plan.rules_out.get(p.name),
+                rule=rules.get(p.name),
             )
             for p in network.synaptic_projections
         ),
         feedback=tuple(plan.feedback),
+        rewards=tuple(paired.rewards),
     )
 
 
-def _rules(network: Network, projections: list[Projection], found: Findings) -> dict[str, EProp]:
-    rules: dict[str, EProp] = {}
+def _rules(network: Network, projections: list[Projection], found: Findings) -> dict[str, LearningRule]:
+    rules: dict[str, LearningRule] = {}
     per_post: dict[str, str] = {}
     for projection in projections:
         if projection.learning is None:
             continue
         rule = network.rule(projection.learning)
-        if not isinstance(rule, EProp):
-            found.error(
-                "NC312",
-                f"projection '{projection.name}': this target has no {type(rule).__name__} rule",
-                "use an eprop rule here, or the target 'spinnaker', which has STDP",
-            )
-            continue
         if per_post.setdefault(projection.post, rule.name) != rule.name:
             found.error(
                 "NC312",
                 f"population '{projection.post}' learns by two rules, '{per_post[projection.post]}' and '{rule.name}', but a neuron "
-                "sends one learning signal",
+                "sends one learning signal and its weights have one scale",
                 "use one rule for all plastic projections into a population",
             )
         rules[projection.name] = rule
@@ -185,17 +190,21 @@ def _check_delay(projection: Projection, connections: Connections, found: Findin
         )
 
 
-def _load(network: Network, name: str, connections: Mapping[str, Connections], rules: Mapping[str, EProp], room: float) -> Load:
+def _load(network: Network, name: str, connections: Mapping[str, Connections], rules: Mapping[str, LearningRule], room: float) -> Load:
     total = np.zeros(network.population(name).size)
-    largest = 0.0
+    largest, unit = 0.0, None
     for projection in network.synaptic_projections:
         if projection.post == name and len(connections[projection.name].pre):
-            synapses, growth = connections[projection.name], room if projection.name in rules else 1.0
+            synapses, rule = connections[projection.name], rules.get(projection.name)
+            growth = room if isinstance(rule, EProp) else 1.0
+            bound = max(-rule.weight_bounds[0], rule.weight_bounds[1]) if isinstance(rule, STDP) else 0.0
+            if isinstance(rule, STDP) and bound > 0:
+                unit = unit_of(rule, sign_mode_of(rule))
             for some in pieces_of(len(synapses)):
-                grown = np.abs(synapses.weight[some].astype(np.float64)) * growth
+                grown = np.maximum(np.abs(synapses.weight[some].astype(np.float64)) * growth, bound)
                 total += np.bincount(synapses.post[some], grown, total.size)
                 largest = max(largest, float(grown.max()))
-    return Load(largest=largest, per_neuron=total)
+    return Load(largest=largest, per_neuron=total, unit=unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +242,16 @@ def _format(
     connections: Connections,
     scale: float,
     resolution: float | None,
-    rule: EProp | None,
+    rule: LearningRule | None,
     wanted: Options,
     approximations: list[Approximation],
     found: Findings,
 ) -> _Format:
     weight = np.asarray(connections.weight, np.float64)
+    if isinstance(rule, STDP):
+        mode = sign_mode_of(rule)
+        steps = unit_of(rule, mode) * scale / 2.0**ALIGN_SHIFT  # 2^exponent, where the scale is made for the bounds
+        return _Format(scale, int(np.clip(np.ceil(np.log2(max(steps, 1e-9)) - 1e-9), 0, WEIGHT_EXPONENT_MAX)), mode, wanted.weight_bits)
     largest = max(float(weight.max(initial=0.0)), -float(weight.min(initial=0.0))) * (wanted.weight_room if rule is not None else 1.0)
     exponent = 0
     bits = wanted.weight_bits
@@ -252,11 +265,11 @@ def _format(
     if largest > 0.0:
         needed = np.log2(largest * scale / (WEIGHT_FULL * 2.0**ALIGN_SHIFT))
         exponent = int(np.clip(np.ceil(needed - 1e-9), 0, WEIGHT_EXPONENT_MAX))
-    mode = None
+    sign = None
     if rule is not None:
         top = WEIGHT_FULL * 2.0 ** (ALIGN_SHIFT + exponent) / scale
-        mode = eprop.check_bounds(projection.name, rule, weight, -top, top, approximations, found)
-    return _Format(scale, exponent, narrowest_sign_mode(weight) if mode is None else mode, bits)
+        sign = eprop.check_bounds(projection.name, rule, weight, -top, top, approximations, found)
+    return _Format(scale, exponent, narrowest_sign_mode(weight) if sign is None else sign, bits)
 
 
 def _lower_synapses(connections: Mapping[str, Connections], formats: Mapping[str, _Format], shards: Shards) -> dict[str, _Synapses]:

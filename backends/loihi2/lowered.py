@@ -23,7 +23,7 @@ class LoweredPopulation:
     process : SpikeInput | LIF (Lava's own) | Neuron | Readout (both emitted);
     scale : state units per membrane unit (fixed point); offset : v_leak, which the state is relative to (membrane units);
     fixed, real : parameters for the two precisions; rate : Poisson rate, Hz, of a source;
-    learning : scalar settings of e-prop, learning_arrays : its tables, for plastic populations.
+    learning : scalar settings of e-prop or of reward, learning_arrays : its tables, for populations that send third factors.
     """
 
     name: str
@@ -53,6 +53,11 @@ class LoweredProjection:
     part: npt.NDArray[np.uint8]
     rule: Mapping[str, Any] | None = None
 
+    @property
+    def eprop(self) -> bool:
+        """Whether it learns by e-prop; else it is static, or pairs of spikes change it."""
+        return self.rule is not None and not self.rule.get("post_spikes", False)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoweredFeedback:
@@ -71,3 +76,5 @@ class Loihi2Network(TargetNetwork):
     populations: tuple[LoweredPopulation, ...]
     projections: tuple[LoweredProjection, ...]
     feedback: tuple[LoweredFeedback, ...] = ()
+    rewards: tuple[tuple[int, int], ...] = ()
+    """(population whose spikes are reward, population that learns from it)"""

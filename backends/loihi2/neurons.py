@@ -50,11 +50,13 @@ class Load:
     """Weights that arrive at a population.
 
     largest : largest |weight| to be representable (plastic weights with room to grow), membrane units;
-    per_neuron : (n,) sum of |weight| per neuron: the largest input of one step.
+    per_neuron : (n,) sum of |weight| per neuron: the largest input of one step;
+    unit : what a weight unit is to be (membrane units), times a power of two; None: any.
     """
 
     largest: float
     per_neuron: FloatArray
+    unit: float | None = None
 
 
 def choose_scale(population: Population, load: Load, dt: float) -> tuple[float, float]:
@@ -100,6 +102,12 @@ def choose_scale(population: Population, load: Load, dt: float) -> tuple[float, 
     limit = min(STATE_MAX / (_HEADROOM * top) if top > _NEGLIGIBLE else np.inf, start_limit)
     full = [WEIGHT_FULL * 2.0 ** (ALIGN_SHIFT + exponent) / largest for exponent in range(WEIGHT_EXPONENT_MAX + 1)]
     limit = min(limit, max(bias_limit, full[0] / 16.0))  # a large bias costs at most 4 bits of the weights
+    if load.unit is not None:  # bounds of learnt weights are where 8 bits end
+        fitting = [scale for e in range(WEIGHT_EXPONENT_MAX + 1) if (scale := 2.0 ** (ALIGN_SHIFT + e) / load.unit) <= min(limit, full[-1])]
+        if fitting:
+            inside = [scale for scale in fitting if scale * most <= STATE_MAX]
+            scale = max(inside, default=min(fitting))
+            return scale, _beyond(scale * most)
     safe = [scale for scale in full if scale <= limit and scale * most <= STATE_MAX]
     if safe:
         return max(safe), 0.0

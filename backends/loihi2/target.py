@@ -103,7 +103,7 @@ class Loihi2Target:
         """What is supported."""
         return {
             "spike_source": "yes (host)",
-            "lif": "yes (Lava's LIF where it resets to rest without refractory time, else an emitted process)",
+            "lif": "yes (Lava's LIF where it resets to rest without refractory time and sends no third factor, else an emitted process)",
             "alif": "yes (emitted process)",
             "cuba_lif": "yes",
             "leaky_readout": "yes (emitted process)",
@@ -115,8 +115,8 @@ class Loihi2Target:
             "eprop, feedback": "random, file, projection; symmetric is an approximation (fixed at the start)",
             "eprop, optimizer": "gradient_descent; adam is an approximation",
             "eprop, loss": "mean_squared_error; cross_entropy is an approximation",
-            "stdp": "no",
-            "r_stdp": "no",
+            "stdp": "two-factor rule, pairs as in the engine; low bits of the weights in the tag",
+            "r_stdp": "three-factor rule, eligibility in the tag",
             "runs here": "Lava's CPU models, fixed and floating point; its integers alone, learning included (--numerics)",
             "on chip": "not verified; emitted processes need microcode",
         }

@@ -53,7 +53,7 @@ def tune(plain: Loihi2Network, express: Express, network: Network, options: Opti
 
     express : makes a network of choices per population.
     """
-    plastic = sum(len(p.pre_ids) for p in plain.projections if p.rule is not None)
+    plastic = sum(len(p.pre_ids) for p in plain.projections if p.eprop)
     steps = options.tune_steps if options.tune_steps is not None else (_STEPS if plastic <= _LARGEST else 0)
     if steps == 0:
         return _noted(plain, f"scales of learning are for worst cases, nothing was measured ({plastic} plastic synapses)")
@@ -71,7 +71,7 @@ def tune(plain: Loihi2Network, express: Express, network: Network, options: Opti
     made = express(best)
     learning = {name: dict(of) for name, of in made.summary["learning"].items()}
     for projection in made.projections:
-        if projection.rule is not None:
+        if projection.eprop:
             of = learning[network.populations[projection.post].name]
             of.setdefault("measured", {})[projection.name] = table[projection.name]
     return replace(made, summary={**made.summary, "learning": learning})
@@ -95,14 +95,14 @@ def _noted(made: Loihi2Network, note: str) -> Loihi2Network:
 
 def _others(network: Network, plain: Loihi2Network) -> list[Form]:
     """Return the forms that ``auto`` may take in the place of the usual one: those that keep low bits."""
-    distinct = distinct_decays(network, [p.name for p in plain.projections if p.rule is not None])
+    distinct = distinct_decays(network, [p.name for p in plain.projections if p.eprop])
     return [Form.TWO_TRACES, Form.PRE_TRACE] if distinct else [Form.PRE_TRACE]
 
 
 def measure(made: Loihi2Network, network: Network, *, steps: int, white: bool) -> Measurement:
     """Run a lowered network on random spikes and a smooth or a white target."""
     twin = Twin(*describe(made), learning=True)
-    watched = {p.name: twin.plastic[i] for i, p in enumerate(made.projections) if p.rule is not None}
+    watched = {p.name: twin.plastic[i] for i, p in enumerate(made.projections) if p.eprop}
     tags, products = dict.fromkeys(watched, 0), dict.fromkeys(watched, 0)
 
     def watch() -> None:
@@ -116,7 +116,7 @@ def measure(made: Loihi2Network, network: Network, *, steps: int, white: bool) -
     exact = run_beside(made, twin, random_inputs(network, steps=steps), signals, steps=steps, watch=watch)
     changes = {}
     for projection in made.projections:
-        if projection.rule is None:
+        if projection.rule is None or not projection.eprop:
             continue
         start = projection.quantised.values.astype(np.float64)
         change = (_fine(twin, projection.name, projection.rule, made) - start) * projection.quantised.unit
@@ -142,15 +142,13 @@ def _fine(twin: Twin, name: str, rule: Mapping[str, Any], made: Loihi2Network) -
 
 def _measured_scales(plain: Loihi2Network, network: Network, form: Form, steps: int) -> dict[str, Choice]:
     """Return population -> form and scales that fit what a run of ``plain`` shows."""
-    hidden = {
-        network.populations[p.post].name for p in plain.projections if p.rule is not None and plain.populations[p.post].process != "Readout"
-    }
+    hidden = {network.populations[p.post].name for p in plain.projections if p.eprop and plain.populations[p.post].process != "Readout"}
     choices = {name: Choice(form=form) for name in hidden}
     if not form.has_tag:
         return choices
     seen = measure(plain, network, steps=steps, white=False)
     for name in hidden:
-        own = [p for p in plain.projections if p.rule is not None and network.populations[p.post].name == name]
+        own = [p for p in plain.projections if p.eprop and network.populations[p.post].name == name]
         bits = {p.name: _spare(_TAG_MAX, seen.tags[p.name]) for p in own}
         levels = {p.name: p.quantised.level + bits[p.name] for p in own}
         lowest = min(levels.values())
@@ -176,7 +174,7 @@ def _compare(made: Loihi2Network, network: Network, steps: int) -> dict[str, dic
 
 def _score(found: Mapping[str, Mapping[str, float]], made: Loihi2Network) -> float:
     """Return the mean cosine of projections into hidden populations."""
-    hidden = [p.name for p in made.projections if p.rule is not None and made.populations[p.post].process != "Readout"]
+    hidden = [p.name for p in made.projections if p.eprop and made.populations[p.post].process != "Readout"]
     values = [found[name][f"cosine_{kind}"] for name in hidden for kind in ("smooth", "white")]
     return float(np.mean(values)) if values else 1.0
 

@@ -24,8 +24,10 @@ _WRAP = STATE_MAX + 1
 _PSI_BITS = 7
 _NAMES = ("du", "dv", "bias", "v_min", "vth", "subtract", "v_subtract", "v_reset", "t_ref", "adapt_decay", "adapt_beta")
 _DU, _DV, _BIAS, _V_MIN, _VTH, _SUBTRACT, _V_SUBTRACT, _V_RESET, _T_REF, _ADAPT_DECAY, _ADAPT_BETA = range(len(_NAMES))
-_U, _V, _WAIT, _RISE, _LAST, _RATE, _REMAINDER, _SURROGATE, _DISTANCE, _CLOSED = range(10)
+_U, _V, _WAIT, _RISE, _LAST, _RATE, _REMAINDER, _SURROGATE, _DISTANCE, _CLOSED, _OWN, _REWARD, _LEAKED = range(13)
 """Rows of the state"""
+_POST_BITS, _REWARD_BITS, _PULSE = 8, 16, 32
+"""Of rewarded neurons: fraction bits of the trace of own spikes, of reward and leak; y2 and y3 are multiples of a pulse"""
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -121,6 +123,27 @@ def _third_factor(
 
 
 @numba.njit(cache=True, nogil=True)
+def _follow_reward(spikes: IntArray, state: IntArray, g: IntArray, own: Int32Array, leak: Int32Array, third: Int32Array) -> None:
+    """Set what rewarded neurons send: trace of their own spikes, pulses that tags lose, reward. g : post decay and impulse, leak rate,
+    reward decay, sign, mantissa and shift."""
+    unit, most = _PULSE << _FRACTION, TRACE_MAX // _PULSE
+    for i in range(len(spikes)):
+        trace = _decayed(state[_OWN, i], g[0]) + (g[1] << _POST_BITS) * state[_LAST, i]
+        state[_OWN, i] = trace
+        own[i] = min((trace + (1 << (_POST_BITS - 1))) >> _POST_BITS, TRACE_MAX)
+        leaked = state[_LEAKED, i] + g[2]
+        leak[i] = min(leaked >> _REWARD_BITS, most) * _PULSE
+        state[_LEAKED, i] = leaked & ((1 << _REWARD_BITS) - 1)
+        reward = _decayed(state[_REWARD, i], g[3]) + (spikes[i] << _REWARD_BITS)
+        state[_REWARD, i] = reward
+        wanted = _limited(state[_REMAINDER, i] + g[4] * _scaled(reward, g[5], g[6]), -_REMAINDER_MAX, _REMAINDER_MAX)
+        least = 0 if state[_LAST, i] else -most  # the engine clips a negative one where the neuron fires
+        steps = _limited((wanted + unit // 2) // unit, least, most)
+        third[i] = steps * _PULSE
+        state[_REMAINDER, i] = wanted - steps * unit
+
+
+@numba.njit(cache=True, nogil=True)
 def _readout(arriving: IntArray, p: IntArray, state: IntArray) -> None:
     for i in range(len(arriving)):
         u = _limited(_decayed(state[_U, i], p[_DU, i]) + (arriving[i] << ALIGN_SHIFT), -STATE_MAX, STATE_MAX)
@@ -175,17 +198,21 @@ class Cells:
             p |= {"du": p["du"] + 1, "bias": p["bias_mant"] << p["bias_exp"]}
         self.p = np.array([p.get(name, np.zeros(n, np.int64)) for name in _NAMES])
         self.start = (p["u"], p["v"])
-        self.state = np.zeros((10, n), np.int64)
+        self.state = np.zeros((13, n), np.int64)
         self.spiked = np.zeros(n, np.int64)
         learning = population["learning"]
         self.learning: Mapping[str, Any] | None = learning
         self.table, self.table_shift, self.rate = _NONE, 0, _NONE
         self.error, self.silence, self.sent = np.zeros(n, np.int64), np.zeros(n, np.int64), {}
         self.psi = np.zeros((1, n), np.int64)
+        self.reward: IntArray | None = None
         if learning is not None:
             self.sent = {number: np.zeros(n, np.int32) for number in (1, 2, 3)}
             self.sent[1][:] = learning["carry"]
-            if self.kind == "Neuron":
+            if learning.get("kind") == "reward":
+                names = ("post_decay", "post_impulse", "leak_rate", "reward_decay", "reward_sign", "reward_mantissa", "reward_shift")
+                self.reward = np.array([learning[name] for name in names], np.int64)
+            elif self.kind == "Neuron":
                 self.table = arrays[f"{key}.learning.surrogate_table"].astype(np.int64)
                 self.table_shift = int(learning["surrogate_shift"])
                 self.psi = np.zeros((1 + int(learning["psi_delay"]), n), np.int64)
@@ -236,7 +263,10 @@ class Cells:
             return self.spiked[: _lif(arriving, self.p, self.state, self.spiked)].copy()
         learning = self.learning if learn else None
         count = _neuron(arriving, self.p, self.state, self.spiked, self.table if learning is not None else _NONE, self.table_shift)
-        if learning is not None:
+        if self.reward is not None and learn:
+            spikes = self.silence if signal is None else signal
+            _follow_reward(spikes, self.state, self.reward, self.sent[1], self.sent[2], self.sent[3])
+        elif learning is not None:
             self.psi[:-1] = self.psi[1:]
             self.psi[-1] = self.state[_SURROGATE]
             self.sent[2][:] = self.psi[0]

@@ -33,6 +33,7 @@ _RANGES = {"d": (0, 255), "t": (-257, 255)}
 _ROUND = 2**STATE_SHIFT
 _LOWEST, _HIGHEST = np.int32(-(2**ACCUMULATOR_BITS)), np.int32(2**ACCUMULATOR_BITS - 1)
 _X0, _X1 = FIRST_PRE, FIRST_PRE + 1
+_NOBODY = np.zeros(0, np.int64)
 _SMALL = 254
 """A constant of this size added to a weight or a tag stays within nine bits and a sign"""
 _RECEIVED = float(np.exp(-1 / 65535.0))
@@ -64,7 +65,7 @@ def mark(spiked: IntArray, first: IntArray, position: Int32Array, value: int, x0
 
 @numba.njit(cache=True, nogil=True)
 def advance(trace: Int32Array, decay: float, impulse: int, draw: float, spiked: IntArray) -> None:
-    """Let a presynaptic trace decay, rounded stochastically (up where ``draw`` < fraction), and add an impulse per spike."""
+    """Let a trace of spikes decay, rounded stochastically (up where ``draw`` < fraction), and add an impulse per spike."""
     for i in range(len(trace)):
         exact = decay * trace[i]
         whole = np.floor(exact)
@@ -300,7 +301,7 @@ def _begin(
 
     decays : of x1, x2, 0 where there is none; draws : for x traces, y traces, synaptic variables.
     """
-    for number in range(len(decays)):
+    for number in range(2):
         if decays[number] > 0.0:
             advance(x[number], decays[number], impulses[number], draws[0], spiked)
     receive(sent_1, _RECEIVED, draws[1], y[1])
@@ -311,8 +312,30 @@ def _begin(
 
 
 @numba.njit(cache=True, nogil=True)
+def _hear(
+    fired: IntArray, own: bool, decays: npt.NDArray[np.float64], impulses: IntArray, held: Int32Array, draw: float, y: Int32Array
+) -> None:
+    """Set y0 to the targets that spike; with ``own`` y1 .. y3 are traces of these spikes (``held``; decays, impulses : from the third on),
+    else what was received, with an impulse of 0 added where a target spikes, which clips."""
+    y[0] = 0
+    for i in fired:
+        y[0, i] = 1
+    for number in range(3):
+        if own:
+            if decays[2 + number] > 0.0:
+                advance(held[number], decays[2 + number], impulses[2 + number], draw, fired)
+            y[1 + number] = held[number]
+        else:
+            for i in fired:
+                y[1 + number, i] = min(max(y[1 + number, i], 0), TRACE_LIMIT)
+
+
+@numba.njit(cache=True, nogil=True)
 def step_engine(
     spiked: IntArray,
+    fired: IntArray,
+    own: bool,
+    held: Int32Array,
     first_of_pre: IntArray,
     position: Int32Array,
     decays: npt.NDArray[np.float64],
@@ -337,6 +360,7 @@ def step_engine(
 ) -> None:
     """Do all that a step changes, by any table: one call a step. limits : rows low, high; the others : see the parts."""
     up = _begin(spiked, decays, impulses, sent_1, sent_2, sent_3, draws, x, y)
+    _hear(fired, own, decays, impulses, held, draws[1], y)
     mark(spiked, first_of_pre, position, 1, x0)
     learn(first, pre, state, product, factor, x0, x, y, every, up, limits[0], limits[1], fresh, part, settled)
     mark(spiked, first_of_pre, position, 0, x0)
@@ -403,11 +427,14 @@ class Plastic:
         self.limits = np.array(ranges, np.int32).T.copy()
         self._lay_out(arrays[f"{key}.pre"].astype(np.int64), arrays[f"{key}.post"].astype(np.int64), n_pre, n_post)
         self.exponent = int(projection["weight_exp"])
-        taus, self.impulses = [float(rule["x1_tau"]), float(rule.get("x2_tau") or 0.0)], np.zeros(2, np.int64)
+        self.own, self.hears = rule.get("factors", 3) == 2, bool(rule.get("post_spikes", False))
+        traces = ("x1", "x2", "y1", "y2", "y3") if self.own else ("x1", "x2")
+        taus = [float(rule.get(f"{trace}_tau_fixed", rule.get(f"{trace}_tau", 0.0))) for trace in traces]
         self.decays = np.array([np.exp(-1 / tau) if tau else 0.0 for tau in taus])
-        for number, tau in enumerate(taus):
-            if tau:
-                self.impulses[number] = int(rule[f"x{number + 1}_impulse_fixed"])
+        self.impulses = np.array(
+            [int(rule[f"{trace}_impulse_fixed"]) if tau else 0 for trace, tau in zip(traces, taus, strict=True)], np.int64
+        )
+        self.held, self.silent = np.zeros((3, n_post), np.int32), np.zeros(n_post, np.int32)
         self.settled: npt.NDArray[Any] = np.zeros((n_post, 3, 2), np.int64) if self.kind == NONE else np.zeros((2, n_post), np.int32)
         self.active = np.zeros(n_post, np.int32)
         self.state[0, self.slot] = arrays[f"{key}.weight.fixed"]
@@ -443,22 +470,23 @@ class Plastic:
 
     def reset(self) -> None:
         """Put traces and eligibility at rest; weights and their low bits stay."""
-        self.x[:], self.y[:], self.arriving[:] = 0, 0, 0
+        self.x[:], self.y[:], self.held[:], self.arriving[:] = 0, 0, 0, 0
         if not self.keeps_tag:
             self.state[2] = self.start[1]
         self.settled[:] = 0
 
     def changing(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays that change, by name."""
-        return {"state": self.state, "x": self.x, "arriving": self.arriving, "settled": self.settled}
+        return {"state": self.state, "x": self.x, "held": self.held, "arriving": self.arriving, "settled": self.settled}
 
     def emit(self, spiked: IntArray) -> None:
         """Sum up what some spikes bring to the targets in the next step."""
         send(spiked, self.first_of_pre, self.position, self.post, self.state[0], self.exponent, self.arriving)
 
-    def learn(self, step: int, spiked: IntArray, sent: Mapping[int, Int32Array], draws: npt.NDArray[np.float64]) -> None:
-        """Advance traces and change weights in step ``step`` (0 ..). sent : number 1 .. 3 of a y -> what the targets send as it; draws :
-        random numbers for x traces, y traces and synaptic variables."""
+    def learn(self, step: int, spiked: IntArray, fired: IntArray, sent: Mapping[int, Int32Array], draws: npt.NDArray[np.float64]) -> None:
+        """Advance traces and change weights in step ``step`` (0 ..). spiked, fired : sources and targets that spike (these count only where
+        the rule has post_spikes); sent : number 1 .. 3 of a y -> what the targets send as it; draws : random numbers for x traces, y traces
+        and synaptic variables."""
         if self.kind != NONE:
             step_fused(
                 spiked, self.decays, self.impulses, sent[1], sent[2], sent[3], draws, self.first, self.pre, self.state, self.x, self.y,
@@ -466,9 +494,10 @@ class Plastic:
                 self.active, self.other, self.carry,
             )  # fmt: skip
             return
+        y1, y2, y3 = (sent.get(number, self.silent) for number in (1, 2, 3))
         step_engine(
-            spiked, self.first_of_pre, self.position, self.decays, self.impulses, sent[1], sent[2], sent[3], draws, self.first, self.pre,
-            self.state, self.table.product, self.table.factor, self.x0, self.x, self.y, (step + 1) % self.table.period == 0, self.limits,
+            spiked, fired if self.hears else _NOBODY, self.own, self.held, self.first_of_pre, self.position, self.decays, self.impulses,
+            y1, y2, y3, draws, self.first, self.pre, self.state, self.table.product, self.table.factor, self.x0, self.x, self.y, (step + 1) % self.table.period == 0, self.limits,
             self.fresh, self.part, self.settled,
         )  # fmt: skip
 

@@ -84,12 +84,15 @@ class Twin:
         self._feedback = [
             (f["readout"], f["post"], np.ascontiguousarray(arrays[f"{f['key']}.fixed"].T, np.int64)) for f in spec["feedback"]
         ]
+        self._rewards = [(r["reward"], r["post"]) for r in spec.get("rewards", [])]
+        self._rewarded = np.zeros(len(self.populations), np.int64)
         self._draws = _Draws(spec["seed"] % 2**32)
         self._poisson = self._poisson_generators()
 
     def reset(self) -> None:
         """Put neurons, traces, eligibility and what is on its way at rest. Weights with their low bits, the number of steps done and the
         random numbers go on."""
+        self._rewarded[:] = 0
         for _, part in self._parts():
             part.reset()
 
@@ -108,7 +111,10 @@ class Twin:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return all that changes, by name; :meth:`restore` of a twin of the same program goes on from it bit-identically."""
-        found: dict[str, npt.NDArray[Any]] = {"counts": np.array([self.step, self._draws.done], np.int64)}
+        found: dict[str, npt.NDArray[Any]] = {
+            "counts": np.array([self.step, self._draws.done], np.int64),
+            "rewarded": self._rewarded.copy(),
+        }
         for where, part in self._parts():
             found |= {f"{where}:{name}": values.copy() for name, values in part.changing().items()}
         return found
@@ -125,6 +131,7 @@ class Twin:
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in state.items()}:
             raise ValueError("the state belongs to another program")
         self.step, done = (int(n) for n in state["counts"])
+        self._rewarded[:] = state["rewarded"]
         self._draws = _Draws(self.spec["seed"] % 2**32, done=done)
         self._poisson = self._poisson_generators()
         for i, generator in self._poisson.items():
@@ -207,22 +214,26 @@ class Twin:
             self._arriving[self.projections[number]["post"]] += plastic.arriving
 
     def _learning_signals(self) -> dict[int, IntArray]:
-        """Population -> what the errors of the step before bring it."""
+        """Population -> what the errors, or the rewards, of the step before bring it."""
         heard: dict[int, IntArray] = {}
         for readout, post, weights in self._feedback:
             if post not in heard:
                 heard[post] = np.zeros(weights.shape[1], np.int64)
             broadcast(self.cells[readout].error, weights, heard[post])
+        for reward, post in self._rewards:
+            heard[post] = np.full(self.populations[post]["size"], self._rewarded[reward])
         return heard
 
     def _send(self, spiked: Mapping[int, IntArray], draws: npt.NDArray[np.float64] | None) -> None:
+        for reward, _ in self._rewards:
+            self._rewarded[reward] = len(spiked[reward])
         for number, static in self.static.items():
             static.send(self.step, spiked[self.projections[number]["pre"]])
         for number, plastic in self.plastic.items():
             pre, post = self.projections[number]["pre"], self.projections[number]["post"]
             plastic.emit(spiked[pre])
             if draws is not None:
-                plastic.learn(self.step, spiked[pre], self.cells[post].sent, draws)
+                plastic.learn(self.step, spiked[pre], spiked[post], self.cells[post].sent, draws)
 
     def _drawn(self, index: int, steps: int) -> Spikes:
         """Return the spikes that the program draws for a source with a rate."""

@@ -19,6 +19,8 @@ from neurocompile.backends.loihi2 import TARGET
 from neurocompile.backends.loihi2.lowered import Loihi2Network
 from neurocompile.ir import (
     LIF,
+    RSTDP,
+    STDP,
     EProp,
     Explicit,
     GradientDescent,
@@ -29,11 +31,13 @@ from neurocompile.ir import (
     Projection,
     RandomFeedback,
     Regularization,
+    Reset,
     SpikeSource,
     Surrogate,
     Task,
 )
 from neurocompile.ir.realise import realise_all
+from neurocompile.ir.signals import Spikes
 from neurocompile.machine import load_machine
 
 
@@ -109,6 +113,53 @@ def learner() -> Callable[..., Network]:
             rules=(replace(rule, **changes),),
             task=task or Task(readout="out"),
         )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pairing() -> Callable[..., tuple[Network, dict[str, Spikes]]]:
+    """A recurrent network whose neurons all learn by a rule of STDP, and spikes for it: (rule, seed, steps).
+
+    Weights are within the rule's bounds; each neuron is driven over the threshold by a source of its own too. The last steps are silent: in
+    them the engine makes up for spikes under way.
+    """
+
+    def make(rule: STDP, *, seed: int = 0, steps: int = 1000, rate: float = 0.02, **changes: Any) -> tuple[Network, dict[str, Spikes]]:
+        rng = np.random.default_rng(seed)
+        n_in, n = 30, 20
+        low, high = rule.weight_bounds
+
+        def edges(n_pre: int, p: float) -> Explicit:
+            pre, post = np.nonzero(rng.random((n_pre, n)) < p)
+            ones = np.ones(len(pre), np.int64)
+            return Explicit(pre=pre.astype(np.int32), post=post.astype(np.int32), weight=rng.uniform(low, high, len(pre)), delay=ones)
+
+        drive = Explicit(pre=np.arange(n), post=np.arange(n), weight=np.full(n, 1.2), delay=np.ones(n, np.int64))
+        hidden = LIF(**{"tau_mem": 0.02, "v_threshold": 1.0, "reset": Reset.TO_VALUE} | changes)
+        sizes = {"in": n_in, "drive": n} | ({rule.reward: 2} if isinstance(rule, RSTDP) else {})
+        network = Network(
+            name="pairs",
+            dt=1e-3,
+            seed=seed,
+            populations=(
+                *(Population(name=name, size=size, model=SpikeSource()) for name, size in sizes.items()),
+                Population(name="h", size=n, model=hidden),
+            ),
+            projections=(
+                Projection(pre="in", post="h", connect=edges(n_in, 0.6), learning=rule.name),
+                Projection(name="loop", pre="h", post="h", connect=edges(n, 0.3), learning=rule.name),
+                Projection(pre="drive", post="h", connect=drive),
+            ),
+            rules=(rule,),
+        )
+        inputs = {}
+        for name, size in sizes.items():
+            drawn = rng.random((steps, size)) < (rate if name in {"in", "drive"} else 0.004)
+            drawn[-3:] = False
+            step, neuron = np.nonzero(drawn)
+            inputs[name] = Spikes(neuron=neuron.astype(np.int32), step=step.astype(np.int64))
+        return network, inputs
 
     return make
 

@@ -36,7 +36,7 @@ def emit(lower, network):
 def test_it_is_a_target():
     assert isinstance(TARGET, Target)
     assert TARGET.sdk_versions()["lava-nc"] == "0.10.0"
-    assert "no" in TARGET.capabilities()["stdp"]
+    assert "two-factor" in TARGET.capabilities()["stdp"]
 
 
 GOLDEN = {
@@ -65,6 +65,7 @@ GOLDEN = {
             "learnt_step": 1,
         }
     ],
+    "rewards": [],
     "seed": 1,
 }
 

@@ -181,16 +181,19 @@ def test_plastic_delay_is_refused(lower):
     assert codes(error) == {"NC311"}
 
 
-def test_stdp_is_refused(lower):
+def test_two_rules_into_one_population_are_refused(lower):
     network = pair(hard())
     plastic = Network(
         name="s",
         dt=1e-3,
         populations=network.populations,
-        rules=(STDP(),),
-        projections=(Projection(pre="in", post="a", connect=AllToAll(), learning="stdp"),),
+        rules=(STDP(), STDP(name="other")),
+        projections=tuple(
+            Projection(name=rule, pre="in", post="a", connect=AllToAll(), weight=Constant(value=0.5), learning=rule)
+            for rule in ("stdp", "other")
+        ),
     )
-    with pytest.raises(UnsupportedError, match="STDP") as error:
+    with pytest.raises(UnsupportedError, match="learns by two rules, 'stdp' and 'other'") as error:
         lower(plastic, allow=True)
     assert codes(error) == {"NC312"}
 

@@ -24,6 +24,7 @@ from neurocompile.backends.loihi2.validate import random_inputs, random_signals
 from neurocompile.ir import Network
 
 SYNAPTIC = ("w", "d", "t")
+NOBODY = np.zeros(0, np.int64)
 
 
 @st.composite
@@ -44,7 +45,7 @@ def rules(draw: Any) -> str:
     for number in range(draw(st.integers(1, 4))):
         sign = draw(st.sampled_from(["+", "-"])) if number else draw(st.sampled_from(["", "-"]))
         literals = draw(st.sampled_from(["", "3*", "2*", "2^-3*", "1*2^4*", "7*2^-7*", "12*2^1*", "2^2*2^3*"]))
-        words = [draw(st.sampled_from(["u0", "x0"])), *draw(st.lists(factors(), max_size=3))]
+        words = [draw(st.sampled_from(["u0", "x0", "y0"])), *draw(st.lists(factors(), max_size=3))]
         products.append(f"{sign}{literals}{'*'.join(words)}")
     return " ".join(products)
 
@@ -106,7 +107,8 @@ RANGES = {"dd": (0, 255), "dt": (-257, 255)}
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 10**6), bounds=st.sampled_from([(-256, 254), (0, 255), (-255, 0)]))
 def test_engine_equals_one_synapse_at_a_time(data: st.DataObject, seed: int, bounds: tuple[int, int]) -> None:
-    """Every grammar of rules, wide products too, over 12 steps of random spikes and third factors."""
+    """Every grammar of rules, wide products too, over 12 steps of random spikes of both ends and third factors; y traces are what the
+    targets send, or (two factors) traces of their spikes."""
     texts = {target: data.draw(st.one_of(st.none(), rules()), label=target) for target in ("dw", "dd", "dt")}
     rng = np.random.default_rng(seed)
     n_pre, n_post = 5, 4
@@ -114,14 +116,22 @@ def test_engine_equals_one_synapse_at_a_time(data: st.DataObject, seed: int, bou
     weight = rng.integers(bounds[0], bounds[1] + 1, len(pre))
     arrays = {"s0.pre": pre, "s0.post": post, "s0.weight.fixed": weight}
     rule = {f"{target}_fixed": text for target, text in texts.items()}
-    rule |= {"x1_impulse_fixed": 40, "x1_tau": 6.0, "tag_start": -3, "d_start": 20}
+    rule |= {"x1_impulse_fixed": 40, "x1_tau": 6.0, "tag_start": -3, "d_start": 20, "post_spikes": True}
+    own = {"y1": (30, 9.0), "y2": (100, 0.5), "y3": (7, 80.0)}
+    two = data.draw(st.booleans(), label="two factors")
+    if two:
+        rule |= {"factors": 2}
+        rule |= {f"{trace}_impulse_fixed": impulse for trace, (impulse, _) in own.items()}
+        rule |= {f"{trace}_tau": tau for trace, (_, tau) in own.items()}
     projection = {"key": "s0", "rule": rule, "weight_exp": 1, "weight_range": bounds}
     ours = Plastic(projection, arrays, n_pre=n_pre, n_post=n_post)
     parsed = {target: parse_rule(target, text) for target, text in texts.items() if text}
     state = {"w": weight.tolist(), "d": [20] * len(pre), "t": [-3] * len(pre)}
     x1 = [0] * n_pre
+    trace = {number: [0] * n_post for number in (1, 2, 3)}
     for step in range(12):
         spiked = np.flatnonzero(rng.random(n_pre) < 0.4)
+        fired = np.flatnonzero(rng.random(n_post) < 0.3)
         sent = {number: rng.integers(-127, 128, n_post).astype(np.int32) for number in (1, 2, 3)}
         draws = rng.random(3)
         x_draw, y_draw, draw = draws
@@ -129,16 +139,22 @@ def test_engine_equals_one_synapse_at_a_time(data: st.DataObject, seed: int, bou
         expected = np.zeros(n_post, np.int64)
         np.add.at(expected, post, np.array(state["w"]) * np.isin(pre, spiked))
         np.testing.assert_array_equal(ours.arriving, 2 * expected)
-        ours.learn(step, spiked, sent, draws)
+        ours.learn(step, spiked, fired, sent, draws)
         x1 = [min(127, rounded(math.exp(-1 / 6.0) * x, x_draw) + 40 * int(i in spiked)) for i, x in enumerate(x1)]
         y = {n: [rounded(math.exp(-1 / 65535.0) * int(v), y_draw) for v in values] for n, values in sent.items()}
+        y = {n: [max(0, v) if j in fired else v for j, v in enumerate(values)] for n, values in y.items()}
+        if two:
+            for n, held in trace.items():
+                impulse, tau = own[f"y{n}"]
+                trace[n] = [min(127, rounded(math.exp(-1 / tau) * v, y_draw) + impulse * int(j in fired)) for j, v in enumerate(held)]
+            y = trace
         after = {}
         for target, letter in (("dw", "w"), ("dd", "d"), ("dt", "t")):
             low, high = bounds if target == "dw" else RANGES[target]
             after[letter] = []
             for k in range(len(pre)):
                 values = {s: state[s][k] for s in SYNAPTIC} | {"x0": int(pre[k] in spiked), "x1": x1[pre[k]]}
-                values |= {f"y{n}": y[n][post[k]] for n in (1, 2, 3)}
+                values |= {f"y{n}": y[n][post[k]] for n in (1, 2, 3)} | {"y0": int(post[k] in fired)}
                 total = state[letter][k] << 7
                 for p in parsed.get(target, []):
                     total = max(-(2**15), min(2**15 - 1, total + product_value(p, values)))
@@ -258,5 +274,5 @@ def test_fused_loops_equal_the_loop_over_products(seed: int, bounds: tuple[int, 
             sent[3], sent[other] = np.maximum(sent[3], 0), np.maximum(-sent[3], 0)
         draws = rng.random(3)
         for twin in (quick, slow):
-            twin.learn(step, spiked, sent, draws)
+            twin.learn(step, spiked, NOBODY, sent, draws)
         np.testing.assert_array_equal((quick.weights(), *quick.tags()), (slow.weights(), *slow.tags()))

@@ -1,0 +1,181 @@
+"""STDP and reward-modulated STDP: rule strings, amplitudes, bounds; the twin's weight changes against the reference engine's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurocompile.backends.loihi2.emit import describe
+from neurocompile.backends.loihi2.lowered import Loihi2Network
+from neurocompile.backends.loihi2.stdp import choose_amplitude
+from neurocompile.backends.loihi2.stimulus import cosine
+from neurocompile.backends.loihi2.twin import Twin
+from neurocompile.backends.loihi2.twin.rules import parse_rule
+from neurocompile.backends.reference import Simulator
+from neurocompile.ir import RSTDP, STDP, Network
+from neurocompile.ir.errors import UnsupportedError
+from neurocompile.ir.realise import realise_all
+from neurocompile.ir.signals import Spikes
+
+Pairing = Callable[..., tuple[Network, dict[str, Spikes]]]
+Lower = Callable[..., Loihi2Network]
+PAIRS = STDP(a_plus=0.01, a_minus=0.012, weight_bounds=(0.0, 0.1))
+REWARDED = RSTDP(reward="reward", a_plus=0.1, a_minus=0.12, weight_bounds=(0.0, 0.1), tau_c=0.3, tau_d=0.1, reward_weight=1.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(wanted=st.floats(1e-3, 500.0), step=st.sampled_from([1, 2, 4, 8]), taken_out=st.booleans())
+def test_amplitudes_are_the_nearest(wanted: float, step: int, taken_out: bool) -> None:
+    """Against all that there are: the error is what it says, and no other is nearer (by 2 % a product that is spared)."""
+    found = choose_amplitude(wanted, step, taken_out=taken_out)
+    value = found.literal.value * found.impulse
+    assert value / wanted - 1 == pytest.approx(found.error)
+    impulses = [impulse // step for impulse in range(20, 41) if impulse % step == 0]
+    assert found.impulse in impulses
+    every = np.array([m * 2.0**e * i for m, e, i in product(range(1, 8), range(-7, 9), impulses)])
+    least = np.abs(np.log(every / wanted)).min()
+    assert abs(np.log(value / wanted)) <= least + (0.04 if taken_out else 1e-6)
+
+
+def test_golden_rules(lower: Lower, pairing: Pairing) -> None:
+    """a_plus: 2.55 weight units a pair are 40.8 in units of 1/16, 5 2^-2 32 = 40; a_minus: 3.06 exp(-1/20) 16 = 46.57, 6 2^-2 31 = 46.5."""
+    network, _ = pairing(PAIRS)
+    rule = lower(network).projections[0].rule
+    assert rule is not None
+    assert {target: rule[f"{target}_fixed"] for target in ("dw", "dt", "dd")} == {
+        "dw": "-7*2^0*u0*t*sgn(d+1)",
+        "dt": "-5*2^-2*y0*d + 6*2^-2*x0*y1 - 7*2^4*u0*t*sgn(d+1)",
+        "dd": "u0*x1 - 1*2^5*x0 - u0*d",
+    }
+    assert (rule["x1_impulse_fixed"], rule["y1_impulse_fixed"], rule["tag_start"]) == (32, 31, -9)
+    plain = lower(network, low_bits="none").projections[0].rule
+    assert plain is not None
+    assert plain["dw_fixed"] == "6*2^-6*y0*x1 - 5*2^-3*y0*x0 - 1*2^1*y0*x0 - 6*2^-6*x0*y1"
+    assert plain["dt_fixed"] is plain["dd_fixed"] is None
+    rewarded = lower(pairing(REWARDED)[0])
+    rule = rewarded.projections[0].rule
+    assert rule is not None
+    assert {target: rule[f"{target}_fixed"] for target in ("dw", "dt")} == {
+        "dw": "1*2^-5*u0*t*y3",
+        "dt": "5*2^-3*y0*d - 3*2^-2*x0*y1 - 1*2^-4*u0*t*y2",
+    }
+    assert rewarded.rewards == ((2, 3),)
+    multiplicative = lower(pairing(replace(PAIRS, multiplicative=True, weight_bounds=(-0.1, 0.1)))[0]).projections[0].rule
+    assert multiplicative is not None
+    assert "*y0*d*(w-254)" in multiplicative["dt_fixed"]
+    assert "*x0*y1*(w+254)" in multiplicative["dt_fixed"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [PAIRS, REWARDED, replace(PAIRS, multiplicative=True), replace(REWARDED, multiplicative=True), replace(PAIRS, a_minus=0.0)],
+    ids=["stdp", "r_stdp", "stdp, multiplicative", "r_stdp, multiplicative", "no depression"],
+)
+@pytest.mark.parametrize("low_bits", ["d", "none"])
+def test_rules_are_those_that_lava_reads(lower: Lower, pairing: Pairing, rule: STDP, low_bits: str) -> None:
+    """Lava's own parser takes them, in both precisions, and ours reads the same products."""
+    from lava.magma.core.learning.learning_rule import Loihi3FLearningRule
+
+    made = lower(pairing(rule)[0], low_bits=low_bits, allow=True).projections[0].rule
+    assert made is not None
+    for precision in ("fixed", "real"):
+        texts = {target: made[f"{target}_{precision}"] for target in ("dw", "dt", "dd")}
+        theirs = Loihi3FLearningRule(**texts, x1_impulse=16, x1_tau=10.0).active_product_series
+        for target, text in texts.items():
+            if text is not None:
+                ours = [(p.dependency, p.mantissa, p.exponent + 7) for p in parse_rule(target, text)]
+                assert ours == [(p.dependency, p.s_mantissa, p.s_exp) for p in theirs[target].products]
+
+
+def changes(lowered: Loihi2Network, network: Network, inputs: dict[str, Spikes], steps: int) -> list[tuple[Any, Any]]:
+    """Weight changes of the twin and of the engine (membrane units) of all plastic projections."""
+    twin = Twin(*describe(lowered), learning=True).run(steps, inputs)
+    engine = Simulator(network, realise_all(network))
+    engine.run(steps, spikes=inputs)
+    engine.flush()
+    weights = engine.weights()
+    return [
+        ((twin.weights[p.name] - p.quantised.values.astype(np.float64)) * p.quantised.unit, weights[p.name] - p.weight)
+        for p in lowered.projections
+        if p.rule is not None
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "least"),
+    [(PAIRS, 0.98), (REWARDED, 0.98), (replace(PAIRS, multiplicative=True), 0.98), (replace(REWARDED, multiplicative=True), 0.98)],
+    ids=["stdp", "r_stdp", "stdp, multiplicative", "r_stdp, multiplicative"],
+)
+def test_fixed_point_follows_the_engine(lower: Lower, pairing: Pairing, rule: STDP, least: float) -> None:
+    """Twenty random networks, 1,000 steps: median cosine of all weight changes, and their size within 10 %."""
+    values, sizes = [], []
+    for seed in range(20):
+        network, inputs = pairing(rule, seed=seed)
+        pairs = changes(lower(network), network, inputs, 1000)
+        ours, theirs = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+        values.append(cosine(ours, theirs))
+        sizes.append(np.linalg.norm(ours) / np.linalg.norm(theirs))
+    print(rule.name, rule.multiplicative, np.round(np.percentile(values, [0, 50, 100]), 4), np.round(np.percentile(sizes, [0, 50, 100]), 3))
+    assert np.median(values) > least
+    assert 0.9 < np.median(sizes) < 1.1
+
+
+def test_weights_saturate_at_their_bounds(lower: Lower, pairing: Pairing) -> None:
+    """Strong additive STDP drives weights to the bounds, and those are the ends of the 8 bits."""
+    network, inputs = pairing(replace(PAIRS, a_plus=0.1, a_minus=0.11))
+    lowered = lower(network)
+    twin = Twin(*describe(lowered), learning=True).run(1000, inputs)
+    for projection in lowered.projections[:2]:
+        assert projection.quantised.unit == pytest.approx(0.1 / 255)
+        held = twin.weights[projection.name]
+        assert held.min() == 0
+        assert held.max() == 255
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "message"),
+    [
+        ({"weight_bounds": (0.02, 0.1)}, "NC318", r"weight_bounds \[0.02, 0.1\] are not the ends of 8 bits"),
+        ({"weight_bounds": (-0.02, 0.1)}, "NC318", "not the ends"),
+        ({"a_plus": 1e-6}, "NC319", "a_plus 1e-06"),
+        ({"a_minus": 1e-6, "reward": "reward", "tau_d": 30.0, "a_plus": 1e-6}, "NC316", "tau_d 30 s"),
+    ],
+)
+def test_what_eight_bits_do_not_hold_is_said(lower: Lower, pairing: Pairing, changed: dict[str, Any], code: str, message: str) -> None:
+    rule = replace(REWARDED if "reward" in changed else PAIRS, **changed)
+    network, _ = pairing(rule)
+    with pytest.raises(UnsupportedError, match=message) as error:
+        lower(network)
+    assert code in {d.code for d in error.value.diagnostics}
+    lower(network, allow=True)
+
+
+def test_a_rule_without_amplitude_is_static(lower: Lower, pairing: Pairing) -> None:
+    """Additive changes are multiples of the upper bound."""
+    lowered = lower(pairing(replace(PAIRS, weight_bounds=(-0.1, 0.0)))[0])
+    assert [p.rule for p in lowered.projections] == [None] * 3
+    assert any("changes nothing" in note for note in lowered.summary["notes"])
+
+
+@pytest.mark.parametrize("rule", [PAIRS, REWARDED], ids=["stdp", "r_stdp"])
+def test_pieces_of_a_run_are_the_run(lower: Lower, pairing: Pairing, rule: STDP) -> None:
+    """Traces, tags, rewards on their way and pulses are part of the state."""
+    network, inputs = pairing(rule, steps=600)
+    program = describe(lower(network))
+    whole = Twin(*program, learning=True).run(600, inputs)
+    first = Twin(*program, learning=True)
+    first.run(301, inputs)
+    second = Twin(*program, learning=True)
+    second.restore(first.state())
+    rest = second.run(299, inputs)
+    for name, weights in whole.weights.items():
+        np.testing.assert_array_equal(rest.weights[name], weights)
+    for name, tags in whole.tags.items():
+        np.testing.assert_array_equal(rest.tags[name], tags)

@@ -16,7 +16,7 @@ from neurocompile.ir import RSTDP, STDP, Network
 
 _TOLERATED = 0.1
 """Relative error of an amplitude or a time constant above which it is an approximation to accept"""
-_OFF = 1.5
+_OFF = 2.5
 """Weight units by which the end of the 8 bits may lie beside a bound (mixed weights end at -256 and 254)"""
 
 

@@ -152,12 +152,11 @@ def test_twin_equals_lava_bit_for_bit(write: Write, pairing: Pairing, rule: STDP
     ("rule", "largest"),
     [
         (PAIRS, 1e-9),
-        (REWARDED, 1e-9),
         (replace(REWARDED, a_plus=0.5, a_minus=0.6), 1e-9),
         (replace(PAIRS, multiplicative=True), 2e-2),
         (replace(REWARDED, multiplicative=True), 2e-3),
     ],
-    ids=["stdp", "r_stdp", "r_stdp at its bounds", "stdp, multiplicative", "r_stdp, multiplicative"],
+    ids=["stdp", "r_stdp at its bounds", "stdp, multiplicative", "r_stdp, multiplicative"],
 )
 def test_floating_point_is_the_engine(write: Write, pairing: Pairing, rule: STDP, largest: float) -> None:
     """Relative error of the weight change after 1,000 steps at the same spikes.
@@ -165,6 +164,7 @@ def test_floating_point_is_the_engine(write: Write, pairing: Pairing, rule: STDP
     Additive: 1e-14, rounding. Multiplicative: a spike's depression uses the weight of its own step, the engine that of its arrival one step
     later, after what the target's spike of that step has changed: of second order in the amplitude (1e-3 to 5e-3 for 0.01).
     """
+    rule = replace(rule, weight_bounds=(0.0, 0.02))  # small, so that a change that acts one step later moves no spike
     network, inputs = pairing(rule)
     results, _ = run_program(write(network) / "program", steps=1000, inputs=inputs, flags=["--float"], timeout=LIMIT_S)
     connections = realise_all(network)
@@ -181,7 +181,7 @@ def test_floating_point_is_the_engine(write: Write, pairing: Pairing, rule: STDP
         error = float(np.linalg.norm(change - expected) / np.linalg.norm(expected))
         print(rule.name, name, error)
         assert error < largest
-        assert np.linalg.norm(expected) > 0.01
+        assert np.abs(expected).max() > 0.002
         low, high = rule.weight_bounds
         assert low <= results[f"weight:{name}"].min()
         assert results[f"weight:{name}"].max() <= high

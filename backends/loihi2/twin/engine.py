@@ -497,8 +497,8 @@ class Plastic:
         y1, y2, y3 = (sent.get(number, self.silent) for number in (1, 2, 3))
         step_engine(
             spiked, fired if self.hears else _NOBODY, self.own, self.held, self.first_of_pre, self.position, self.decays, self.impulses,
-            y1, y2, y3, draws, self.first, self.pre, self.state, self.table.product, self.table.factor, self.x0, self.x, self.y, (step + 1) % self.table.period == 0, self.limits,
-            self.fresh, self.part, self.settled,
+            y1, y2, y3, draws, self.first, self.pre, self.state, self.table.product, self.table.factor,
+            self.x0, self.x, self.y, (step + 1) % self.table.period == 0, self.limits, self.fresh, self.part, self.settled,
         )  # fmt: skip
 
     def weights(self) -> Int32Array:

@@ -64,7 +64,7 @@ def test_golden_rules(lower: Lower, pairing: Pairing) -> None:
     assert rule is not None
     assert {target: rule[f"{target}_fixed"] for target in ("dw", "dt")} == {
         "dw": "1*2^-5*u0*t*y3",
-        "dt": "5*2^-3*y0*d - 3*2^-2*x0*y1 - 1*2^-4*u0*t*y2",
+        "dt": "5*2^-3*y0*d - 4*2^-2*x0*y1 - 1*2^-4*u0*t*y2",
     }
     assert rewarded.rewards == ((2, 3),)
     multiplicative = lower(pairing(replace(PAIRS, multiplicative=True, weight_bounds=(-0.1, 0.1)))[0]).projections[0].rule

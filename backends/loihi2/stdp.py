@@ -12,7 +12,7 @@ Multiplicative: factors (high - w) and (w - low) in the place of w_max.
 
     stdp        dw = up - down                                  two factors: y1 is the engine's own trace of the target's spikes
       low bits  dt = down - up + 2^m q,   dw = q                q = -c u0 t sgn(d+1) >> 7, whole units out of the tag
-    r_stdp      dt = up - down - 2^-k u0 t y2,  dw = g u0 t y3  three: the target sends y1, y2 = pulses that take from the tag, y3 = reward
+    r_stdp      dt = up - down - 2^-k u0 t y2,  dw = g u0 t y3  three: the target sends y1, y2 = what the tag loses, y3 = |reward|
     without d   up = A y0 x1 - A X y0 x0                        a spike that arrives in the very step in which the target fires counts too
 
 sgn(d + 1) is 1 (d >= 0). It makes the product 22 bits wide, so that the engine shifts it right by 7 and whole units move, as with e-prop's
@@ -273,15 +273,15 @@ def _rewarded(
     gain = int(np.clip(np.ceil(np.log2(total / _PULSES)), _SMALLEST, 0))
     release = _register(hold)
     lost = release / DECAY_UNITY / (1.0 - hold)  # a trace that decays faster than it should is made larger
-    unit = rule.reward_weight * share * lost * _PULSE / scale / 2.0**gain
-    mantissa, shift = mantissa_shift(abs(unit) * 2.0 ** (SIGNAL_FRACTION_BITS - REWARD_BITS))
+    unit = abs(rule.reward_weight) * share * lost * _PULSE / scale / 2.0**gain
+    mantissa, shift = mantissa_shift(unit * 2.0 ** (SIGNAL_FRACTION_BITS - REWARD_BITS))
     leave = Literal(mantissa=1, exponent=exponent)
-    up = [text for text in real if "y0" in text]
+    up, punished = [text for text in real if "y0" in text], rule.reward_weight < 0
     made |= {
         "dt_fixed": _series(*pairs, f" - {leave}*u0*t*y2"),
-        "dw_fixed": f"{Literal(mantissa=1, exponent=gain)}*u0*t*y3",
+        "dw_fixed": f"{Literal(mantissa=-1 if punished else 1, exponent=gain)}*u0*t*y3",
         "dt_real": _series(*real, *(f"{_turned(text)}*y2" for text in up), " - u0*t*y2"),
-        "dw_real": _series(" + u0*t*y3", *(f"{text}*y3" for text in up)),
+        "dw_real": _series(*(f"{_turned(text) if punished else text}*y3" for text in (" + u0*t", *up))),
     }
     tau_d = -dt / np.log1p(-release / DECAY_UNITY) if release < DECAY_UNITY else 0.0
     learning = {
@@ -294,15 +294,14 @@ def _rewarded(
         "leak": leak * _RECEIVED,
         "reward_decay": release,
         "reward_keep": hold,
-        "reward_size": rule.reward_weight * share * _RECEIVED,
-        "reward_sign": -1 if rule.reward_weight < 0 else 1,
+        "reward_size": abs(rule.reward_weight) * share * _RECEIVED,
         "reward_mantissa": mantissa,
         "reward_shift": shift,
         "carry": 0,
     }
     report |= {
         "tag_units_per_weight_unit": scale,
-        "y3_at_one_reward": abs(unit),
+        "y3_at_one_reward": unit,
         "tau_d_relative_error": tau_d / rule.tau_d - 1.0,
         "pulses_a_reward": total / 2.0**gain,
     }

@@ -125,7 +125,7 @@ def _third_factor(
 @numba.njit(cache=True, nogil=True)
 def _follow_reward(spikes: IntArray, state: IntArray, g: IntArray, own: Int32Array, leak: Int32Array, third: Int32Array) -> None:
     """Set what rewarded neurons send: trace of their own spikes, pulses that tags lose, reward. g : post decay and impulse, leak rate,
-    reward decay, sign, mantissa and shift."""
+    reward decay, mantissa and shift."""
     unit, most = _PULSE << _FRACTION, TRACE_MAX // _PULSE
     for i in range(len(spikes)):
         trace = _decayed(state[_OWN, i], g[0]) + (g[1] << _POST_BITS) * state[_LAST, i]
@@ -136,9 +136,8 @@ def _follow_reward(spikes: IntArray, state: IntArray, g: IntArray, own: Int32Arr
         state[_LEAKED, i] = leaked & ((1 << _REWARD_BITS) - 1)
         reward = _decayed(state[_REWARD, i], g[3]) + (spikes[i] << _REWARD_BITS)
         state[_REWARD, i] = reward
-        wanted = _limited(state[_REMAINDER, i] + g[4] * _scaled(reward, g[5], g[6]), -_REMAINDER_MAX, _REMAINDER_MAX)
-        least = 0 if state[_LAST, i] else -most  # the engine clips a negative one where the neuron fires
-        steps = _limited((wanted + unit // 2) // unit, least, most)
+        wanted = _limited(state[_REMAINDER, i] + _scaled(reward, g[4], g[5]), -_REMAINDER_MAX, _REMAINDER_MAX)
+        steps = _limited((wanted + unit // 2) // unit, 0, most)
         third[i] = steps * _PULSE
         state[_REMAINDER, i] = wanted - steps * unit
 
@@ -210,7 +209,7 @@ class Cells:
             self.sent = {number: np.zeros(n, np.int32) for number in (1, 2, 3)}
             self.sent[1][:] = learning["carry"]
             if learning.get("kind") == "reward":
-                names = ("post_decay", "post_impulse", "leak_rate", "reward_decay", "reward_sign", "reward_mantissa", "reward_shift")
+                names = ("post_decay", "post_impulse", "leak_rate", "reward_decay", "reward_mantissa", "reward_shift")
                 self.reward = np.array([learning[name] for name in names], np.int64)
             elif self.kind == "Neuron":
                 self.table = arrays[f"{key}.learning.surrogate_table"].astype(np.int64)

@@ -121,14 +121,17 @@ def learner() -> Callable[..., Network]:
 def pairing() -> Callable[..., tuple[Network, dict[str, Spikes]]]:
     """A recurrent network whose neurons all learn by a rule of STDP, and spikes for it: (rule, seed, steps).
 
-    Weights are within the rule's bounds; each neuron is driven over the threshold by a source of its own too. The last steps are silent: in
-    them the engine makes up for spikes under way.
+    Weights are within the rule's bounds (``margin``: how far at least, relative to their distance); each neuron is driven over the
+    threshold by a source of its own too. The last steps are silent: in them the engine makes up for spikes under way.
     """
 
-    def make(rule: STDP, *, seed: int = 0, steps: int = 1000, rate: float = 0.02, **changes: Any) -> tuple[Network, dict[str, Spikes]]:
+    def make(
+        rule: STDP, *, seed: int = 0, steps: int = 1000, rate: float = 0.02, margin: float = 0.0, **changes: Any
+    ) -> tuple[Network, dict[str, Spikes]]:
         rng = np.random.default_rng(seed)
         n_in, n = 30, 20
         low, high = rule.weight_bounds
+        low, high = low + margin * (high - low), high - margin * (high - low)
 
         def edges(n_pre: int, p: float) -> Explicit:
             pre, post = np.nonzero(rng.random((n_pre, n)) < p)

@@ -1,0 +1,191 @@
+"""The integer arithmetic of e-prop on a core, compiled: what templates/extension/eprop.h does, bit for bit.
+
+Integers are held in 64 bits here; the scales' bounds keep them in the 32 (states: 16) that the C has, and ``saturate`` is the C's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.backends.spinnaker.eprop.scales import ACCUMULATOR_BITS, POWER_BITS, WINDOW, Scales
+from neurocompile.ir._types import IntArray
+
+Ints = npt.NDArray[np.int64]
+A, A_OLD, B, B_OLD, C, D, E, PSI = range(8)
+"""Columns of a neuron's state"""
+TOTAL_A, TOTAL_B, TOTAL_C, TOTAL_D, TOTAL_E = range(5)
+"""Columns of a block's totals"""
+_HALF_WINDOW_BITS = 5
+assert 1 << _HALF_WINDOW_BITS == WINDOW
+
+
+class Constants(NamedTuple):
+    """Tables and numbers of :class:`~.scales.Scales`, for kernels."""
+
+    alpha: Ints
+    alpha_inverse: Ints
+    kappa_past: Ints
+    kappa_reg_past: Ints
+    undo: Ints
+    undo_reg: Ints
+    kappa: int
+    kappa_reg: int
+    rest_reg: int
+    before: int
+    before_reg: int
+    alpha_window: int
+    kappa_window: int
+    kappa_reg_window: int
+    psi_to_a: int
+    psi_to_b: int
+    signal_to_c: int
+    signal_to_d: int
+    a_to_total: int
+    b_to_total: int
+    a_to_e: int
+    b_to_r: int
+    power: int
+    power_reg: int
+    sum_bits: int
+    state_most: int
+    signal_max: int
+    reg_max: int
+
+
+def constants(scales: Scales) -> Constants:
+    """Return the constants of some scales."""
+    values: dict[str, Any] = {name: table.astype(np.int64) for name, table in scales.tables().items()}
+    values |= scales.constants()
+    return Constants(**values)
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def rounded(value: int, shift: int) -> int:
+    """value 2^-shift, to the nearest, halves up."""
+    return (value + ((1 << shift) >> 1)) >> shift
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _limited(value: int, most: int) -> int:
+    return -most if value < -most else (most if value > most else value)
+
+
+@numba.njit(cache=True, nogil=True)
+def fold(k: Constants, tick: int, psi: IntArray, signal: IntArray, reg: IntArray, neuron: Ints, ring: Ints) -> None:
+    """Let step ``tick`` enter the coefficients of all neurons of a core, after their update.
+
+    psi (n,) : of this step; signal, reg (n,) : L and R of step ``tick`` - 2, clipped here; neuron (n, 8); ring (n, M, 5) : totals of
+    the last M blocks.
+    """
+    i = tick & (WINDOW - 1)
+    for j in range(len(psi)):
+        row = neuron[j]
+        if i == 0:
+            block = ring[j, ((tick >> _HALF_WINDOW_BITS) - 1) % ring.shape[1]]
+            block[TOTAL_A], block[TOTAL_B] = row[A], row[B]
+            block[TOTAL_C], block[TOTAL_D], block[TOTAL_E] = row[C], row[D], row[E]
+            row[A] = row[B] = row[C] = row[D] = row[E] = 0
+            row[A_OLD] = -rounded(row[PSI] * k.before, k.psi_to_a)
+            row[B_OLD] = -rounded(row[PSI] * k.before_reg, k.psi_to_b - POWER_BITS)
+        late, hold = _limited(signal[j], k.signal_max), _limited(reg[j], k.reg_max)
+        row[C] += rounded(late * k.kappa_past[i], k.signal_to_c)
+        row[E] += rounded(late * row[A_OLD], k.a_to_total)
+        if k.reg_max:
+            row[D] += rounded(hold * k.kappa_reg_past[i], k.signal_to_d)
+            row[E] += rounded(hold * row[B_OLD], k.b_to_total)
+        enters = psi[j] * k.alpha[i]
+        a, b = row[A], row[B]
+        row[A_OLD], row[B_OLD], row[PSI] = a, b, psi[j]
+        row[A] = rounded(a * k.kappa, POWER_BITS) + rounded(enters, k.psi_to_a)
+        if k.reg_max:
+            row[B] = rounded(b * k.kappa_reg, POWER_BITS) + rounded(enters * k.rest_reg, k.psi_to_b)
+
+
+@numba.njit(cache=True, nogil=True)
+def touch(
+    k: Constants,
+    tick: int,
+    spike: bool,
+    head: Ints,
+    target: IntArray,
+    acc: Ints,
+    e: Ints,
+    r: Ints,
+    low: int,
+    high: int,
+    neuron: Ints,
+    ring: Ints,
+    sent: Ints,
+) -> int:
+    """Bring a row up to step ``tick``; with ``spike`` its source has spiked in that step. Return how many states saturated.
+
+    sent (m,) : with a spike, the 16-bit weights that it brings.
+
+    head (2,) : z~ and the block that it and the row's states are anchored at; target, acc, e, r (m,) : the row's synapses;
+    low, high : bounds of a weight, accumulator units.
+    """
+    block, saturated = tick >> _HALF_WINDOW_BITS, 0
+    z = head[0]
+    for past in range(head[1], block):
+        faded = rounded(z * k.alpha_window, 30)
+        for s in range(len(target)):
+            total = ring[target[s], past % ring.shape[1]]
+            change = e[s] * total[TOTAL_C] + z * total[TOTAL_E]
+            if k.reg_max:
+                change += r[s] * total[TOTAL_D]
+                later = rounded(r[s] * k.kappa_reg_window + z * total[TOTAL_B], k.power_reg)
+                r[s] = _limited(later, k.state_most)
+                saturated += r[s] != later
+            acc[s] = _limited(acc[s] - rounded(change, k.sum_bits), _WORD)
+            later = rounded(e[s] * k.kappa_window + z * total[TOTAL_A], k.power)
+            e[s] = _limited(later, k.state_most)
+            saturated += e[s] != later
+        z = faded
+    if spike:
+        n = (tick & (WINDOW - 1)) + 1
+        more, undo, undo_reg = z + k.alpha_inverse[n], k.undo[n], k.undo_reg[n]
+        for s in range(len(target)):
+            own = neuron[target[s]]
+            change = e[s] * own[C] + z * own[E]
+            if k.reg_max:
+                change += r[s] * own[D]
+            weight = acc[s] - rounded(change, k.sum_bits)
+            weight = low if weight < low else (high if weight > high else weight)
+            sent[s] = rounded(weight, ACCUMULATOR_BITS)
+            later = e[s] - rounded(own[A] * undo, k.a_to_e)
+            e[s] = _limited(later, k.state_most)
+            saturated += e[s] != later
+            change = e[s] * own[C] + more * own[E]
+            if k.reg_max:
+                later = r[s] - rounded(own[B] * undo_reg, k.b_to_r)
+                r[s] = _limited(later, k.state_most)
+                saturated += r[s] != later
+                change += r[s] * own[D]
+            acc[s] = _limited(weight + rounded(change, k.sum_bits), _WORD)
+        z = more
+    head[0], head[1] = z, block
+    return saturated
+
+
+_WORD = 2**31 - 1
+
+
+@numba.njit(cache=True, nogil=True)
+def settled(k: Constants, head: Ints, target: IntArray, acc: Ints, e: Ints, r: Ints, low: int, high: int, neuron: Ints, out: Ints) -> None:
+    """Set ``out`` (m,) to a row's weights as they would be sent now, accumulator units; the row must be anchored at the current block."""
+    for s in range(len(target)):
+        own = neuron[target[s]]
+        change = e[s] * own[C] + head[0] * own[E]
+        if k.reg_max:
+            change += r[s] * own[D]
+        weight = acc[s] - rounded(change, k.sum_bits)
+        out[s] = low if weight < low else (high if weight > high else weight)
+
+
+def fresh(n: int, ring_blocks: int) -> tuple[Ints, Ints]:
+    """Return (neuron, ring) of ``n`` neurons at rest."""
+    return np.zeros((n, 8), np.int64), np.zeros((n, ring_blocks, 5), np.int64)

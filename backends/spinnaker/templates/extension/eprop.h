@@ -1,0 +1,175 @@
+/* Event-driven e-prop in integers: a core's coefficients and the rows of synapses that they change.
+ *
+ * docs/spinnaker-eprop.md of neurocompile derives the formulas. A step's order on a core: neurons are updated, eprop_fold takes the step's
+ * psi and the learning signal of two steps ago, then rows are touched as their sources' packets arrive. One thread; no allocation.
+ * Shifts to the right are of negative numbers too, which gcc does arithmetically. */
+
+#ifndef EPROP_H
+#define EPROP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define EPROP_WINDOW_BITS 5
+#define EPROP_WINDOW (1 << EPROP_WINDOW_BITS) /* steps of a block */
+#define EPROP_POWER_BITS 16
+#define EPROP_ACCUMULATOR_BITS 14 /* fraction bits of a weight beyond those that are sent */
+#ifndef EPROP_BLOCKS
+#define EPROP_BLOCKS 8 /* finished blocks that a neuron keeps: every row must be touched within as many */
+#endif
+#ifndef EPROP_STATE_BITS
+#define EPROP_STATE_BITS 16
+#endif
+
+#if EPROP_STATE_BITS == 16
+typedef int16_t eprop_state_t;
+#else
+typedef int32_t eprop_state_t;
+#endif
+
+/* Tables and numbers that follow from the rule; the compiler of neurocompile fills them in. */
+typedef struct {
+    int32_t alpha[EPROP_WINDOW + 1], alpha_inverse[EPROP_WINDOW + 1];
+    int32_t kappa_past[EPROP_WINDOW + 1], kappa_reg_past[EPROP_WINDOW + 1];
+    int32_t undo[EPROP_WINDOW + 1], undo_reg[EPROP_WINDOW + 1];
+    int32_t kappa, kappa_reg, rest_reg, before, before_reg;
+    int32_t alpha_window, kappa_window, kappa_reg_window;
+    int32_t psi_to_a, psi_to_b, signal_to_c, signal_to_d, a_to_total, b_to_total, a_to_e, b_to_r; /* shifts to the right */
+    int32_t power, power_reg, sum_bits;
+    int32_t state_most, signal_max, reg_max; /* reg_max 0: there is no regularisation, and rows have no r */
+} eprop_scales_t;
+
+/* Coefficients of a neuron in the block that is under way. */
+typedef struct {
+    int32_t a, a_old, b, b_old, c, d, e, psi;
+} eprop_neuron_t;
+
+/* The same of a finished block. */
+typedef struct {
+    int32_t a, b, c, d, e;
+} eprop_block_t;
+
+/* One source's synapses onto a core. The arrays have n entries; r is not read without regularisation. */
+typedef struct {
+    int32_t z;      /* trace of the source, anchored at the beginning of .. */
+    uint32_t block; /* .. this block */
+    int32_t *weight;
+    eprop_state_t *e, *r;
+    const uint16_t *target;
+    uint32_t n;
+} eprop_row_t;
+
+static inline int64_t eprop_rounded(int64_t value, int32_t shift) {
+    return (value + (((int64_t) 1 << shift) >> 1)) >> shift;
+}
+
+static inline int32_t eprop_limited(int64_t value, int32_t most) {
+    return value < -most ? -most : value > most ? most : (int32_t) value;
+}
+
+static inline int64_t eprop_product(int32_t x, int32_t y) {
+    return (int64_t) x * y; /* one smull */
+}
+
+static inline void eprop_fold_neuron(
+        const eprop_scales_t *k, uint32_t tick, int32_t psi, int32_t signal, int32_t reg, eprop_neuron_t *own,
+        eprop_block_t ring[EPROP_BLOCKS]) {
+    const uint32_t i = tick & (EPROP_WINDOW - 1);
+    if (i == 0) {
+        eprop_block_t *block = &ring[((tick >> EPROP_WINDOW_BITS) - 1) % EPROP_BLOCKS];
+        block->a = own->a;
+        block->b = own->b;
+        block->c = own->c;
+        block->d = own->d;
+        block->e = own->e;
+        own->a = own->b = own->c = own->d = own->e = 0;
+        own->a_old = (int32_t) -eprop_rounded(eprop_product(own->psi, k->before), k->psi_to_a);
+        own->b_old = (int32_t) -eprop_rounded(eprop_product(own->psi, k->before_reg), k->psi_to_b - EPROP_POWER_BITS);
+    }
+    const int32_t late = eprop_limited(signal, k->signal_max);
+    own->c += (int32_t) eprop_rounded(eprop_product(late, k->kappa_past[i]), k->signal_to_c);
+    own->e += (int32_t) eprop_rounded(eprop_product(late, own->a_old), k->a_to_total);
+    if (k->reg_max) {
+        const int32_t hold = eprop_limited(reg, k->reg_max);
+        own->d += (int32_t) eprop_rounded(eprop_product(hold, k->kappa_reg_past[i]), k->signal_to_d);
+        own->e += (int32_t) eprop_rounded(eprop_product(hold, own->b_old), k->b_to_total);
+    }
+    const int32_t a = own->a, b = own->b;
+    const int64_t enters = eprop_product(psi, k->alpha[i]);
+    own->a_old = a;
+    own->b_old = b;
+    own->psi = psi;
+    own->a = (int32_t) (eprop_rounded(eprop_product(a, k->kappa), EPROP_POWER_BITS) + eprop_rounded(enters, k->psi_to_a));
+    if (k->reg_max) {
+        own->b = (int32_t) (eprop_rounded(eprop_product(b, k->kappa_reg), EPROP_POWER_BITS)
+                + eprop_rounded(enters * k->rest_reg, k->psi_to_b));
+    }
+}
+
+/* The change of a synapse that e, r and z stand for, before it is rounded. */
+static inline int64_t eprop_change(
+        const eprop_scales_t *k, int32_t e, int32_t r, int32_t z, int32_t c, int32_t d, int32_t total) {
+    int64_t change = eprop_product(e, c) + eprop_product(z, total);
+    return k->reg_max ? change + eprop_product(r, d) : change;
+}
+
+/* Bring a row from its block to that of the tick: what every finished block in between has left. Returns how many states saturated. */
+static inline uint32_t eprop_catch_up(
+        const eprop_scales_t *k, uint32_t tick, eprop_row_t *row, eprop_block_t (*rings)[EPROP_BLOCKS]) {
+    uint32_t saturated = 0;
+    const uint32_t block = tick >> EPROP_WINDOW_BITS;
+    for (uint32_t past = row->block; past < block; past++) {
+        const int32_t z = row->z;
+        for (uint32_t s = 0; s < row->n; s++) {
+            const eprop_block_t *total = &rings[row->target[s]][past % EPROP_BLOCKS];
+            const int32_t e = row->e[s], r = k->reg_max ? row->r[s] : 0;
+            const int64_t change = eprop_change(k, e, r, z, total->c, total->d, total->e);
+            row->weight[s] = eprop_limited(row->weight[s] - eprop_rounded(change, k->sum_bits), INT32_MAX);
+            if (k->reg_max) {
+                const int64_t later = eprop_rounded(eprop_product(r, k->kappa_reg_window) + eprop_product(z, total->b), k->power_reg);
+                row->r[s] = (eprop_state_t) eprop_limited(later, k->state_most);
+                saturated += row->r[s] != later;
+            }
+            const int64_t later = eprop_rounded(eprop_product(e, k->kappa_window) + eprop_product(z, total->a), k->power);
+            row->e[s] = (eprop_state_t) eprop_limited(later, k->state_most);
+            saturated += row->e[s] != later;
+        }
+        row->z = (int32_t) eprop_rounded(eprop_product(z, k->alpha_window), 30);
+    }
+    row->block = block;
+    return saturated;
+}
+
+/* A spike of the row's source in this tick, after eprop_catch_up: sent[s] becomes the 16-bit weight that reaches the target in the next
+ * step. low, high: bounds of a weight with its fraction bits. Returns how many states saturated. */
+static inline uint32_t eprop_spike(
+        const eprop_scales_t *k, uint32_t tick, eprop_row_t *row, const eprop_neuron_t *neurons, int32_t low, int32_t high,
+        int32_t *sent) {
+    uint32_t saturated = 0;
+    const uint32_t n = (tick & (EPROP_WINDOW - 1)) + 1;
+    const int32_t z = row->z, more = z + k->alpha_inverse[n];
+    for (uint32_t s = 0; s < row->n; s++) {
+        const eprop_neuron_t *own = &neurons[row->target[s]];
+        const int32_t e = row->e[s], r = k->reg_max ? row->r[s] : 0;
+        const int64_t wanted = row->weight[s] - eprop_rounded(eprop_change(k, e, r, z, own->c, own->d, own->e), k->sum_bits);
+        const int32_t weight = wanted < low ? low : wanted > high ? high : (int32_t) wanted;
+        sent[s] = (int32_t) eprop_rounded(weight, EPROP_ACCUMULATOR_BITS);
+        const int64_t later = e - eprop_rounded(eprop_product(own->a, k->undo[n]), k->a_to_e);
+        const int32_t e_now = eprop_limited(later, k->state_most);
+        int32_t r_now = 0;
+        saturated += e_now != later;
+        row->e[s] = (eprop_state_t) e_now;
+        if (k->reg_max) {
+            const int64_t later_reg = r - eprop_rounded(eprop_product(own->b, k->undo_reg[n]), k->b_to_r);
+            r_now = eprop_limited(later_reg, k->state_most);
+            saturated += r_now != later_reg;
+            row->r[s] = (eprop_state_t) r_now;
+        }
+        const int64_t unsettled = eprop_rounded(eprop_change(k, e_now, r_now, more, own->c, own->d, own->e), k->sum_bits);
+        row->weight[s] = eprop_limited(weight + unsettled, INT32_MAX);
+    }
+    row->z = more;
+    return saturated;
+}
+
+#endif

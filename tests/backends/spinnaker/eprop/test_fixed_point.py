@@ -52,7 +52,7 @@ def test_weight_changes_are_those_of_exact_eprop(smooth: float) -> None:
     """20 random rules and cores, scales from the bounds, 16-bit states: a cosine of 0.999 or more each, and the size is right.
 
     What is left is one index a spike: the learning signal of the step before a spike meets an eligibility without psi / (alpha kappa) of
-    that spike's step (docs/spinnaker-eprop.md), 2 % of a white signal's change and 0.5 % of a smooth one's here.
+    that spike's step (docs/spinnaker-eprop.md): 1 to 3 % of a white signal's change.
     """
     found = []
     for seed in range(20):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import numba
 import numpy as np
 
+from neurocompile.backends.loihi2.adaptive import Recording
 from neurocompile.backends.loihi2.learning import surrogate_shape
 from neurocompile.backends.loihi2.lowered import Loihi2Network, LoweredProjection
 from neurocompile.backends.loihi2.twin import Twin
@@ -91,7 +92,10 @@ class _Learner:
 
 
 class ExactEprop:
-    """E-prop in float64 beside a twin (same spikes): :meth:`advance` after each step of the twin, then :meth:`changes`."""
+    """E-prop in float64 beside a twin (same spikes): :meth:`advance` after each step of the twin, then :meth:`changes`.
+
+    ``psi``: plastic spiking population -> surrogate gradients of the last step, 0 while refractory.
+    """
 
     def __init__(self, lowered: Loihi2Network) -> None:
         network = lowered.network
@@ -110,6 +114,7 @@ class ExactEprop:
             state = np.zeros((5, len(projection.pre_ids)))
             self._synapses.append((projection, projection.pre_ids.astype(np.int64), projection.post_ids.astype(np.int64), state))
         self._before = [np.zeros(p.size) for p in network.populations]
+        self.psi: dict[int, FloatArray] = {}
 
     def advance(self, spiked: Mapping[int, FloatArray], distance: Mapping[int, FloatArray], error: Mapping[int, FloatArray]) -> None:
         """Take in one step.
@@ -127,7 +132,7 @@ class ExactEprop:
         for feedback in self._lowered.feedback:
             values = feedback.real @ error[feedback.readout]
             signal[feedback.post] = signal[feedback.post] + values if feedback.post in signal else values
-        psi: dict[int, FloatArray] = {}
+        psi = self.psi = {}
         reg: dict[int, FloatArray] = {}
         for index, learner in self._learners.items():
             if not learner.readout:
@@ -147,6 +152,22 @@ class ExactEprop:
         for index, values in spiked.items():
             self._before[index] = values
 
+    def spiked(self, index: int) -> FloatArray:
+        """Return 1.0 for the neurons of a population that spiked in the last step."""
+        return self._before[index]
+
+    def recordings(self, post: int, spikes: Mapping[int, FloatArray], psi: FloatArray) -> list[Recording]:
+        """Return what the projections into a population saw, of (steps, n) spikes of each population and psi of this one."""
+        learner = self._learners[post]
+        return [
+            Recording(
+                pre=pre, post=own, spikes=spikes[p.pre], psi=psi, alpha=learner.alpha, beta=learner.beta, rho=learner.rho,
+                kappa=learner.rule.kappa,
+            )
+            for p, pre, own, _ in self._synapses
+            if p.post == post
+        ]  # fmt: skip
+
     def changes(self) -> dict[str, FloatArray]:
         """Projection -> weight change of gradient descent without bounds (membrane units), in the program's order."""
         return {p.name: -self._learners[p.post].rule.optimizer.learning_rate * state[4] for p, _, _, state in self._synapses}
@@ -159,13 +180,14 @@ def run_beside(
     signals: Mapping[str, Signal],
     *,
     steps: int,
-    watch: Callable[[], None] | None = None,
+    exact: ExactEprop | None = None,
+    watch: Callable[[ExactEprop], None] | None = None,
 ) -> dict[str, FloatArray]:
     """Run a learning twin from its start and return what exact e-prop would have changed (:meth:`ExactEprop.changes`).
 
-    watch : called after each step.
+    exact : to advance, None: a fresh one; watch : called after each step, with what exact e-prop holds.
     """
-    exact = ExactEprop(lowered)
+    exact = exact or ExactEprop(lowered)
     numbers = {p["name"]: i for i, p in enumerate(twin.populations)}
     for step in range(steps):
         now = {name: Signal(target=s.target[step : step + 1], window=s.window[step : step + 1]) for name, s in signals.items()}
@@ -183,7 +205,7 @@ def run_beside(
                 distance[i] = np.where(cells.closed, np.nan, cells.distance / population.scale)
         exact.advance(spiked, distance, error)
         if watch is not None:
-            watch()
+            watch(exact)
     return exact.changes()
 
 

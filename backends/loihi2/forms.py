@@ -8,7 +8,11 @@ With x1 the presynaptic trace, X its impulse, psi the surrogate gradient, L the 
                 dt = c u0 d y2 - (1 - kappa) u0 t                   dw = k u0 t y3
     pre_trace   dt = -k u0 x1 y3 + k X x0 y3 - 2^m u0 t y1          y3 = -psi L              dw = -u0 t y1
     two_traces  dt = -k u0 x2 y3 + k u0 x1 y3 - 2^m u0 t y1         x2 decays by kappa       dw = -u0 t y1
+    adaptive    dt = c u0 x1 y2 - c X x0 y2 - b u0 (d - D) y1 - (1 - kappa) u0 t            y1 = beta psi (alif), nothing of y1 is left for
+                dd = c' u0 x1 y2 - c' X x0 y2 - b' u0 (d - D) y1 - (1 - rho) u0 (d - D)     dw = k u0 t y3               low bits
     readout     as pre_trace, y3 = -err
+
+``lagged`` of an alif population may have products more in dt, for what adaptation takes from the eligibility (adaptive.py).
 
 x1 holds the spike of this very step, which reaches the target only in the next one; ``X x0`` takes it out again, so that x1 - X x0 =
 X alpha zbar with zbar the trace at the target (two_traces: x2 - x1 = X (kappa - alpha) ebar for a constant psi of 1, nothing to take out).
@@ -31,12 +35,13 @@ down after its sign is applied: only then do both rules see the same q.)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 import numpy as np
 
+from neurocompile.backends.loihi2.adaptive import Adaptation, Literal, Share, Terms, share_terms
 from neurocompile.backends.loihi2.arithmetic import ALIGN_SHIFT, TRACE_MAX
 from neurocompile.ir import EProp
 
@@ -51,6 +56,8 @@ _TRACE_SHIFT = 3
 """The same of two factors of 7 bits (x1 y3)."""
 _TRACE_BITS = 7
 _TAG_STEP, _TRACE_STEP = 2**_DOT_SHIFT, 2**_TRACE_SHIFT
+_EPS_CENTRE = 128
+"""What d is where the second eligibility is 0"""
 TAG_FRACTION_BITS = 5
 """Most low bits m of a weight in the tag: 2^(5 - m) must be an integer."""
 _TAG_TOP = -4
@@ -65,17 +72,18 @@ class Form(str, Enum):
     ALIGNED = "aligned"
     PRE_TRACE = "pre_trace"
     TWO_TRACES = "two_traces"
+    ADAPTIVE = "adaptive"
 
     @property
     def has_tag(self) -> bool:
         """Whether the tag is the eligibility; else neurons send psi L."""
-        return self in {Form.LAGGED, Form.ALIGNED}
+        return self in {Form.LAGGED, Form.ALIGNED, Form.ADAPTIVE}
 
     @property
     def psi_delay(self) -> int:
         """Steps for which a neuron holds psi back before it goes into y2 or the product psi L: as many as L comes late, or, where the
         trace cannot be held back too, what was best on random networks (docs/loihi2.md)."""
-        return {Form.LAGGED: 0, Form.ALIGNED: 1, Form.PRE_TRACE: 1, Form.TWO_TRACES: 2}[self]
+        return {Form.ALIGNED: 1, Form.PRE_TRACE: 1, Form.TWO_TRACES: 2}.get(self, 0)
 
     @property
     def y3_step(self) -> int:
@@ -108,31 +116,15 @@ class Scale:
     """Choices of one population's rule beyond what worst cases allow, from measured ranges.
 
     tag_bits : projection -> by how many bits its tag is larger; top_bits : by how many the largest exponent of a change is;
-    reference : y3 at the reference learning signal.
+    reference : y3 at the reference learning signal; share : what adaptation takes, of ``lagged`` and alif; d_bits : projection -> by how
+    many bits the eligibility in d is larger, of ``adaptive``.
     """
 
     tag_bits: Mapping[str, int] = field(default_factory=dict)
+    share: Share | None = None
+    d_bits: Mapping[str, int] = field(default_factory=dict)
     top_bits: int = 0
     reference: float = _REFERENCE_MAX
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Literal:
-    """A coefficient mantissa * 2^exponent of a learning rule: mantissa -8 .. 7, exponent -7 .. 8."""
-
-    mantissa: int
-    exponent: int
-
-    def __str__(self) -> str:
-        return f"{self.mantissa}*2^{self.exponent}"
-
-    @property
-    def value(self) -> float:
-        return self.mantissa * 2.0**self.exponent
-
-    @property
-    def negative(self) -> Literal:
-        return Literal(mantissa=-self.mantissa, exponent=self.exponent)
 
 
 def leak_literal(kappa: float) -> Literal:
@@ -149,7 +141,8 @@ class Gains:
     tag : units of what y3 is multiplied with per unit of eligibility (membrane units), before a projection's own tag bits;
     signal : y3 units per unit of learning signal; dw_exponent : exponent of the change at weight exponent 0; dt_exponent : of the
     eligibility; y3_reference : y3 at the reference learning signal;
-    fraction_bits : low bits m that a second state adds to the weights, None: there is no second state; impulse : of the x traces.
+    fraction_bits : low bits m that a second state adds to the weights, None: there is no second state; impulse : of the x traces;
+    dd_exponent, beta_exponent : of ``adaptive``: exponent of eps, before a projection's own bits; y1 = 2^beta_exponent beta psi.
     """
 
     form: Form | None
@@ -160,6 +153,8 @@ class Gains:
     y3_reference: float
     fraction_bits: int | None
     impulse: int = X1_IMPULSE
+    dd_exponent: int = 0
+    beta_exponent: int = 0
 
     @property
     def carry(self) -> int:
@@ -187,10 +182,11 @@ def hidden_gains(
     second: SecondState | None,
     choice: Scale,
     impulse: int = X1_IMPULSE,
+    adaptation: Adaptation | None = None,
 ) -> Gains:
     """Choose exponents: the tag uses its 8 bits, and y3 is as large as 7 bits allow at the reference learning signal.
 
-    weight_exponents : of the plastic projections into the population, by name.
+    weight_exponents : of the plastic projections into the population, by name; adaptation : what ``adaptive`` needs.
     """
     height = TRACE_MAX / rule.surrogate.height
     if not form.has_tag:
@@ -198,12 +194,23 @@ def hidden_gains(
         low_pass = (1.0 - rule.kappa) * alpha if form is Form.PRE_TRACE else abs(rule.kappa - alpha)
         tag = impulse * low_pass * height / (TRACE_MAX + 1)
         return _signal_gain(rule, form, scale, tag, _TRACE_SHIFT, 0, levels, reference, TAG_FRACTION_BITS, _TAG_TOP, choice, impulse)
-    largest = TRACE_MAX * TRACE_MAX / 8.0 * impulse / X1_IMPULSE / leak_literal(rule.kappa).value
-    dt_exponent = int(np.clip(np.floor(np.log2(512.0 / largest)), _least(impulse), 4))
+    dt_exponent = _eligibility_exponent(rule.kappa, 512.0, impulse)
     tag = impulse * alpha * height * 2.0 ** (dt_exponent - _TRACE_SHIFT)
     levels = [exponent + choice.tag_bits.get(name, 0) for name, exponent in weight_exponents.items()]
     most, top = (second.fraction_bits, second.top) if second is not None and form is Form.LAGGED else (None, 0)
-    return _signal_gain(rule, form, scale, tag, _DOT_SHIFT, dt_exponent, levels, reference, most, top + choice.top_bits, choice, impulse)
+    gains = _signal_gain(rule, form, scale, tag, _DOT_SHIFT, dt_exponent, levels, reference, most, top + choice.top_bits, choice, impulse)
+    if form is Form.ADAPTIVE:
+        assert adaptation is not None
+        largest = float(adaptation.beta.max()) * rule.surrogate.height
+        beta = int(np.clip(np.floor(np.log2(TRACE_MAX / max(largest, 1e-9))), _DOT_SHIFT - 8, _DOT_SHIFT + 7))
+        gains = replace(gains, dd_exponent=_eligibility_exponent(adaptation.rho, 2.0 * _EPS_CENTRE, impulse), beta_exponent=beta)
+    return gains
+
+
+def _eligibility_exponent(decay: float, room: float, impulse: int) -> int:
+    """Return the exponent of psi zbar for which its low-pass stays in a state of this size, were every trace and psi at its end."""
+    largest = TRACE_MAX * TRACE_MAX / 8.0 * impulse / X1_IMPULSE / leak_literal(decay).value
+    return int(np.clip(np.floor(np.log2(room / largest)), _least(impulse), 4))
 
 
 def readout_gains(
@@ -257,11 +264,22 @@ def _signal_gain(
 
 
 def hidden_rule(
-    rule: EProp, gains: Gains, *, weight_exponent: int, alpha: float, second: SecondState | None, tag_bits: int = 0, coarse: int = 0
+    rule: EProp,
+    gains: Gains,
+    *,
+    weight_exponent: int,
+    alpha: float,
+    second: SecondState | None,
+    tag_bits: int = 0,
+    coarse: int = 0,
+    adaptation: Adaptation | None = None,
+    share: Share | None = None,
+    d_bits: int = 0,
 ) -> dict[str, Any]:
     """Return the rule strings of a plastic connection into a spiking population (fixed point and floating point).
 
-    weight_exponent : of the unit in which weights move, 2^coarse of the weight's own.
+    weight_exponent : of the unit in which weights move, 2^coarse of the weight's own; adaptation : of an alif population; share, d_bits :
+    see :class:`Scale`.
     """
     assert gains.form is not None
     if gains.form is Form.PRE_TRACE:
@@ -297,18 +315,54 @@ def hidden_rule(
             **_start(d_bits=_TRACE_BITS),
             **_trace(alpha, gains),
         }
+    if gains.form is Form.ADAPTIVE:
+        assert adaptation is not None
+        return _adaptive_rule(gains, adaptation, leak, change, grow, gains.dd_exponent + d_bits, alpha)
+    terms = Terms()
+    if share is not None and adaptation is not None:
+        beta, drive = float(adaptation.beta.mean()), gains.impulse * grow.value
+        terms = share_terms(share, beta, height=rule.surrogate.height, drive=drive, alpha=alpha, tag_shift=_DOT_SHIFT)
     fine = gains.fraction_bits is not None and second is not None
     low = "" if second is None else f"(d-{second.centre})*y1"
     return {
-        "dt_fixed": f"{grow}*u0*x1*y2 - {_undo(grow, gains)}*x0*y2 - {leak}*u0*t",
+        "dt_fixed": f"{grow}*u0*x1*y2 - {_undo(grow, gains)}*x0*y2 - {leak}*u0*t{terms.fixed}",
         "dd_fixed": f"{change.negative}*u0*t*y3 - {gains.take}*u0*{low}" if fine else None,
         "dw_fixed": f"{_move(coarse)}*u0*{low}" if fine else f"{change}*u0*t*y3",
-        "dt_real": f"u0*x1*y2 - x0*y2 - {leak}*u0*t",
+        "dt_real": f"u0*x1*y2 - x0*y2 - {leak}*u0*t{terms.real}",
         "dd_real": None,
         "dw_real": "u0*t*y3",
-        **(_start(second=second.centre - _half(gains), d_bits=second.bits) if fine and second is not None else _start()),
+        **(_start(second=second.centre - _half(gains), d_bits=second.bits, d_is_weight=True) if fine and second is not None else _start()),
+        **_trace(alpha, gains),
+        **_second_trace(terms),
+    }
+
+
+def _adaptive_rule(
+    gains: Gains, adaptation: Adaptation, leak: Literal, change: Literal, grow: Literal, dd_exponent: int, alpha: float
+) -> dict[str, Any]:
+    """Return the rule of ``adaptive``: the tag is ebar, d is eps around its centre, y1 = 2^k beta psi."""
+    again = _DOT_SHIFT - gains.beta_exponent  # exponent with which eps takes beta psi of itself
+    dd_exponent = int(np.clip(dd_exponent, grow.exponent + again - 8, grow.exponent + again + 7))
+    dd_exponent = max(dd_exponent, _least(gains.impulse))
+    eps, held = Literal(mantissa=1, exponent=dd_exponent), f"(d-{_EPS_CENTRE})"
+    take, forget = Literal(mantissa=1, exponent=again + grow.exponent - dd_exponent), leak_literal(adaptation.rho)
+    lose = Literal(mantissa=1, exponent=again)
+    return {
+        "dt_fixed": f"{grow}*u0*x1*y2 - {_undo(grow, gains)}*x0*y2 - {leak}*u0*t - {take}*u0*{held}*y1",
+        "dd_fixed": f"{eps}*u0*x1*y2 - {_undo(eps, gains)}*x0*y2 - {forget}*u0*{held} - {lose}*u0*{held}*y1",
+        "dw_fixed": f"{change}*u0*t*y3",
+        "dt_real": f"u0*x1*y2 - x0*y2 - {leak}*u0*t - u0*d*y1",
+        "dd_real": f"u0*x1*y2 - x0*y2 - {forget}*u0*d - u0*d*y1",
+        "dw_real": "u0*t*y3",
+        **_start(second=_EPS_CENTRE, d_bits=8),
         **_trace(alpha, gains),
     }
+
+
+def _second_trace(terms: Terms) -> dict[str, Any]:
+    if terms.impulse is None:
+        return {}
+    return {"x2_impulse_fixed": terms.impulse, "x2_impulse_real": terms.impulse_real, "x2_tau": _tau(terms.decay)}
 
 
 def readout_rule(gains: Gains, *, weight_exponent: int, alpha: float, coarse: int = 0) -> dict[str, Any]:
@@ -346,8 +400,8 @@ def _half(gains: Gains) -> int:
     return 2 ** (gains.fraction_bits - 1) if gains.fraction_bits else 0
 
 
-def _start(*, tag: int = 0, tag_is_weight: bool = False, second: int = 0, d_bits: int = 0) -> dict[str, Any]:
-    return {"tag_start": tag, "tag_is_weight": tag_is_weight, "d_start": second, "d_bits": d_bits}
+def _start(*, tag: int = 0, tag_is_weight: bool = False, second: int = 0, d_bits: int = 0, d_is_weight: bool = False) -> dict[str, Any]:
+    return {"tag_start": tag, "tag_is_weight": tag_is_weight, "d_start": second, "d_bits": d_bits, "d_is_weight": d_is_weight}
 
 
 def _tau(factor: float) -> float:

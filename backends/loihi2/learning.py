@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.base import Approximation
+from neurocompile.backends.loihi2.adaptive import Adaptation, adaptation_of
 from neurocompile.backends.loihi2.arithmetic import DECAY_UNITY, TRACE_MAX, FloatArray, decay_register, mantissa_shift
 from neurocompile.backends.loihi2.forms import Form, Gains, leak_literal
 from neurocompile.backends.loihi2.neurons import Findings
@@ -28,6 +29,8 @@ SIGNAL_FRACTION_BITS = 8
 """Fraction bits of the learning signal whose remainder is carried from step to step (templates/.../arithmetic.py)."""
 _Y_DECAY = float(np.exp(1.0 / 65535.0))
 """What undoes the decay that Lava lets a received y have once (time constant 2^16 - 1 steps), for each y in a product"""
+ADAPTATION_SHIFT = 12
+"""y1 of the form adaptive is psi times a mantissa, shifted right by this, rounded (templates/.../neuron.py)"""
 ERROR_SHIFT = 8
 """The graded error is the readout's difference from its target shifted right by this."""
 
@@ -57,8 +60,8 @@ def check_rule(
         approximate("NC316", f"traces end {rule.trace_cutoff_steps} steps after a spike", "traces that decay without end")
     if network.task is not None and network.task.loss is Loss.CROSS_ENTROPY:
         approximate("NC314", "cross_entropy needs a softmax over the readout", "mean_squared_error: the error is y - y*")
-    if isinstance(model, ALIF):
-        approximate("NC316", "the eligibility of an adaptive neuron has a second state", "the eligibility without adaptation (as of lif)")
+    if isinstance(model, ALIF) and form is not None:
+        _check_adaptation(where, population, network.dt, allowed, found, form)
     if isinstance(model, LeakyReadout):
         return
     if form is not None and not form.has_tag:
@@ -76,6 +79,35 @@ def check_rule(
             f"{where}: regularisation uses the tag (kappa {1 - literal.value:g}) with the gain of kappa_reg {rule.kappa_reg:g}; the firing "
             "rate is filtered with kappa_reg"
         )
+
+
+def _check_adaptation(where: str, population: Population, dt: float, allowed: list[Approximation], found: Findings, form: Form) -> None:
+    adaptation = adaptation_of(population, dt)
+    assert adaptation is not None
+    if form is not Form.ADAPTIVE:
+        allowed.append(
+            Approximation(
+                code="NC316",
+                where=where,
+                what="the eligibility of an adaptive neuron has a second state a synapse",
+                instead="what the tag, or the tag and a second trace, tell of it, or nothing (--set adaptation), whatever measures best; "
+                "--eprop-form adaptive holds it, in the place of the weights' low bits",
+                effect="cosines with exact e-prop, adaptation included, are in the report",
+            )
+        )
+        return
+    forget, exact = leak_literal(adaptation.rho).value, 1.0 - adaptation.rho
+    if not 0.9 * exact <= forget <= 1.1 * exact:
+        allowed.append(
+            Approximation(
+                code="NC316",
+                where=where,
+                what=f"adaptation decays by {exact:.4g} a step",
+                instead=f"{forget:.4g} in the eligibility: n/128 a step, n = 1 .. 7, 8 ..",
+            )
+        )
+    elif forget != exact:
+        found.notes.append(f"{where}: adaptation decays by {exact:.4g} a step, in the eligibility by {forget:.4g}")
 
 
 def check_bounds(
@@ -133,10 +165,18 @@ def surrogate_table(rule: EProp, scale: float, step: int = 1) -> tuple[npt.NDArr
 
 
 def hidden_settings(
-    rule: EProp, gains: Gains, *, scale: float, alpha: float, error_unit: float, dt: float, step: int = 1
+    rule: EProp,
+    gains: Gains,
+    *,
+    scale: float,
+    alpha: float,
+    error_unit: float,
+    dt: float,
+    step: int = 1,
+    adaptation: Adaptation | None = None,
 ) -> tuple[dict[str, Any], Mapping[str, npt.NDArray[np.generic]]]:
     """Return (scalars, arrays) that a plastic neuron process needs. ``error_unit``: learning signal per unit of a_third_factor_in;
-    ``step``: psi is a multiple of it."""
+    ``step``: psi is a multiple of it; ``adaptation``: of an alif population."""
     table, shift = surrogate_table(rule, scale, step)
     mantissa, signal_shift = mantissa_shift(gains.signal * error_unit * 2**SIGNAL_FRACTION_BITS)
     form = gains.form
@@ -174,7 +214,15 @@ def hidden_settings(
             "rate_shift": rate_shift,
             "rate_gain": eta * weight,
         }
-    return settings, {"surrogate_table": table}
+    arrays: dict[str, npt.NDArray[np.generic]] = {"surrogate_table": table}
+    if form is Form.ADAPTIVE:
+        assert adaptation is not None
+        exact = adaptation.beta * rule.surrogate.height * 2.0**gains.beta_exponent / TRACE_MAX  # y1 per unit of psi in 7 bits
+        arrays |= {
+            "adaptation_mantissa": np.rint(exact * 2.0**ADAPTATION_SHIFT).astype(np.int64),
+            "adaptation_gain": adaptation.beta * _Y_DECAY,
+        }
+    return settings, arrays
 
 
 def real_gain(rule: EProp, form: Form, alpha: float) -> float:

@@ -15,6 +15,7 @@ KNOWN = {
     "error_scale": "a positive number, membrane units (default 1.0)",
     "low_bits": "one of 'd' (default), 'd6' or 'none'",
     "eprop_form": f"'{_AUTO}' (default) or one of {', '.join(repr(form.value) for form in Form)}",
+    "adaptation": "one of 'auto' (default), 'none', 'tag' or 'trace'",
     "tune": f"'{_AUTO}' (default) or a whole number of steps from 0 to {_MOST_STEPS}",
     "weight_bits": "a whole number from 1 to 8 (default: 8 bits at the start, learnt weights move by single units)",
     "third_factors": "'signed' (default), or 'split': two non-negative ones in the place of one with a sign",
@@ -22,6 +23,8 @@ KNOWN = {
     "weight_room": "a number from 1 to 16 (default 2.0)",
 }
 """Option -> its values"""
+ADAPTATIONS = (_AUTO, "none", "tag", "trace")
+"""What tells ``lagged`` of the second eligibility of adaptive neurons"""
 _NUMBERS: dict[str, Callable[[float], bool]] = {
     "error_scale": lambda x: 0 < x < math.inf,
     "tune": lambda x: x in range(_MOST_STEPS + 1),
@@ -35,6 +38,7 @@ _WORDS = {
     "eprop_form": (_AUTO, *(form.value for form in Form)),
     "tune": (_AUTO,),
     "third_factors": ("signed", "split"),
+    "adaptation": ADAPTATIONS,
 }
 """Option -> words that it takes"""
 
@@ -44,7 +48,8 @@ class Options:
     """Options of the lowering.
 
     error_scale : error (membrane units) at which y3 is at its reference; low_bits : where low bits of hidden weights are (SECOND_STATES);
-    form : of e-prop; None: the compiler chooses; tune_steps : of the short simulations that scales are measured in, 0: worst cases; None:
+    form : of e-prop; None: the compiler chooses; adaptation : see ADAPTATIONS, auto: whatever measures
+    best; tune_steps : of the short simulations that scales are measured in, 0: worst cases; None:
     as many as the size of the network allows;
     weight_bits : weights are multiples of the step of so many bits, in the same range, also those that are learnt; None: 8 bits at the
     start, and learning moves mixed weights by single units as Lava does (9 bits);
@@ -57,6 +62,7 @@ class Options:
     low_bits: str = "d"
     form: Form | None = None
     tune_steps: int | None = None
+    adaptation: str = _AUTO
     weight_bits: int | None = None
     weight_room: float = 2.0
     trace_bits: int = TRACE_BITS
@@ -100,6 +106,7 @@ def read_options(given: Mapping[str, str]) -> Options:
         low_bits=words.get("low_bits", "d"),
         form=None if form == _AUTO else Form(form),
         tune_steps=int(numbers["tune"]) if "tune" in numbers else None,
+        adaptation=words.get("adaptation", _AUTO),
         weight_bits=int(numbers["weight_bits"]) if "weight_bits" in numbers else None,
         weight_room=numbers.get("weight_room", 2.0),
         trace_bits=int(numbers.get("trace_bits", TRACE_BITS)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from neurocompile.backends.base import Approximation
 from neurocompile.backends.loihi2 import forms
 from neurocompile.backends.loihi2 import learning as eprop
+from neurocompile.backends.loihi2.adaptive import adaptation_of
 from neurocompile.backends.loihi2.arithmetic import ALIGN_SHIFT, WEIGHT_FULL, QuantisedWeights, quantise_weights
 from neurocompile.backends.loihi2.forms import Form, Scale
 from neurocompile.backends.loihi2.halves import other_trace, split_rule
@@ -110,7 +111,10 @@ class Plan:
         population, lowered = self.network.population(name), self.lowered[name]
         assert not isinstance(population.model, LeakyReadout | SpikeSource)
         rule = self.rules[projections[0]]
+        adaptation = adaptation_of(population, self.network.dt)
         choice = self.choices.get(name, Choice(form=self.options.form or Form.LAGGED))
+        if choice.form is Form.ADAPTIVE and adaptation is None:
+            choice = replace(choice, form=Form.LAGGED)  # it has nothing to hold
         eprop.check_rule(self.network, rule, population, self.approximations, self.found, form=choice.form)
         alpha = eprop.membrane_decay(population, self.network.dt, self.found)
         real = self._feedback_weights(rule, name, readout)
@@ -142,9 +146,12 @@ class Plan:
             second=second,
             choice=choice.scale,
             impulse=self.options.impulse,
+            adaptation=adaptation,
         )
-        if choice.form is Form.ALIGNED or (choice.form is Form.LAGGED and gains.fraction_bits is not None):
-            held = "presynaptic traces of the step before" if choice.form is Form.ALIGNED else "low bits of its plastic weights"
+        held = {Form.ALIGNED: "presynaptic traces of the step before", Form.ADAPTIVE: "eligibilities of adaptation"}.get(choice.form, "")
+        if choice.form is Form.LAGGED and gains.fraction_bits is not None:
+            held = "low bits of its plastic weights"
+        if held:
             self.found.notes.append(
                 f"population '{name}': {held} are in the engine's variable d, which Lava's models do not use as "
                 "a delay but a chip may; --set low_bits=none (with eprop_form=lagged) leaves d alone"
@@ -158,14 +165,28 @@ class Plan:
                 second=second,
                 coarse=self.weights[projection].coarse if fine else 0,
                 tag_bits=choice.scale.tag_bits.get(projection, 0),
+                adaptation=adaptation,
+                share=choice.scale.share,
+                d_bits=choice.scale.d_bits.get(projection, 0),
             )
             self.rules_out[projection] = split_rule(made, choice.form, gains.carry) if self.options.split else made
         error_unit = quantised.unit * 2.0**eprop.ERROR_SHIFT / self.lowered[readout].scale
         settings, arrays = eprop.hidden_settings(
-            rule, gains, scale=lowered.scale, alpha=alpha, error_unit=error_unit, dt=self.network.dt, step=self.options.trace_step
+            rule,
+            gains,
+            scale=lowered.scale,
+            alpha=alpha,
+            error_unit=error_unit,
+            dt=self.network.dt,
+            step=self.options.trace_step,
+            adaptation=adaptation,
         )
         self.lowered[name] = self._with_learning(lowered, settings, arrays, choice.form)
         self._report(name, rule, gains, choice.scale.tag_bits)
+        if adaptation is not None:
+            share = choice.scale.share
+            kind = "exact" if choice.form is Form.ADAPTIVE else "none" if share is None else share.kind
+            self.summary[name]["adaptation"] = {"kind": kind} | ({} if share is None else asdict(share))
 
     def _with_learning(
         self, lowered: LoweredPopulation, settings: Mapping[str, Any], arrays: Mapping[str, Any], form: Form | None

@@ -18,6 +18,8 @@ from neurocompile.ir._types import Int32Array
 _DECAY_SHIFT = 12
 _FRACTION = 8
 """Fraction bits of the remainder of a third factor"""
+_ADAPTATION_SHIFT = 12
+_ADAPTATION_HALF = 1 << (_ADAPTATION_SHIFT - 1)
 _REMAINDER_MAX = 8 * TRACE_MAX << _FRACTION
 _ERROR_MAX = 2**15 - 1
 _WRAP = STATE_MAX + 1
@@ -205,6 +207,7 @@ class Cells:
         self.error, self.silence, self.sent = np.zeros(n, np.int64), np.zeros(n, np.int64), {}
         self.psi = np.zeros((1, n), np.int64)
         self.reward: IntArray | None = None
+        self.take: npt.NDArray[Any] | None = None
         if learning is not None:
             self.sent = {number: np.zeros(n, np.int32) for number in (1, 2, 3)}
             self.sent[1][:] = learning["carry"]
@@ -215,6 +218,7 @@ class Cells:
                 self.table = arrays[f"{key}.learning.surrogate_table"].astype(np.int64)
                 self.table_shift = int(learning["surrogate_shift"])
                 self.psi = np.zeros((1 + int(learning["psi_delay"]), n), np.int64)
+                self.take = arrays.get(f"{key}.learning.adaptation_mantissa")
                 if learning["regularized"]:
                     self.rate = np.array([learning[f"rate_{part}"] for part in ("decay", "step", "target", "mantissa", "shift")], np.int64)
         self.reset()
@@ -269,6 +273,8 @@ class Cells:
             self.psi[:-1] = self.psi[1:]
             self.psi[-1] = self.state[_SURROGATE]
             self.sent[2][:] = self.psi[0]
+            if self.take is not None:
+                self.sent[1][:] = np.minimum((self.psi[0] * self.take + _ADAPTATION_HALF) >> _ADAPTATION_SHIFT, TRACE_MAX)
             _third_factor(
                 self.silence if signal is None else signal, self.state, learning["signal_mantissa"],
                 learning["signal_shift"], self.rate, self.sent[2] if learning["product"] else _NO_PSI, learning["y3_step"], self.sent[3],

@@ -438,7 +438,7 @@ class Plastic:
         self.settled: npt.NDArray[Any] = np.zeros((n_post, 3, 2), np.int64) if self.kind == NONE else np.zeros((2, n_post), np.int32)
         self.active = np.zeros(n_post, np.int32)
         self.state[0, self.slot] = arrays[f"{key}.weight.fixed"]
-        self.keeps_tag = bool(rule.get("tag_is_weight", False))
+        self.keeps_tag, self.keeps_d = bool(rule.get("tag_is_weight", False)), bool(rule.get("d_is_weight", True))
         self.state[1], self.state[2] = self.start
         self.x, self.y = np.zeros((2, n_pre), np.int32), np.zeros((4, n_post), np.int32)
         self.arriving = np.zeros(n_post, np.int64)
@@ -471,6 +471,8 @@ class Plastic:
     def reset(self) -> None:
         """Put traces and eligibility at rest; weights and their low bits stay."""
         self.x[:], self.y[:], self.held[:], self.arriving[:] = 0, 0, 0, 0
+        if not self.keeps_d:
+            self.state[1] = self.start[0]
         if not self.keeps_tag:
             self.state[2] = self.start[1]
         self.settled[:] = 0

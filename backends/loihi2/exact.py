@@ -101,7 +101,7 @@ class ExactEprop:
         network = lowered.network
         self._lowered = lowered
         self._learners: dict[int, _Learner] = {}
-        self._synapses: list[tuple[LoweredProjection, IntArray, IntArray, FloatArray]] = []
+        self.synapses: list[tuple[LoweredProjection, IntArray, IntArray, FloatArray]] = []
         described = {p.name: p for p in network.synaptic_projections}
         for projection in lowered.projections:
             if not projection.eprop:
@@ -112,7 +112,7 @@ class ExactEprop:
             assert isinstance(rule, EProp)
             self._learners.setdefault(projection.post, _Learner(lowered, projection.post, rule))
             state = np.zeros((5, len(projection.pre_ids)))
-            self._synapses.append((projection, projection.pre_ids.astype(np.int64), projection.post_ids.astype(np.int64), state))
+            self.synapses.append((projection, projection.pre_ids.astype(np.int64), projection.post_ids.astype(np.int64), state))
         self._before = [np.zeros(p.size) for p in network.populations]
         self.psi: dict[int, FloatArray] = {}
 
@@ -139,7 +139,7 @@ class ExactEprop:
                 psi[index] = np.nan_to_num(surrogate(learner.rule, distance[index]), nan=0.0)
                 reg[index] = learner.reg
                 learner.regularize(spiked[index])
-        for projection, pre, post, state in self._synapses:
+        for projection, pre, post, state in self.synapses:
             learner, before = self._learners[projection.post], self._before[projection.pre]
             if learner.readout:
                 _readout(pre, post, before, learner.alpha, error[projection.post], state)
@@ -164,13 +164,13 @@ class ExactEprop:
                 pre=pre, post=own, spikes=spikes[p.pre], psi=psi, alpha=learner.alpha, beta=learner.beta, rho=learner.rho,
                 kappa=learner.rule.kappa,
             )
-            for p, pre, own, _ in self._synapses
+            for p, pre, own, _ in self.synapses
             if p.post == post
         ]  # fmt: skip
 
     def changes(self) -> dict[str, FloatArray]:
         """Projection -> weight change of gradient descent without bounds (membrane units), in the program's order."""
-        return {p.name: -self._learners[p.post].rule.optimizer.learning_rate * state[4] for p, _, _, state in self._synapses}
+        return {p.name: -self._learners[p.post].rule.optimizer.learning_rate * state[4] for p, _, _, state in self.synapses}
 
 
 def run_beside(

@@ -18,6 +18,7 @@ from neurocompile.backends.loihi2.halves import other_trace, split_rule
 from neurocompile.backends.loihi2.lowered import LoweredFeedback, LoweredPopulation
 from neurocompile.backends.loihi2.neurons import Findings
 from neurocompile.backends.loihi2.options import Options
+from neurocompile.backends.loihi2.rule_strings import hidden_rule, readout_rule
 from neurocompile.ir import LIF, EProp, LeakyReadout, Network, SpikeSource, SymmetricFeedback
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.realise import Connections, realise_feedback
@@ -99,7 +100,7 @@ class Plan:
                 rule, scale=lowered.scale, alpha=alpha, weight_exponents=exponents, reference=self.error_scale, impulse=self.options.impulse
             )
             for projection in projections:
-                made = forms.readout_rule(
+                made = readout_rule(
                     gains, weight_exponent=self.weights[projection].level, alpha=alpha, coarse=self.weights[projection].coarse
                 )
                 self.rules_out[projection] = split_rule(made, None, gains.carry) if self.options.split else made
@@ -115,6 +116,12 @@ class Plan:
         choice = self.choices.get(name, Choice(form=self.options.form or Form.LAGGED))
         if choice.form is Form.ADAPTIVE and adaptation is None:
             choice = replace(choice, form=Form.LAGGED)  # it has nothing to hold
+        if choice.form is Form.ADAPTIVE and self.options.split:
+            raise InputError.of(
+                "NC201",
+                f"population '{name}': eprop_form adaptive needs all three third factors, third_factors=split leaves it two",
+                help="--set third_factors=signed, or --set eprop_form=lagged",
+            )
         eprop.check_rule(self.network, rule, population, self.approximations, self.found, form=choice.form)
         alpha = eprop.membrane_decay(population, self.network.dt, self.found)
         real = self._feedback_weights(rule, name, readout)
@@ -157,7 +164,7 @@ class Plan:
                 "a delay but a chip may; --set low_bits=none (with eprop_form=lagged) leaves d alone"
             )
         for projection in projections:
-            made = forms.hidden_rule(
+            made = hidden_rule(
                 rule,
                 gains,
                 weight_exponent=levels[projection],

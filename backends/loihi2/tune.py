@@ -82,6 +82,12 @@ def tune(plain: Loihi2Network, express: Express, network: Network, options: Opti
                 help="--set tune=200",
             )
         return _noted(plain, f"scales of learning are for worst cases, nothing was measured ({plastic} plastic synapses)")
+    if options.split and options.adaptation == "trace":
+        raise InputError.of(
+            "NC201",
+            "adaptation is 'trace', and third_factors=split needs the second presynaptic trace for its own",
+            help="--set adaptation=tag, or --set third_factors=signed",
+        )
     form = options.form or Form.LAGGED
     seen = measure(plain, network, steps=steps, white=False)
     fitting = _measured_scales(plain, network, form, seen)
@@ -127,15 +133,15 @@ def _try_adaptation(
     """Try what ``lagged`` can be told of adaptation, and the exact form if the choice is free."""
     auto = options.adaptation == "auto"
     kinds = ["tag", "trace"] if auto else [options.adaptation]
-    if not any(len(shares) > 1 for shares in seen.shares.values()):
-        kinds = ["tag"]
+    if options.split or not any(len(shares) > 1 for shares in seen.shares.values()):
+        kinds = ["tag"]  # x2 is the constant of the low bits where y1 is a half of the learning signal
     tried = []
     for kind in kinds:
         choices = dict(usual.choices)
         for name, shares in seen.shares.items():
             choices[name] = replace(choices[name], scale=replace(choices[name].scale, share=shares[-1 if kind == "trace" else 0]))
         tried.append(_try(express, network, kind, choices, steps))
-    if auto and options.form is None:
+    if auto and options.form is None and not options.split:
         worst = express({name: Choice(form=Form.ADAPTIVE) for name in usual.choices})
         held = measure(worst, network, steps=steps, white=False)
         tried.append(_try(express, network, "exact", _measured_scales(plain, network, Form.ADAPTIVE, held), steps))

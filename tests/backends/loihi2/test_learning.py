@@ -15,7 +15,9 @@ pytest.importorskip("lava")
 from lava.magma.core.learning.learning_rule import Loihi3FLearningRule
 
 from neurocompile.backends.loihi2 import forms
+from neurocompile.backends.loihi2.adaptive import Adaptation, Share
 from neurocompile.backends.loihi2.forms import SECOND_STATES, Form, Scale
+from neurocompile.backends.loihi2.rule_strings import hidden_rule, readout_rule
 from neurocompile.backends.loihi2.stimulus import cosine
 from neurocompile.ir import EProp, GradientDescent, Surrogate
 from neurocompile.ir.errors import InputError
@@ -47,13 +49,18 @@ def cases(draw: Any) -> tuple[EProp, forms.Gains, forms.Gains, list[tuple[int, d
     exponents = {f"p{i}": e for i, e in enumerate(draw(st.lists(st.integers(0, 7), min_size=1, max_size=3)))}
     bits = {name: draw(st.integers(0, 4)) if form.has_tag else 0 for name in exponents}
     choice = Scale(tag_bits=bits, top_bits=draw(st.integers(0, 4)))
+    adaptation = Adaptation(beta=np.array([10.0 ** draw(st.floats(-6.0, 3.0))]), rho=draw(st.floats(0.0, 0.9999)))
+    share = draw(st.none() | st.builds(Share, tag=st.floats(0, 9), trace=st.floats(0, 9), decay=st.floats(0, 0.999), most=st.floats(1, 50)))
     common: dict[str, Any] = {"scale": scale, "alpha": ALPHA, "reference": reference}
-    hidden = forms.hidden_gains(rule, form, **common, weight_exponents=exponents, second=second, choice=choice)
+    hidden = forms.hidden_gains(rule, form, **common, weight_exponents=exponents, second=second, choice=choice, adaptation=adaptation)
     readout = forms.readout_gains(rule, **common, weight_exponents=list(exponents.values()))
     made = []
     for name, e in exponents.items():
-        into = forms.hidden_rule(rule, hidden, weight_exponent=e, alpha=ALPHA, second=second, tag_bits=bits[name])
-        made.append((e, into, forms.readout_rule(readout, weight_exponent=e, alpha=ALPHA)))
+        into = hidden_rule(
+            rule, hidden, weight_exponent=e, alpha=ALPHA, second=second, tag_bits=bits[name], adaptation=adaptation, share=share,
+            d_bits=draw(st.integers(0, 4)),
+        )  # fmt: skip
+        made.append((e, into, readout_rule(readout, weight_exponent=e, alpha=ALPHA)))
     return rule, hidden, readout, made, scale
 
 
@@ -143,7 +150,7 @@ def learn(model: Any, spiked: np.ndarray, y1: int, y2: np.ndarray, y3: np.ndarra
 def test_whole_units_move_from_the_low_bits_and_nothing_is_lost(plastic, bits, state, weight):
     """w + s' / 2^m (s' = -s) stays the same and the remainder ends in 0 .. 2^m - 1: integers, no randomness, from any state."""
     gains = forms.Gains(form=None, tag=1.0, signal=1.0, dw_exponent=-7, dt_exponent=0, y3_reference=1.0, fraction_bits=bits)
-    synapse = model(plastic, forms.readout_rule(gains, weight_exponent=0, alpha=0.9), pre=[0], post=[0], n_pre=1, n_post=1, weight=weight)
+    synapse = model(plastic, readout_rule(gains, weight_exponent=0, alpha=0.9), pre=[0], post=[0], n_pre=1, n_post=1, weight=weight)
     synapse.tag = np.array([state])
     for _ in range(3):
         learn(synapse, np.zeros(1, bool), gains.carry, np.zeros(1, int), np.zeros(1, int))
@@ -178,9 +185,9 @@ def test_low_bits_take_the_noise_out_of_the_readout(plastic):
         exact += np.outer(trace, third) * 16 / 8 / 2**12  # coefficient 2^-12, the spike of this step is not in the trace yet
         trace += row
     gains = forms.Gains(form=None, tag=1.0, signal=1.0, dw_exponent=-12, dt_exponent=0, y3_reference=1.0, fraction_bits=5)
-    fine = replay(plastic, forms.readout_rule(gains, weight_exponent=0, alpha=alpha), gains.carry, alpha=alpha, y3=y3, spikes=spikes)
+    fine = replay(plastic, readout_rule(gains, weight_exponent=0, alpha=alpha), gains.carry, alpha=alpha, y3=y3, spikes=spikes)
     direct = {
-        **forms.readout_rule(gains, weight_exponent=0, alpha=alpha),
+        **readout_rule(gains, weight_exponent=0, alpha=alpha),
         "dw_fixed": "1*2^-7*u0*x1*y3 - 1*2^-6*x0*y3",
         "dt_fixed": None,
     }
@@ -208,6 +215,7 @@ def test_golden_rules(lower, learner):
         "tag_is_weight": False,
         "d_start": 124,
         "d_bits": 8,
+        "d_is_weight": True,
         **trace,
     }
     assert readout == {
@@ -221,6 +229,7 @@ def test_golden_rules(lower, learner):
         "tag_is_weight": True,
         "d_start": 0,
         "d_bits": 0,
+        "d_is_weight": False,
         **trace,
     }
     assert lowered.populations[1].learning["carry"] == 2 ** (5 - 3)

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
+import neurocompile
 from neurocompile.backends.base import BuildOptions
+from neurocompile.backends.reference import RecordOptions
+from neurocompile.cli import INTERRUPTED
 from neurocompile.cli.check import network_numbers
 from neurocompile.cli.common import Opened, Output, connect, key_values, printable, table
 from neurocompile.ir import SpikeSource
 from neurocompile.ir.errors import DoesNotFitError, InputError
-from neurocompile.ir.npz import stream_npz
+from neurocompile.ir.npz import AnyArray, stream_npz
 from neurocompile.ir.signals import Signal, Spikes
 from neurocompile.simulation import memory
-from neurocompile.simulation.twin import find_twin, simulate_twin
+from neurocompile.simulation.checkpoint import CheckpointFile
+from neurocompile.simulation.engines import TwinEngine
+from neurocompile.simulation.identity import identity_of
+from neurocompile.simulation.run import Plan, Run
+from neurocompile.simulation.twin import TwinSimulator, find_twin
 from neurocompile.tasks.numerics import Lowering, Numerics, lowering_of
-from neurocompile.tasks.progress import track
+from neurocompile.tasks.progress import interruptible, track
 
 
 def numerics_options(command: Any) -> Any:
@@ -72,63 +81,91 @@ def simulate_in_integers(
     weights: Path | None,
     save: Path | None,
     no_learn: bool,
+    file: CheckpointFile | None,
+    every: int | None,
+    resume: bool,
     output: Output,
 ) -> int:
-    """Run a network in the integers of a target and print what happened; returns the exit code."""
+    """Run a network in the integers of a target and print what happened; returns the exit code. every : see :meth:`Run.go`."""
     network = opened.network
+    meta = file.read() if file is not None and resume else None
     sources = ((p, p.model) for p in network.spike_sources if p.name not in spikes)
     poisson = sum(p.size for p, model in sources if isinstance(model, SpikeSource) and np.any(model.rate))
-    needs = [
-        memory.Need(what=f"outputs of {steps:,} steps", n_bytes=16.0 * steps * sum(r.size for r in network.readouts)),
-        memory.Need(what=f"Poisson spikes of {steps:,} steps", n_bytes=9.0 * steps * poisson),
-    ]
+    needs = []
+    if save is not None:
+        needs = [
+            memory.Need(what=f"outputs of {steps:,} steps", n_bytes=16.0 * steps * sum(r.size for r in network.readouts)),
+            memory.Need(what=f"Poisson spikes of {steps:,} steps", n_bytes=9.0 * steps * poisson),
+        ]
     memory.check_fits(f"simulating '{network.name}' (integers of {numerics.target.name})", needs)
+    plan = Plan(n_steps=steps, spikes=spikes, signals=signals, learn=not no_learn, record=RecordOptions(), kept=save is not None)
     try:
         connections = connect(opened, weights) if weights is not None or opened.connections is not None else None
+        identity = {}
+        if file is not None:
+            options = {
+                "--no-learn": "on" if no_learn else "off",
+                "--numerics and --set": numerics.identity,
+                "the version": neurocompile.__version__,
+            }
+            identity = identity_of(network, connections, plan, options)
+            file.enter(meta, identity, steps)
         with track(None if output.verbosity >= 0 else False) as bar:
-            done = simulate_twin(
-                network,
-                connections,
-                numerics.target,
-                spikes,
-                signals,
-                n_steps=steps,
-                options=numerics.options,
-                learn=not no_learn,
-                progress=lambda done, of: bar.update(f"step {done} of {of}", done, of),
-            )
-        if save is not None:
-            stream_npz(save, done.arrays())
+            began = time.perf_counter()
+            simulator = TwinSimulator(network, connections, numerics.target, options=numerics.options, learning=not no_learn)
+            build_s = time.perf_counter() - began
+            engine = TwinEngine(simulator)
+            run = Run(engine, plan, file, identity)
+            if meta is not None:
+                run.resume(meta)
+            with interruptible() if file is not None else nullcontext(lambda: False) as stopped:
+                finished = run.go(every, stopped, bar)
+        if finished and save is not None:
+            stream_npz(save, _result_arrays(run, simulator))
     except MemoryError as error:
         raise DoesNotFitError.of(
             "NC410", f"simulating '{network.name}' needs more memory than there is: {error}", help="make the network smaller"
         ) from None
-    learning = done.simulator.learning
-    lowering = lowering_of(done.simulator)
+    lowering = lowering_of(simulator)
     print_lowering(lowering, output)
-    n_spikes = {p.name: len(done.spikes[p.name].step) for p in network.populations if p.model.spikes}
+    n_spikes = {p.name: run.n_spikes.get(p.name, 0) for p in network.populations if p.model.spikes}
     payload = {
         "name": network.name,
         "steps": steps,
+        "steps_done": run.step,
+        "interrupted": not finished,
         **(lowering.as_json() if lowering is not None else {}),
-        "learning": learning,
+        "learning": simulator.learning,
         "seed": network.seed,
-        **network_numbers(network, done.n_synapses),
+        **network_numbers(network, {name: len(synapses.pre) for name, synapses in simulator.lowered.connections.items()}),
         "n_spikes": n_spikes,
-        "n_synaptic_events": done.n_synaptic_events,
-        "wall_s": done.run_s,
-        "build_s": done.lower_s,
+        "n_synaptic_events": engine.n_synaptic_events,
+        "wall_s": run.wall_s,
+        "build_s": build_s,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0,
-        "save": None if save is None else str(save),
+        "save": str(save) if save is not None and finished else None,
+        "checkpoint": None if file is None else str(file.path),
     }
-    rows = table(f"{network.name}: {steps} steps of {network.dt * 1e3:g} ms", "population", "spikes", "Hz per neuron")
+    rows = table(f"{network.name}: {run.step} steps of {network.dt * 1e3:g} ms", "population", "spikes", "Hz per neuron")
     for name, count in n_spikes.items():
-        rows.add_row(name, str(count), f"{count / (network.population(name).size * steps * network.dt):.2f}")
+        rows.add_row(name, str(count), f"{count / (network.population(name).size * max(run.step, 1) * network.dt):.2f}")
     lines = [
-        f"integers of {numerics.target.name}, {'weights learn' if learning else 'weights fixed'}",
-        f"{payload['n_synaptic_events']} synaptic events in {done.run_s:.3f} s of stepping ({done.lower_s:.1f} s of building)",
+        f"integers of {numerics.target.name}, {'weights learn' if simulator.learning else 'weights fixed'}",
+        f"{engine.n_synaptic_events} synaptic events in {run.wall_s:.3f} s of stepping ({build_s:.1f} s of building)",
     ]
-    if save is not None:
+    if finished and save is not None:
         lines.append(f"wrote {save}")
+    if not finished and file is not None:
+        lines.append(f"interrupted after {run.step} of {steps} steps; run the same command with --resume to go on from {file.path}")
     output.result("simulate", payload, rows, *lines)
-    return 0
+    return 0 if finished else INTERRUPTED
+
+
+def _result_arrays(run: Run, simulator: TwinSimulator) -> Iterator[tuple[str, AnyArray]]:
+    """Yield the arrays of out.npz, the keys of ``simulate --save``."""
+    weights = simulator.weights()
+    for name, synapses in simulator.lowered.connections.items():
+        yield f"weight:{name}", weights[name]
+        yield f"pre:{name}", synapses.pre
+        yield f"post:{name}", synapses.post
+    yield from run.arrays()

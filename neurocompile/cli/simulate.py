@@ -37,8 +37,10 @@ from neurocompile.ir.signals import Signal, Spikes
 from neurocompile.pipeline import load_kappas
 from neurocompile.simulation import memory
 from neurocompile.simulation.checkpoint import CheckpointFile
-from neurocompile.simulation.run import RECORDABLE, Plan, Run
-from neurocompile.tasks.checkpoint import arrays_digest, connections_digest, network_digest
+from neurocompile.simulation.engines import RECORDABLE, ReferenceEngine
+from neurocompile.simulation.identity import identity_of
+from neurocompile.simulation.run import Plan, Run
+from neurocompile.tasks.checkpoint import arrays_digest
 from neurocompile.tasks.progress import interruptible, track
 
 
@@ -94,19 +96,6 @@ def _check_memory(network: Network, choice: Choice, plan: Plan, *, precision: st
     if plan.kept:
         ways_out["no --save"] = total(now)
     memory.check_fits(f"simulating '{network.name}' ({choice.algorithm}, {precision})", now + later, ways_out=ways_out)
-
-
-def _identity(network: Network, given: Mapping[str, Connections] | None, plan: Plan, options: Mapping[str, str]) -> dict[str, str]:
-    """Return what the state and the recordings of a run depend on, in words and digests."""
-    found = {"the description": network_digest(network.with_seed(0)), "the seed": str(network.seed), **options}
-    if given is not None:
-        found["the weights"] = connections_digest(given)
-    for name, spikes in plan.spikes.items():
-        found[f"the input of '{name}'"] = arrays_digest({"neuron": spikes.neuron, "step": spikes.step})
-    for name, signal in plan.signals.items():
-        reward: dict[str, AnyArray] = {} if signal.reward is None else {"reward": signal.reward}
-        found[f"the signal of '{name}'"] = arrays_digest({"target": signal.target, "window": signal.window} | reward)
-    return found
 
 
 @click.command()
@@ -174,7 +163,6 @@ def simulate(
                 "--algorithm": algorithm != "auto",
                 "--precision": precision != "float64",
                 "--threads": threads != 1,
-                "--checkpoint": checkpoint is not None,
             }
         )
     opened = open_network(net, dt=dt, seed=seed, output=output)
@@ -197,6 +185,9 @@ def simulate(
             weights=weights,
             save=save,
             no_learn=no_learn,
+            file=None if checkpoint is None else CheckpointFile(checkpoint),
+            every=checkpoint_every,
+            resume=resume,
             output=output,
         )
     plan = Plan(
@@ -229,27 +220,18 @@ def simulate(
                     "--precision": precision,
                     "the version": neurocompile.__version__,
                 }
-                identity = _identity(network, connections, plan, options)
+                identity = identity_of(network, connections, plan, options)
                 if kappas:
                     identity["the kappas"] = arrays_digest(kappas)
-            if file is not None and meta is not None:
-                file.check(meta, identity)
-                if meta.step > steps:
-                    raise InputError.of(
-                        "NC711",
-                        f"the checkpoint is at step {meta.step}, behind --steps {steps}",
-                        file=str(checkpoint),
-                        help=f"--steps {meta.step} or more",
-                    )
-            elif file is not None:
-                file.begin()
+            if file is not None:
+                file.enter(meta, identity, steps)
             began = time.perf_counter()
             simulator = Simulator(
                 network, connections, algorithm=algorithm, precision=precision, threads=threads, ranges=ranges, progress=bar.update
             )
             simulator.set_kappas(kappas)
             build_s = time.perf_counter() - began - simulator.compile_s
-            run = Run(simulator, plan, file, identity)
+            run = Run(ReferenceEngine(simulator), plan, file, identity)
             if meta is not None:
                 run.resume(meta)
             with interruptible() if file is not None else nullcontext(lambda: False) as stopped:

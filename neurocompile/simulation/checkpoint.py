@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.backends.reference import Simulator
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.npz import AnyArray, fill_from_npz, stream_npz
+from neurocompile.simulation.engines import Engine
 
 FORMAT = "neurocompile-simulation/2"
 _META_BYTES = 1 << 24
@@ -42,7 +42,7 @@ class Meta:
     wall_s : float
         Time of stepping so far.
     ranges : int
-        What the simulator was made with (``Simulator.ranges``).
+        What the engine was made with (``Simulator.ranges``).
     range_starts : tuple of int
         What the state lies by (``Simulator.range_starts``).
     """
@@ -92,9 +92,9 @@ class CheckpointFile:
         meta = _as_array({"format": FORMAT, "first": first, "stop": stop})
         stream_npz(self.part(number), [("meta", meta), *arrays.items()], compressed=False)
 
-    def save(self, meta: Meta, simulator: Simulator) -> None:
+    def save(self, meta: Meta, engine: Engine) -> None:
         """Write FILE: all state, without a copy of it in memory."""
-        state = ((f"state:{name}", array) for name, array in simulator.live_state().items())
+        state = ((f"state:{name}", array) for name, array in engine.live_state().items())
         stream_npz(self.path, [("meta", _as_array({"format": FORMAT, **asdict(meta)})), *state], compressed=False)
         self._settle()
 
@@ -135,6 +135,21 @@ class CheckpointFile:
             raise self._damaged(self.path, str(error)) from None
         return meta
 
+    def enter(self, meta: Meta | None, identity: Mapping[str, str], n_steps: int) -> None:
+        """Make sure that a run of so many steps can go on from ``meta``, or begin (None): errors of :meth:`check` and :meth:`begin`, and
+        InputError NC711 if it is behind its last step."""
+        if meta is None:
+            self.begin()
+            return
+        self.check(meta, identity)
+        if meta.step > n_steps:
+            raise InputError.of(
+                "NC711",
+                f"the checkpoint is at step {meta.step}, behind --steps {n_steps}",
+                file=str(self.path),
+                help=f"--steps {meta.step} or more",
+            )
+
     def check(self, meta: Meta, identity: Mapping[str, str]) -> None:
         """Make sure that FILE and its parts belong to this run; what a killed process was writing is removed.
 
@@ -156,12 +171,14 @@ class CheckpointFile:
         self._check_parts(meta)
         self.clean()
 
-    def restore(self, meta: Meta, simulator: Simulator) -> None:
-        """Read the state in place (InputError NC712 if it is damaged; the simulator is of no use then)."""
-        if meta.range_starts != simulator.range_starts:
-            raise self._damaged(self.path, f"its state lies by ranges {meta.range_starts}, not {simulator.range_starts}")
+    def restore(self, meta: Meta, engine: Engine) -> None:
+        """Read the state in place (InputError NC712 if it is damaged; the engine is of no use then)."""
+        if meta.range_starts != engine.range_starts:
+            raise self._damaged(self.path, f"its state lies by ranges {meta.range_starts}, not {engine.range_starts}")
         try:
-            fill_from_npz(self.path, {f"state:{name}": array for name, array in simulator.live_state().items()})
+            state = engine.live_state()
+            fill_from_npz(self.path, {f"state:{name}": array for name, array in state.items()})
+            engine.adopt(state)
         except InputError as error:
             raise self._damaged(self.path, error.diagnostics[0].message) from None
 

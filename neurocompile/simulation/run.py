@@ -5,19 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from neurocompile.backends.reference import Recording, RecordOptions, Simulator
+from neurocompile.backends.reference import RecordOptions
 from neurocompile.backends.reference.inputs import check_once
 from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.signals import Signal, Spikes
 from neurocompile.simulation.checkpoint import CheckpointFile, Meta
+from neurocompile.simulation.engines import Engine
 from neurocompile.simulation.memory import watch
 from neurocompile.tasks.progress import Bar
 
-RECORDABLE = ("membrane", "adaptation", "surrogate", "learning_signal", "traces", "weights")
 CHECKPOINT_SECONDS = 30.0
 _SLICE_SECONDS = 0.2
 _SLICE_BYTES = 2.0**25
@@ -38,26 +37,6 @@ class Plan:
     kept: bool
 
 
-def recorded_arrays(recording: Recording) -> dict[str, AnyArray]:
-    """Return what a run recorded by the keys of out.npz; of two runs in a row, the joined arrays are those of one run over both."""
-    arrays: dict[str, AnyArray] = {}
-    for name, spikes in recording.spikes.items():
-        arrays[f"spike_step:{name}"], arrays[f"spike_neuron:{name}"] = spikes.step, spikes.neuron
-    for name, values in recording.outputs.items():
-        arrays[f"output:{name}"] = values
-    for name, outcome in (("action", recording.actions), ("reward", recording.rewards), ("td_error", recording.td_errors)):
-        if outcome is not None:
-            arrays[name] = outcome
-    for kind in RECORDABLE:
-        recorded: dict[str, Any] = getattr(recording, kind)
-        for name, values in recorded.items():
-            for key, array in values.items() if isinstance(values, dict) else [("", values)]:
-                # final weights have the plain key; snapshots of weights are a history
-                arrays[f"{'weights_history' if kind == 'weights' else kind}:{name}" + (f":{key}" if key else "")] = np.asarray(array)
-    arrays["snapshot_step"] = recording.snapshot_steps
-    return arrays
-
-
 class Run:
     """A simulation on its way.
 
@@ -72,12 +51,13 @@ class Run:
         Time of stepping, that before a resume included.
     """
 
-    def __init__(self, simulator: Simulator, plan: Plan, file: CheckpointFile | None, identity: Mapping[str, str]) -> None:
-        self.simulator, self.plan, self.file, self.identity = simulator, plan, file, dict(identity)
+    def __init__(self, engine: Engine, plan: Plan, file: CheckpointFile | None, identity: Mapping[str, str]) -> None:
+        self.engine, self.plan, self.file, self.identity = engine, plan, file, dict(identity)
         for name, given in plan.spikes.items():
             check_once(name, given.step, given.neuron)
-        empty = simulator.run(0, spikes=plan.spikes, record=plan.record)  # also refuses what cannot be recorded
-        self._empty = recorded_arrays(empty)
+        # also refuses what cannot be recorded
+        empty = engine.advance(0, spikes=plan.spikes, signals={}, learn=True, record=plan.record)
+        self._empty = empty.arrays
         self.n_spikes, self.reward, self.wall_s = dict(empty.n_spikes), 0.0, 0.0
         self._slices: list[dict[str, AnyArray]] = []
         self._bytes = dict.fromkeys(self._empty, 0)
@@ -85,13 +65,13 @@ class Run:
 
     @property
     def step(self) -> int:
-        return self.simulator.step
+        return self.engine.step
 
     def resume(self, meta: Meta) -> None:
-        """Go back to a checkpoint; the simulator must have been made with its ``ranges``."""
+        """Go back to a checkpoint; the engine must have been made with its ``ranges``."""
         if self.file is None:
             raise ValueError("there is no file to resume from")
-        self.file.restore(meta, self.simulator)
+        self.file.restore(meta, self.engine)
         self.n_spikes, self.reward, self.wall_s = dict(meta.n_spikes), meta.reward, meta.wall_s
         self._n_parts, self._saved_at = meta.n_parts, meta.step
 
@@ -119,7 +99,7 @@ class Run:
         return self.step >= self.plan.n_steps
 
     def _longest_slice(self) -> int:
-        network = self.simulator.network
+        network = self.engine.network
         width = 2 * sum(r.size for r in network.readouts) + sum(x.shape[1] for x in self._empty.values() if x.ndim == 2)
         return max(1, int(_SLICE_BYTES / (8.0 * max(width, 1))))
 
@@ -139,14 +119,13 @@ class Run:
                 stop -= stop % record.every
         signals = {name: s.part(start, stop) for name, s in plan.signals.items() if len(s.target) > start}
         spikes = {name: _between(s, start, stop) for name, s in plan.spikes.items()}
-        recording = self.simulator.run(stop - start, spikes=spikes, signals=signals, learn=plan.learn, record=record)
-        self.wall_s += recording.wall_s
-        if recording.rewards is not None:
-            self.reward += float(recording.rewards.sum())
-        for name, count in recording.n_spikes.items():
+        done = self.engine.advance(stop - start, spikes=spikes, signals=signals, learn=plan.learn, record=record)
+        self.wall_s += done.wall_s
+        self.reward += done.reward
+        for name, count in done.n_spikes.items():
             self.n_spikes[name] += count
         if plan.kept or self.file is not None:
-            self._keep(recorded_arrays(recording))
+            self._keep(done.arrays)
 
     def _keep(self, arrays: dict[str, AnyArray]) -> None:
         self._slices.append(arrays)
@@ -175,10 +154,10 @@ class Run:
             n_spikes=self.n_spikes,
             reward=self.reward,
             wall_s=self.wall_s,
-            ranges=self.simulator.ranges,
-            range_starts=self.simulator.range_starts,
+            ranges=self.engine.ranges,
+            range_starts=self.engine.range_starts,
         )
-        self.file.save(meta, self.simulator)
+        self.file.save(meta, self.engine)
 
     def arrays(self) -> Iterator[tuple[str, AnyArray]]:
         """Yield what was recorded from step 0 on, key by key, each forgotten when it has been yielded."""

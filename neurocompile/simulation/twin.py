@@ -4,8 +4,7 @@ keys of out.npz."""
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +19,6 @@ from neurocompile.ir.signals import Signal, Spikes
 
 _TWIN_BYTES = 48.0
 """Of the twin for each synapse, beside what lowering takes."""
-_STRETCH = 1000
-"""Steps between two reports of progress"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -175,36 +172,6 @@ def _reach(network: Network, pre: str, synapses: Connections) -> tuple[IntArray,
     return delays, [np.bincount(synapses.pre[synapses.delay == d], minlength=size).astype(np.int64) for d in delays]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TwinSimulation:
-    """A finished run: the simulator, what came out of all steps, and the seconds that lowering and running took."""
-
-    simulator: TwinSimulator
-    spikes: Mapping[str, Spikes]
-    outputs: Mapping[str, FloatArray]
-    n_synaptic_events: int
-    lower_s: float
-    run_s: float
-
-    @property
-    def n_synapses(self) -> dict[str, int]:
-        """Synapses of each projection."""
-        return {name: len(synapses.pre) for name, synapses in self.simulator.lowered.connections.items()}
-
-    def arrays(self) -> Iterator[tuple[str, AnyArray]]:
-        """Yield the arrays of out.npz, the keys of ``simulate --save``."""
-        weights = self.simulator.weights()
-        for name, synapses in self.simulator.lowered.connections.items():
-            yield f"weight:{name}", weights[name]
-            yield f"pre:{name}", synapses.pre
-            yield f"post:{name}", synapses.post
-        for name, spikes in self.spikes.items():
-            yield f"spike_step:{name}", spikes.step
-            yield f"spike_neuron:{name}", spikes.neuron
-        for name, values in self.outputs.items():
-            yield f"output:{name}", values
-
-
 def find_twin(name: str) -> HasTwin:
     """Return the target of that name, which computes in its own integers here; InputError NC345 for all others."""
     targets = load_targets()
@@ -216,45 +183,4 @@ def find_twin(name: str) -> HasTwin:
     raise InputError.of("NC345", f"--numerics {name}: {what}", help=f"there are: {able}; without --numerics the reference engine runs")
 
 
-def simulate_twin(
-    network: Network,
-    connections: Mapping[str, Connections] | None,
-    target: HasTwin,
-    spikes: Mapping[str, Spikes],
-    signals: Mapping[str, Signal] | None = None,
-    *,
-    n_steps: int,
-    options: BuildOptions | None = None,
-    learn: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-) -> TwinSimulation:
-    """Run a network in a target's integers; parameters and errors of :class:`TwinSimulator`. progress : (steps done, of how many)."""
-    began = time.perf_counter()
-    simulator = TwinSimulator(network, connections, target, options=options, learning=learn)
-    ready = time.perf_counter()
-    parts = []
-    for first in range(0, n_steps, _STRETCH):
-        count = min(_STRETCH, n_steps - first)
-        rows = {
-            name: Signal(target=s.target[first : first + count], window=s.window[first : first + count])
-            for name, s in (signals or {}).items()
-        }
-        parts.append(simulator.run(count, spikes=spikes, signals=rows))
-        if progress is not None:
-            progress(first + count, n_steps)
-    return TwinSimulation(
-        simulator=simulator,
-        spikes={
-            name: Spikes(
-                neuron=np.concatenate([p.spikes[name].neuron for p in parts]), step=np.concatenate([p.spikes[name].step for p in parts])
-            )
-            for name in parts[0].spikes
-        },
-        outputs={name: np.concatenate([p.outputs[name] for p in parts]) for name in parts[0].outputs},
-        n_synaptic_events=sum(p.n_synaptic_events for p in parts),
-        lower_s=ready - began,
-        run_s=time.perf_counter() - ready,
-    )
-
-
-__all__ = ["TwinResult", "TwinSimulation", "TwinSimulator", "find_twin", "simulate_twin"]
+__all__ = ["TwinResult", "TwinSimulator", "find_twin"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from neurocompile.backends.loihi2 import TARGET
 from neurocompile.backends.loihi2.emit import describe
 from neurocompile.backends.loihi2.lowered import Loihi2Network
 from neurocompile.backends.loihi2.twin import run_twin
+from neurocompile.cli import INTERRUPTED
+from neurocompile.ir.npz import npz_bytes
 from neurocompile.ir.read import read_network
 from neurocompile.ir.realise import realise_all
 from neurocompile.ir.signals import Signal, Spikes
+from neurocompile.simulation.twin import TwinSimulator
 
 STEPS = 80
 LAYERS = [
@@ -142,7 +146,7 @@ def test_targets_without_integers_here(target: str, net: Path, call: Any) -> Non
 
 @pytest.mark.parametrize("option", [
     ("--flush",), ("--record", "membrane:0"), ("--record-every", "2"), ("--algorithm", "loop"), ("--precision", "float32"),
-    ("--threads", "2"), ("--checkpoint", "x"),
+    ("--threads", "2"),
 ])  # fmt: skip
 def test_options_of_the_reference_engine_are_refused(option: tuple[str, ...], net: Path, call: Any) -> None:
     code, _, err = call("simulate", net, "--numerics", "loihi2", "--steps", "5", *option)
@@ -225,3 +229,76 @@ def test_target_options_need_numerics(pattern: Path, call: Any) -> None:
         code, _, err = call("simulate", pattern / "pattern.yaml", "--steps", "5", *options)
         assert code == 3
         assert f"NC160]: {options[0]} has no effect without --numerics" in err
+
+
+def test_a_checkpoint_of_other_numerics_is_refused(pattern: Path, call: Any, call_json: Any) -> None:
+    """float64, integers, and integers with another option are three simulations."""
+    arguments = ["simulate", pattern / "pattern.yaml", "--steps", "60", "--input", f"in={pattern / 'spikes.npz'}"]
+    integers = ["--numerics", "loihi2", "--set", "tune=0"]
+    for name, how in (("float", []), ("integers", integers)):
+        call_json(*arguments, *how, "--checkpoint", pattern / name)
+    for name, how, said in (
+        ("float", integers, "--numerics and --set (not given then)"),
+        ("integers", [], "--numerics and --set (not given now)"),
+        ("integers", [*integers, "--set", "trace_bits=5"], 'trace_bits", "5"'),
+        ("integers", [*integers, "--no-learn"], "--no-learn (off then, on now)"),
+    ):
+        before = (pattern / name).read_bytes()
+        code, _, err = call(*arguments, *how, "--checkpoint", pattern / name, "--resume")
+        assert code == 3
+        assert "NC711" in err
+        assert said in err.replace("\n", " "), err
+        assert (pattern / name).read_bytes() == before
+
+
+def test_ctrl_c_in_integers_writes_a_checkpoint(pattern: Path, call: Any, call_json: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resumed run has the numbers and the bytes of one that nothing has ended."""
+    out, whole = pattern / "out.npz", pattern / "whole.npz"
+    files = ["--input", f"in={pattern / 'spikes.npz'}", "--signal", f"out={pattern / 'signal.npz'}"]
+    arguments = ["simulate", pattern / "pattern.yaml", "--steps", "400", *files, "--numerics", "loihi2", "--set", "tune=0"]
+    alone = call_json(*arguments, "--save", whole)
+    real = TwinSimulator.run
+
+    def interrupted(self: TwinSimulator, n_steps: int, **options: Any) -> Any:
+        if self.step > 30:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, n_steps, **options)
+
+    monkeypatch.setattr(TwinSimulator, "run", interrupted)
+    code, text, _ = call(*arguments, "--save", out, "--checkpoint", pattern / "ck", "--format", "json")
+    monkeypatch.undo()
+    answer = json.loads(text)
+    assert (code, answer["interrupted"], answer["save"]) == (INTERRUPTED, True, None)
+    assert 30 < answer["steps_done"] < 400
+    assert not out.exists()
+    resumed = call_json(*arguments, "--save", out, "--checkpoint", pattern / "ck", "--resume")
+    assert out.read_bytes() == whole.read_bytes()
+    assert {k: resumed[k] for k in ("n_spikes", "n_synaptic_events", "steps_done")} == {
+        k: alone[k] for k in ("n_spikes", "n_synaptic_events", "steps_done")
+    }
+    assert resumed["steps_done"] == 400
+
+
+def test_a_damaged_checkpoint_of_integers_is_refused(pattern: Path, call: Any, call_json: Any) -> None:
+    """Also one whose arrays are all there, of a program with other delays."""
+    arguments = [
+        "simulate",
+        pattern / "pattern.yaml",
+        "--steps",
+        "40",
+        "--numerics",
+        "loihi2",
+        "--no-learn",
+        "--checkpoint",
+        pattern / "ck",
+    ]
+    call_json(*arguments)
+    content = dict(np.load(pattern / "ck"))
+    for damaged in (
+        {k: v for k, v in content.items() if k != "state:events"},
+        content | {"state:arriving": np.zeros(7, np.int64)},
+        content | {"state:cells:1:state": np.zeros(3, np.int64)},
+    ):
+        (pattern / "ck").write_bytes(npz_bytes(damaged))
+        code, _, err = call(*arguments, "--resume")
+        assert (code, "NC712" in err) == (3, True)

@@ -70,6 +70,11 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pattern, no learning": ("pattern", ("--no-learn", "--record", "learning_signal:hidden")),
     "stdp, poisson": ("stdp", ("--record", "weights:in->hidden", "--record-every", "90", "--flush")),
     "intervals, threads": ("intervals", ("--threads", str(min(2, max_threads())), "--record", "adaptation:hidden")),
+    "pattern, integers": ("pattern", ("--numerics", "loihi2", "--set", "tune=0")),
+    "intervals, integers": (
+        "intervals",
+        ("--numerics", "loihi2", "--allow-approximation", "--set", "tune=0", "--set", "eprop_form=adaptive"),
+    ),
     "adam": ("adam", ("--record", "traces:read", "--record-every", "200")),
 }
 Command = list[str]
@@ -141,7 +146,7 @@ def kill_at(operation: int) -> Callable[[], None]:
     return prepare
 
 
-@pytest.mark.parametrize("case", ["pattern, float32, recorded", "stdp, poisson"])
+@pytest.mark.parametrize("case", ["pattern, float32, recorded", "stdp, poisson", "intervals, integers"])
 def test_killed_at_each_moment_of_writing(command: Callable[[str], Command], tmp_path: Path, case: str) -> None:
     """Every state that files can be in between two system calls, at every checkpoint; at most one interval is lost."""
     whole, file, every = finish(command(case), tmp_path), tmp_path / "ck", 250

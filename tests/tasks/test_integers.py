@@ -21,7 +21,7 @@ from neurocompile.ir.npz import load_npz
 from neurocompile.ir.realise import realise_all
 from neurocompile.ir.signals import Signal, Spikes
 from neurocompile.pipeline import CompileOptions, compile_network
-from neurocompile.simulation.twin import TwinSimulator, find_twin, simulate_twin
+from neurocompile.simulation.twin import TwinSimulator, find_twin
 from neurocompile.tasks import Numerics, compare, evaluate, load_data, sweep, train
 from neurocompile.tasks.checkpoint import network_digest
 from neurocompile.tasks.data import Purpose, stream
@@ -75,7 +75,7 @@ def test_both_evaluations_are_runs_of_all_samples_in_a_row(tiny: Make, trained: 
     spikes = Spikes(
         neuron=np.concatenate([s.neuron for s in samples]), step=np.concatenate([s.step + 30 * i for i, s in enumerate(samples)])
     )
-    run = simulate_twin(network, synapses, find_twin("loihi2"), {"in": spikes}, n_steps=30 * n, learn=False)
+    run = TwinSimulator(network, synapses, find_twin("loihi2"), learning=False).run(30 * n, spikes={"in": spikes})
     output = run.outputs["out"].reshape(n, 30, 10)
     assert both.integers.decisions == tuple(output.mean(axis=1).argmax(axis=1))
     target = np.eye(10)[[s.label for s in samples]][:, None]
@@ -100,14 +100,13 @@ def test_the_training_part_can_be_measured(tiny: Make, trained: Path) -> None:
     synapses = {n: replace(c, weight=arrays[f"weight:{n}"]) for n, c in realise_all(network).items()}
     for i in range(5):
         sample = data.train.sample(i)
-        run = simulate_twin(
-            network, synapses, find_twin("loihi2"), {"in": Spikes(neuron=sample.neuron, step=sample.step)}, n_steps=30, learn=False
-        )
+        simulator = TwinSimulator(network, synapses, find_twin("loihi2"), learning=False)
+        run = simulator.run(30, spikes={"in": Spikes(neuron=sample.neuron, step=sample.step)})
         assert found.decisions[i] == run.outputs["out"].mean(axis=0).argmax()
 
 
 def test_learnt_weights_are_whole_and_low_bits_are_not_lost_between_samples(tiny: Make, tmp_path: Path) -> None:
-    """A training is one continuous run of the twin over its samples: the same weights as from `simulate_twin` at once."""
+    """A training is one continuous run of the twin over its samples: the same weights as from all steps at once."""
     network = tiny()
     result = train(network, out=tmp_path, epochs=1, limit_train=20, limit_test=2, baseline=False, numerics=integers())
     data = load_data(network)
@@ -117,14 +116,12 @@ def test_learnt_weights_are_whole_and_low_bits_are_not_lost_between_samples(tiny
     )
     parts = [one_hot(s.label, 10, 30, 30) for s in samples]
     signal = Signal(target=np.concatenate([p.target for p in parts]), window=np.concatenate([p.window for p in parts]))
-    run = simulate_twin(network, None, find_twin("loihi2"), {"in": spikes}, {"out": signal}, n_steps=600, options=integers().options)
-    saved, start = (
-        load_npz(tmp_path / "weights.npz"),
-        TwinSimulator(network, None, find_twin("loihi2"), options=integers().options).weights(),
-    )
-    for projection in run.simulator.lowered.projections:  # type: ignore[attr-defined]
+    simulator = TwinSimulator(network, None, find_twin("loihi2"), options=integers().options)
+    saved, start = load_npz(tmp_path / "weights.npz"), simulator.weights()
+    simulator.run(600, spikes={"in": spikes}, signals={"out": signal})
+    for projection in simulator.lowered.projections:  # type: ignore[attr-defined]
         name, unit = projection.name, projection.quantised.unit
-        np.testing.assert_array_equal(saved[f"weight:{name}"], run.simulator.weights()[name])
+        np.testing.assert_array_equal(saved[f"weight:{name}"], simulator.weights()[name])
         assert not np.array_equal(saved[f"weight:{name}"], start[name])
         np.testing.assert_array_equal(saved[f"weight:{name}"], np.rint(saved[f"weight:{name}"] / unit) * unit)
     assert result.lowering is not None

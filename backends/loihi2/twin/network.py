@@ -267,7 +267,7 @@ class Twin:
             spikes=spikes,
             u={names[i]: cells.u.copy() for i, cells in self.cells.items()},
             v={names[i]: cells.v.copy() for i, cells in self.cells.items()},
-            output={names[i]: np.array(rows, np.int64).reshape(steps, -1) for i, rows in outputs.items()},
+            output={names[i]: np.array(rows, np.int64).reshape(steps, self.populations[i]["size"]) for i, rows in outputs.items()},
             weights=self.weights(),
             tags={self.projections[i]["name"]: plastic.tags() for i, plastic in self.plastic.items()},
         )

@@ -35,7 +35,7 @@ from neurocompile.ir import (
 )
 from neurocompile.ir.realise import realise_all
 from neurocompile.ir.signals import Signal, Spikes
-from neurocompile.simulation.run import recorded_arrays
+from neurocompile.simulation.engines import recorded_arrays
 
 Arrays = dict[str, npt.NDArray[Any]]
 HIDDEN = LIF(tau_mem=0.03, v_threshold=0.6)

@@ -146,7 +146,7 @@ def kill_at(operation: int) -> Callable[[], None]:
     return prepare
 
 
-@pytest.mark.parametrize("case", ["pattern, float32, recorded", "stdp, poisson", "intervals, integers"])
+@pytest.mark.parametrize("case", ["pattern, float32, recorded", "stdp, poisson", pytest.param("pattern, integers", marks=pytest.mark.slow)])
 def test_killed_at_each_moment_of_writing(command: Callable[[str], Command], tmp_path: Path, case: str) -> None:
     """Every state that files can be in between two system calls, at every checkpoint; at most one interval is lost."""
     whole, file, every = finish(command(case), tmp_path), tmp_path / "ck", 250

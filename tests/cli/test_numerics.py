@@ -187,7 +187,8 @@ def test_shared_files_build(name: str, shared: Path, call: Any, tmp_path: Path) 
 def test_outputs_beyond_the_memory_end_at_once(spikes: Path, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neurocompile.simulation.memory.available_memory", lambda: 1e8)
     (tmp_path / "net.yaml").write_text(YAML)
-    code, _, err = call("simulate", tmp_path / "net.yaml", "--numerics", "loihi2", "--steps", 10**7, "--input", f"0={spikes}")
+    command = ("simulate", tmp_path / "net.yaml", "--numerics", "loihi2", "--steps", 10**7, "--input", f"0={spikes}")
+    code, _, err = call(*command, "--save", tmp_path / "out.npz")
     assert code == 4
     assert "NC410" in err
     assert "Poisson spikes of 10,000,000 steps" in err

@@ -386,7 +386,6 @@ CODES: dict[str, CodeInfo] = {
     "NC316": CodeInfo(
         "eligibility trace replaced on Loihi",
         "One 8-bit tag per synapse holds the eligibility: its filter is 1 - n/128, without cutoff or a second filter. "
-        "One 8-bit tag per synapse holds the eligibility: its filter is 1 - n/128, without cutoff or a second filter. "
         "The second state of adaptation is approximated, or held in the place of the weights' low bits (form adaptive). "
         "Decays of neurons have 12 bits, that of a reward too.",
     ),

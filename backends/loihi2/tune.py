@@ -225,9 +225,7 @@ def _fine(twin: Twin, name: str, rule: Mapping[str, Any], made: Loihi2Network) -
 
 def _measured_scales(plain: Loihi2Network, network: Network, form: Form, seen: Measurement) -> dict[str, Choice]:
     """Return population -> form and scales that fit what a run showed; ``adaptive`` is for alif, others are ``lagged`` then."""
-    hidden = {
-        network.populations[p.post].name for p in plain.projections if p.eprop and plain.populations[p.post].process != "Readout"
-    }
+    hidden = {network.populations[p.post].name for p in plain.projections if p.eprop and plain.populations[p.post].process != "Readout"}
     choices = {name: Choice(form=form) for name in hidden}
     if not form.has_tag:
         return choices

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.backends.loihi2.arithmetic import DECAY_UNITY, TRACE_MAX, QuantisedWeights, decay_register, mantissa_shift
 from neurocompile.backends.loihi2.adaptive import Literal
+from neurocompile.backends.loihi2.arithmetic import DECAY_UNITY, TRACE_MAX, QuantisedWeights, decay_register, mantissa_shift
 from neurocompile.backends.loihi2.learning import SIGNAL_FRACTION_BITS
 from neurocompile.ir import RSTDP, STDP
 

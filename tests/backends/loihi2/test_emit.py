@@ -76,6 +76,7 @@ def test_golden_program(lower):
         "program/README.md",
         "program/network.json",
         "program/network.npz",
+        "program/neurocore/neuron.py",
         "program/processes/__init__.py",
         "program/processes/arithmetic.py",
         *(

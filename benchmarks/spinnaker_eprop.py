@@ -1,0 +1,141 @@
+"""Instructions and cycles of e-prop on a SpiNNaker core: the emitted C, compiled for ARM968, counted in qemu-arm's user mode.
+
+python benchmarks/spinnaker_eprop.py [--neurons 64] [--synapses 64] [--state-bits 16]
+
+Needs arm-none-eabi-gcc and qemu-arm (Debian: gcc-arm-none-eabi, qemu-user). Every instruction that is executed is logged and looked up in
+the listing. Cycles are a bound from above by the instruction timings of the ARM9E-S Technical Reference Manual (DDI 0165B, chapter 8): every
+load and multiplication with its interlock, every taken branch with its refill; memory without wait states (ITCM and DTCM). No DMA, no
+neuron update, no packets. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from neurocompile.backends.spinnaker.eprop.scales import Rule, choose_scales
+
+CLOCK_PER_STEP = 200_000
+"""Cycles of a step of 1 ms at 200 MHz"""
+REAL_TIME = 0.7
+"""Part of a step that learning may take; the rest is for neurons, packets and DMA"""
+FLAGS = ["-mcpu=arm968e-s", "-marm", "-std=c11", "-O2", "-ffreestanding", "-nostdlib", "-static", "-Wall", "-Wextra", "-Werror"]
+PARTS = {"fold": 0, "spike": 1, "catch_up": 2}
+RUNS = 4
+
+
+def build(folder: Path, part: str, runs: int, *, neurons: int, synapses: int, state_bits: int, reg: float) -> Path:
+    """Compile the counting program; return it."""
+    rule = Rule(
+        alpha=0.951, kappa=0.97, kappa_reg=0.97, height=0.3, learning_rate=1e-3, weight_unit=2.0**-14, interval=5.0, signal=1.0, reg=reg
+    )
+    scales = choose_scales(rule, state_bits=state_bits)
+    tables = ["{" + ", ".join(map(str, table.tolist())) + "}" for table in scales.tables().values()]
+    values = ", ".join([*tables, *map(str, scales.constants().values())])
+    (folder / "scales.h").write_text("#define SCALES {" + values + "}\n")
+    program = folder / f"{part}-{runs}"
+    named = {"PART": PARTS[part], "RUNS": runs, "NEURONS": neurons, "SYNAPSES": synapses, "EPROP_STATE_BITS": state_bits}
+    source = Path(__file__).with_suffix(".c")
+    with resources.as_file(resources.files("neurocompile.backends.spinnaker") / "templates" / "extension") as include:
+        words = ["arm-none-eabi-gcc", *FLAGS, *(f"-D{k}={v}" for k, v in named.items()), f"-I{include}", f"-I{folder}", str(source)]
+        subprocess.run([*words, "-lgcc", "-o", str(program)], check=True)
+    return program
+
+
+def executed(program: Path) -> tuple[collections.Counter[str], int]:
+    """Run a program; return (mnemonic -> times executed, cycles at most)."""
+    listing = subprocess.run(["arm-none-eabi-objdump", "-d", str(program)], check=True, capture_output=True, text=True).stdout
+    found = re.findall(r"^\s*([0-9a-f]+):\t[0-9a-f]{8} +\t(\S+)(?:\t([^\n;@]*))?", listing, re.MULTILINE)
+    code = {int(at, 16): (name, operands or "") for at, name, operands in found}
+    log = program.with_suffix(".log")
+    subprocess.run(["qemu-arm", "-singlestep", "-d", "exec,nochain", "-D", str(log), str(program)], check=True)
+    counts: collections.Counter[str] = collections.Counter()
+    cycles, previous = 0, 0
+    for line in log.open():
+        place = re.match(r"Trace \d+: \S+ \[[0-9a-f]+/([0-9a-f]+)/", line)
+        if place is None:
+            continue
+        at = int(place[1], 16)
+        if at not in code:
+            continue
+        name, operands = code[at]
+        counts[name] += 1
+        cycles += cost(name, operands) + (2 if previous and at != previous + 4 else 0)
+        previous = at
+    return counts, cycles
+
+
+def cost(name: str, operands: str) -> int:
+    """Cycles of an instruction with its interlock, without a branch's refill."""
+    if name.startswith(("ldm", "stm", "pop", "push")):
+        registers = operands[operands.find("{") + 1 : operands.find("}")].split(",")
+        return (
+            sum(
+                1 + (int(r.split("-")[1].strip()[1:]) - int(r.split("-")[0].strip()[1:]) if re.match(r"\s*r\d+-r\d+", r) else 0)
+                for r in registers
+            )
+            + 1
+        )
+    if name.startswith(("smull", "umull", "smlal", "umlal", "mul", "mla", "ldrd", "ldrh", "ldrb", "ldrs")):
+        return 3
+    if name.startswith("ldr"):
+        return 2
+    shifted = re.search(r"\b(lsl|lsr|asr|ror) r\d+", operands)  # by a register
+    return 2 if shifted or (name.startswith(("lsl", "lsr", "asr")) and operands.count("r") == 3) else 1
+
+
+def measure(*, neurons: int, synapses: int, state_bits: int, reg: float) -> dict[str, Any]:
+    """Return instructions and cycles of each part, per neuron or synapse."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        options: dict[str, Any] = {"neurons": neurons, "synapses": synapses, "state_bits": state_bits, "reg": reg}
+        for part in PARTS:
+            none, more = (executed(build(folder, part, runs, **options)) for runs in (1, 1 + RUNS))
+            each = RUNS * (neurons if part == "fold" else synapses)
+            found[part] = {"instructions": (more[0].total() - none[0].total()) / each, "cycles": (more[1] - none[1]) / each}
+    return found
+
+
+def neurons_per_core(cycles: dict[str, float], *, rate: float, inputs: int) -> int:
+    """Return how many neurons' learning fits a step: a fold each; for each synapse its spikes, the blocks between two touches (at most all
+    of them: 31 a second), both of the whole row."""
+    blocks = 1000.0 / 32.0
+    synapse = rate * cycles["spike"] + blocks * cycles["catch_up"]
+    return int(REAL_TIME * CLOCK_PER_STEP * 1000 / (1000 * cycles["fold"] + inputs * synapse))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--neurons", type=int, default=64)
+    parser.add_argument("--synapses", type=int, default=64, help="of a row")
+    parser.add_argument("--state-bits", type=int, default=16, choices=(16, 32))
+    given = parser.parse_args()
+    missing = [tool for tool in ("arm-none-eabi-gcc", "qemu-arm") if shutil.which(tool) is None]
+    if missing:
+        print(f"not installed: {', '.join(missing)}", file=sys.stderr)
+        return 5
+    result: dict[str, Any] = {"neurons": given.neurons, "synapses": given.synapses, "state_bits": given.state_bits, "rules": {}}
+    for name, reg in (("without_regularisation", 0.0), ("with_regularisation", 0.5)):
+        found = measure(neurons=given.neurons, synapses=given.synapses, state_bits=given.state_bits, reg=reg)
+        cycles = {part: found[part]["cycles"] for part in PARTS}
+        found["neurons_per_core"] = {
+            f"{rate} Hz": {str(inputs): neurons_per_core(cycles, rate=rate, inputs=inputs) for inputs in (100, 250, 500, 1000)}
+            for rate in (1, 5, 10, 20, 50)
+        }
+        result["rules"][name] = found
+    print(json.dumps(result, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,10 +2,10 @@
 
 python benchmarks/spinnaker_eprop.py [--neurons 64] [--synapses 64] [--state-bits 16]
 
-Needs arm-none-eabi-gcc and qemu-arm (Debian: gcc-arm-none-eabi, qemu-user). Every instruction that is executed is logged and looked up in
-the listing. Cycles are a bound from above by the instruction timings of the ARM9E-S Technical Reference Manual (DDI 0165B, chapter 8): every
-load and multiplication with its interlock, every taken branch with its refill; memory without wait states (ITCM and DTCM). No DMA, no
-neuron update, no packets. Prints JSON.
+Needs arm-none-eabi-gcc and qemu-arm (Debian: gcc-arm-none-eabi, qemu-user). Every instruction that is executed is logged and looked up
+in the listing. Cycles are a bound from above by the instruction timings of the ARM9E-S Technical Reference Manual (DDI 0165B, chapter 8):
+every load and multiplication with its interlock, every taken branch with its refill; memory without wait states (ITCM and DTCM). No DMA,
+no neuron update, no packets. Prints JSON.
 """
 
 from __future__ import annotations

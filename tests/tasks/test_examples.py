@@ -106,7 +106,7 @@ def test_reward_half_a_second_later_finds_its_cause(simulate: Simulate) -> None:
     assert others.max() < rewarded - 0.1
     rewards, neuron, a = (found[f"spike_step:{name}"] for name in ("reward", "neuron", "a"))
     assert len(rewards) > 100
-    causes = rewards - 250 - 250 - 1 - 1  # two long delays, one to the reward neuron, one to the detector
+    causes = rewards - 500 - 1 - 1  # eight long delays, one to the reward neuron, one to the detector
     assert np.isin(causes, neuron).all()
     # `a` within 10 ms before; two of its spikes together reach further back
     assert np.mean([np.any((a <= step) & (a > step - 11)) for step in causes]) > 0.95

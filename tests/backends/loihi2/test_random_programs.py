@@ -28,6 +28,8 @@ from neurocompile.backends.loihi2.validate import compare_learning, compare_stat
 from neurocompile.ir import (
     ALIF,
     LIF,
+    RSTDP,
+    STDP,
     EProp,
     Explicit,
     GradientDescent,
@@ -126,6 +128,53 @@ def learners(draw: Any) -> tuple[Network, dict[str, str]]:
     return network, options
 
 
+@st.composite
+def pairers(draw: Any) -> tuple[Network, dict[str, str]]:
+    """A recurrent network whose neurons learn by STDP or rewarded STDP of any amplitude, time constants and bounds, from spikes of three
+    sources, two of them the reward; Lava's own LIF or the emitted neuron."""
+    rewarded = draw(st.booleans())
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    low, high = draw(st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (-1.0, 0.0), (0.0, 0.3), (0.1, 0.5)]))
+    tau, amplitude = st.floats(1e-3, 0.1), st.floats(1e-4, 1.0)
+    common: dict[str, Any] = {"name": "pairs", "weight_bounds": (low, high), "multiplicative": draw(st.booleans()) or high == 0.0}
+    common |= {
+        "tau_plus": draw(tau),
+        "tau_minus": draw(tau),
+        "a_plus": draw(amplitude),
+        "a_minus": draw(st.one_of(st.just(0.0), amplitude)),
+    }
+    reward = {"reward": "reward", "tau_c": draw(st.floats(2e-3, 2.0)), "tau_d": draw(st.floats(2e-3, 1.0))}
+    rule = RSTDP(**common, **reward, reward_weight=draw(st.sampled_from([-20.0, 0.5, 100.0]))) if rewarded else STDP(**common)
+
+    def edges(n_pre: int, p: float) -> Explicit:
+        pre, post = np.nonzero(rng.random((n_pre, 4)) < p)
+        pre, post = np.append(pre, 0), np.append(post, 0)
+        ones = np.ones(len(pre), np.int64)
+        return Explicit(pre=pre.astype(np.int32), post=post.astype(np.int32), weight=rng.uniform(low, high, len(pre)), delay=ones)
+
+    hidden = LIF(tau_mem=0.01, v_threshold=0.6, reset=draw(st.sampled_from(Reset)), t_ref=draw(st.integers(0, 2)) * 1e-3)
+    drive = Explicit(pre=np.arange(4), post=np.arange(4), weight=np.full(4, 0.8), delay=np.ones(4, np.int64))
+    network = Network(
+        name="pairs",
+        dt=1e-3,
+        seed=int(rng.integers(1000)),
+        populations=(
+            Population(name="in", size=5, model=SpikeSource()),
+            Population(name="drive", size=4, model=SpikeSource()),
+            Population(name="reward", size=2, model=SpikeSource()),
+            Population(name="h", size=4, model=hidden),
+        ),
+        projections=(
+            Projection(pre="in", post="h", connect=edges(5, 0.7), learning="pairs"),
+            Projection(pre="h", post="h", connect=edges(4, 0.5), learning="pairs"),
+            Projection(pre="drive", post="h", connect=drive),
+            Projection(pre="reward", post="h", connect=Explicit(pre=[0], post=[0], weight=[0.1], delay=[3])),
+        ),
+        rules=(rule,),
+    )
+    return network, {"low_bits": draw(st.sampled_from(["d", "none"])), "trace_bits": draw(st.sampled_from(["7", "5"]))}
+
+
 def lowered(network: Network, **options: str) -> Loihi2Network:
     made = TARGET.lower(network, realise_all(network), None, BuildOptions(allow_approximation=True, extra=options))
     assert isinstance(made, Loihi2Network)
@@ -171,6 +220,21 @@ def test_learning_programs(program: Any, case: tuple[Network, dict[str, str]], s
     signals = {"out": Signal(target=rng.normal(0.0, 1.0, (25, 2)), window=rng.random(25) < 0.8)}
     results = run_offline(run, folder, spec, arrays, inputs, signals, steps=30, learn=True)
     twin = Twin(spec, arrays, learning=True).run(30, inputs, signals)
+    checks = compare_static(results, twin, spec) + compare_learning(results, twin, spec)
+    assert [c for c in checks if not c.ok] == []
+
+
+@settings(slow_start, max_examples=EXAMPLES * 4 // 10)
+@given(case=pairers(), seed=st.integers(0, 10**6), rate=st.floats(0.05, 0.6))
+def test_programs_that_learn_from_pairs(program: Any, case: tuple[Network, dict[str, str]], seed: int, rate: float) -> None:
+    """Rules of the neurons' own spikes: y0, the engine's y traces or those that neurons send, reward; traces and tags that saturate."""
+    run, folder = program
+    network, options = case
+    spec, arrays = describe(lowered(network, **options))
+    inputs = {name: spikes_of(seed + i, size, 40, rate) for i, (name, size) in enumerate((("in", 5), ("drive", 4), ("reward", 2)))}
+    inputs = {name: spikes["in"] for name, spikes in inputs.items()}
+    results = run_offline(run, folder, spec, arrays, inputs, {}, steps=40, learn=True)
+    twin = Twin(spec, arrays, learning=True).run(40, inputs)
     checks = compare_static(results, twin, spec) + compare_learning(results, twin, spec)
     assert [c for c in checks if not c.ok] == []
 

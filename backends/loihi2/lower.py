@@ -24,11 +24,11 @@ from neurocompile.backends.loihi2.arithmetic import (
 from neurocompile.backends.loihi2.lowered import Loihi2Network, LoweredProjection
 from neurocompile.backends.loihi2.neurons import Findings, Load, lower_population, rounding
 from neurocompile.backends.loihi2.options import Options, read_options
-from neurocompile.backends.loihi2.pairing import Paired, lower_pairs
+from neurocompile.backends.loihi2.pairing import Paired, Smaller, fit_pairs, lower_pairs
 from neurocompile.backends.loihi2.plan import Choice, Plan
 from neurocompile.backends.loihi2.problem import make_problem, synapse_memory
 from neurocompile.backends.loihi2.repeats import UInt8Array, number_repeats
-from neurocompile.backends.loihi2.stdp import sign_mode_of, unit_of
+from neurocompile.backends.loihi2.stdp import COARSEST, sign_mode_of, unit_of
 from neurocompile.backends.loihi2.tune import tune
 from neurocompile.ir import RSTDP, STDP, EProp, Network, Projection
 from neurocompile.ir.errors import Diagnostic, UnsupportedError
@@ -82,6 +82,13 @@ def lower_network(
 
     paired = lower_pairs(network, by_pairs, lowered, weights, wanted, approximations, found)
 
+    def pair_anew(smaller: Smaller) -> Paired | None:
+        if wanted.trace_step * smaller[0] > COARSEST:
+            return None
+        more: list[Approximation] = []
+        found_anew = lower_pairs(network, by_pairs, lowered, weights, wanted, more, Findings(), smaller=smaller)
+        return found_anew if {a.code for a in more} <= {a.code for a in approximations} else None
+
     def plan(choices: Mapping[str, Choice]) -> Plan:
         own = Findings(notes=list(found.notes), errors=list(found.errors))
         made = Plan(network, connections, by_eprop, paired.lowered, weights, wanted, choices, list(approximations), own)
@@ -105,6 +112,8 @@ def lower_network(
     made = _express(network, connections, synapses, first, paired)
     if by_eprop and options.learning:
         made = tune(made, express, network, wanted)
+    if by_pairs and options.learning:
+        made = fit_pairs(made, by_pairs, pair_anew, wanted.tune_steps)
     if machine is None:
         return made
     memory = {p.name: synapse_memory(p, network, machine) for p in made.projections}

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from neurocompile.backends.base import Approximation
 from neurocompile.backends.loihi2 import stdp
 from neurocompile.backends.loihi2.arithmetic import QuantisedWeights
-from neurocompile.backends.loihi2.lowered import LoweredPopulation
+from neurocompile.backends.loihi2.exact_pairs import measured_pairs
+from neurocompile.backends.loihi2.lowered import Loihi2Network, LoweredPopulation
 from neurocompile.backends.loihi2.neurons import Findings
 from neurocompile.backends.loihi2.options import Options
 from neurocompile.ir import RSTDP, STDP, Network
 
 _TOLERATED = 0.1
 """Relative error of an amplitude or a time constant above which it is an approximation to accept"""
+_HALVINGS = 3
 _OFF = 2.5
 """Weight units by which the end of the 8 bits may lie beside a bound (mixed weights end at -256 and 254)"""
+
+Smaller = tuple[int, int]
+"""What is smaller than usual, and by how much: impulses, tags"""
 
 
 @dataclass(kw_only=True)
@@ -39,8 +44,13 @@ def lower_pairs(
     options: Options,
     approximations: list[Approximation],
     found: Findings,
+    *,
+    smaller: Smaller = (1, 1),
 ) -> Paired:
-    """Express STDP projections (``rules``: by name) on top of lowered populations and weights; deviations go to ``approximations``."""
+    """Express STDP projections (``rules``: by name) on top of lowered populations and weights; deviations go to ``approximations``.
+
+    smaller : what impulses of traces, and tags that are eligibility, are divided by, so that more spikes fit.
+    """
     paired = Paired(lowered=dict(lowered))
     numbers = {p.name: index for index, p in enumerate(network.populations)}
     use_tags = options.low_bits != "none"
@@ -50,7 +60,7 @@ def lower_pairs(
             continue
         rule, quantised = rules[name], weights[name]
         _check_bounds(name, rule, quantised, approximations, found)
-        made = stdp.make_rule(rule, quantised, dt=network.dt, step=options.trace_step, use_tags=use_tags)
+        made = stdp.make_rule(rule, quantised, dt=network.dt, step=options.trace_step * smaller[0], tag=smaller[1], use_tags=use_tags)
         if made is None:
             found.notes.append(f"projection '{name}': rule '{rule.name}' changes nothing (amplitudes are multiples of the upper bound)")
             continue
@@ -66,6 +76,41 @@ def lower_pairs(
     return paired
 
 
+def fit_pairs(
+    made: Loihi2Network, rules: Mapping[str, STDP], express: Callable[[Smaller], Paired | None], steps: int | None
+) -> Loihi2Network:
+    """Return the network with ``measured`` in the report's row of each STDP projection, and with smaller impulses or tags where
+    these reached their end in the run that measures and smaller ones do better.
+
+    express : what they are divided by -> rules; None where they would need approximations that the first did not.
+    """
+    best, chosen = measured_pairs(made, rules, steps), [1, 1]
+    for kind in (0, 1):
+        for _ in range(_HALVINGS):
+            tried = [by * (2 if which == kind else 1) for which, by in enumerate(chosen)]
+            paired = express((tried[0], tried[1])) if best.saturated[kind] else None
+            if paired is None:
+                break
+            other = measured_pairs(_exchanged(made, paired), rules, steps)
+            if other.cosine <= best.cosine:
+                break
+            best, chosen = other, tried
+    notes = [*best.network.summary["notes"], *best.notes]
+    return replace(best.network, summary={**best.network.summary, "notes": notes})
+
+
+def _exchanged(made: Loihi2Network, paired: Paired) -> Loihi2Network:
+    """Return the network with other rules of pairs, and with what neurons send for them."""
+    return replace(
+        made,
+        projections=tuple(replace(p, rule=paired.rules_out.get(p.name, p.rule)) for p in made.projections),
+        populations=tuple(
+            replace(p, learning=paired.lowered[p.name].learning) if p.name in paired.summary else p for p in made.populations
+        ),
+        summary={**made.summary, "learning": {**made.summary["learning"], **paired.summary}},
+    )
+
+
 def _note(name: str, made: stdp.PairRule, use_tags: bool, found: Findings) -> None:
     if use_tags and made.rule["d_bits"]:
         found.notes.append(
@@ -74,8 +119,6 @@ def _note(name: str, made: stdp.PairRule, use_tags: bool, found: Findings) -> No
         )
     elif not use_tags:
         found.notes.append(f"projection '{name}': a spike that arrives in the step in which its target fires counts as before it")
-    room = made.report["spikes_at_once"]
-    found.notes.append(f"projection '{name}': traces of pairs saturate at {room:.3g} spikes at once")
 
 
 def _check_bounds(name: str, rule: STDP, quantised: QuantisedWeights, approximations: list[Approximation], found: Findings) -> None:
@@ -129,4 +172,4 @@ def _check_sizes(name: str, rule: STDP, made: stdp.PairRule, quantised: Quantise
         )
 
 
-__all__ = ["Paired", "lower_pairs"]
+__all__ = ["Paired", "fit_pairs", "lower_pairs"]

@@ -36,6 +36,8 @@ FULL = {"MIXED": 254, "EXCITATORY": 255, "INHIBITORY": 255}
 _USUAL = 32
 _IMPULSES = tuple(range(20, 41))
 """What a spike may add to a 7-bit trace"""
+COARSEST = 16
+"""Largest difference of traces: an impulse is two of them"""
 _TERM_COST = 0.02
 """Relative error of an amplitude that is accepted where it spares a product (dd takes the impulse out again: a sum of literals)"""
 _CARRIES = {6: 2, 5: 4, 4: 7}
@@ -124,10 +126,11 @@ def _low_bits(largest: float) -> int:
     return max(fitting, default=0)
 
 
-def make_rule(rule: STDP, weights: QuantisedWeights, *, dt: float, step: int, use_tags: bool) -> PairRule | None:
+def make_rule(rule: STDP, weights: QuantisedWeights, *, dt: float, step: int, tag: int = 1, use_tags: bool) -> PairRule | None:
     """Return the rule of one plastic projection; None if it changes nothing.
 
-    step : smallest difference of traces; use_tags : whether low bits and the trace of the step before may be kept in t and d.
+    step : smallest difference of traces, at most COARSEST; tag : what the usual scale of a tag that is eligibility is divided by;
+    use_tags : whether low bits and the trace of the step before may be kept in t and d.
     """
     before, after = 1.0 if use_tags else float(np.exp(dt / rule.tau_plus)), float(np.exp(-dt / rule.tau_minus))
     low, high = (bound / weights.unit for bound in rule.weight_bounds)
@@ -140,7 +143,7 @@ def make_rule(rule: STDP, weights: QuantisedWeights, *, dt: float, step: int, us
         room = TRACE_MAX / (_USUAL // step)
         bits = _low_bits(max(abs(up), abs(down)) * span * room)
     pair = max(abs(up) * before, abs(down) * after) * span
-    scale = 2.0 ** np.floor(np.log2(_PAIR / pair)) if rewarded and pair > 0 else 2.0**bits
+    scale = 2.0 ** np.floor(np.log2(_PAIR / tag / pair)) if rewarded and pair > 0 else 2.0**bits
     if rewarded:
         scale = float(np.clip(scale, 2.0**-12, 2.0**12))
     units = scale if rewarded or bits else moves  # of what the pairs change, per unit in which weights move

@@ -66,14 +66,19 @@ class _Tried:
     table: dict[str, dict[str, float]]
 
 
+def measured_steps(plastic: int, wanted: int | None, *, usual: int = _STEPS) -> int:
+    """Return how many steps a run that measures so many plastic synapses has: as many as are wanted; None: the usual number, unless
+    it would take too long."""
+    return wanted if wanted is not None else (usual if plastic <= _LARGEST else 0)
+
+
 def tune(plain: Loihi2Network, express: Express, network: Network, options: Options) -> Loihi2Network:
     """Return the network with the forms and scales that measuring suggests, instead of ``plain``, which has scales for worst cases.
 
     express : makes a network of choices per population.
     """
     plastic = sum(len(p.pre_ids) for p in plain.projections if p.eprop)
-    usual = _steps(plain, network) if plastic <= _LARGEST else 0
-    steps = options.tune_steps if options.tune_steps is not None else usual
+    steps = measured_steps(plastic, options.tune_steps, usual=_steps(plain, network))
     if steps == 0:
         if options.adaptation in {"tag", "trace"}:
             raise InputError.of(
@@ -262,4 +267,4 @@ def _score(found: Mapping[str, Mapping[str, float]], made: Loihi2Network) -> flo
     return float(np.mean(values)) if values else 1.0
 
 
-__all__ = ["Measurement", "measure", "tune"]
+__all__ = ["Measurement", "measure", "measured_steps", "tune"]

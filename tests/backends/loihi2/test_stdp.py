@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocompile.backends.loihi2.emit import describe
+from neurocompile.backends.loihi2.exact_pairs import exact_pairs, measured_pairs, rows_of
 from neurocompile.backends.loihi2.lowered import Loihi2Network
 from neurocompile.backends.loihi2.stdp import choose_amplitude
 from neurocompile.backends.loihi2.stimulus import cosine
@@ -125,6 +126,77 @@ def test_fixed_point_follows_the_engine(lower: Lower, pairing: Pairing, rule: ST
     print(rule.name, rule.multiplicative, np.round(np.percentile(values, [0, 50, 100]), 4), np.round(np.percentile(sizes, [0, 50, 100]), 3))
     assert np.median(values) > least
     assert 0.9 < np.median(sizes) < 1.1
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        PAIRS,
+        replace(PAIRS, multiplicative=True),
+        REWARDED,
+        replace(REWARDED, a_plus=0.5, a_minus=0.6),
+        replace(REWARDED, multiplicative=True),
+    ],
+    ids=["stdp", "stdp, multiplicative", "r_stdp", "r_stdp at its bounds", "r_stdp, multiplicative"],
+)
+def test_the_measure_is_the_engine(pairing: Pairing, rule: STDP) -> None:
+    """The dense recurrences that measuring compares with, on the engine's spikes: its weights, to rounding (1,000 steps of 1e-16 each)."""
+    network, inputs = pairing(rule)
+    connections = realise_all(network)
+    engine = Simulator(network, connections)
+    spikes = engine.run(1000, spikes=inputs).spikes
+    engine.flush()
+    rewards = rows_of(inputs["reward"], 2, 1000, later=1).sum(axis=1) if isinstance(rule, RSTDP) else np.zeros(1000, np.int64)
+    for name, pre, n_pre in (("in->h", "in", 30), ("loop", "h", 20)):
+        synapses = connections[name]
+        weights = exact_pairs(
+            rule,
+            dt=network.dt,
+            pre=synapses.pre.astype(np.int64),
+            post=synapses.post.astype(np.int64),
+            weight=np.asarray(synapses.weight, np.float64),
+            arrivals=rows_of(spikes[pre], n_pre, 1000, later=1),
+            fired=rows_of(spikes["h"], 20, 1000),
+            rewards=rewards,
+        )
+        np.testing.assert_allclose(weights, engine.weights()[name], rtol=0, atol=1e-13)
+        assert np.abs(weights - synapses.weight).max() > 0.005
+
+
+@pytest.mark.parametrize("rule", [PAIRS, REWARDED], ids=["stdp", "r_stdp"])
+def test_what_the_arithmetic_does_is_measured(lower: Lower, pairing: Pairing, rule: STDP) -> None:
+    """Cosine and error in the report are those of the twin's change, and a rule beyond its traces says so."""
+    network, _ = pairing(rule)
+    row = lower(network, tune="200").summary["learning"]["h"]["pairs"]["in->h"]["measured"]
+    assert 0.97 < row["cosine"] <= 1.0
+    assert row["relative_error"] < 0.3
+    assert 32 <= row["largest_trace"] <= 127
+    assert "measured" not in lower(network).summary["learning"]["h"]["pairs"]["in->h"]
+
+
+def test_impulses_are_smaller_where_traces_would_saturate(lower: Lower, pairing: Pairing) -> None:
+    """A trace that lasts 0.3 s holds more spikes; what does not fit even then is said. The fit does better than what it starts from."""
+    network, _ = pairing(replace(PAIRS, tau_plus=0.3, tau_minus=0.3))
+    first, fitted = lower(network), lower(network, tune="200")
+    pairs = fitted.summary["learning"]["h"]["pairs"]["in->h"]
+    for before, after in zip(first.projections[:2], fitted.projections[:2], strict=True):
+        assert before.rule is not None
+        assert after.rule is not None
+        assert after.rule["x1_impulse_fixed"] <= before.rule["x1_impulse_fixed"] / 2
+    assert pairs["spikes_at_once"] > 6
+    measured = measured_pairs(first, {p.name: network.rules[0] for p in first.projections[:2]}, 200)
+    before = measured.network.summary["learning"]["h"]["pairs"]["in->h"]["measured"]
+    assert measured.saturated == (True, False)
+    assert pairs["measured"]["cosine"] > before["cosine"]
+    assert pairs["measured"]["largest_trace"] < 127 or any("reached their end" in note for note in fitted.summary["notes"])
+
+
+def test_tags_are_smaller_where_they_would_saturate(lower: Lower, pairing: Pairing) -> None:
+    """Eligibility of 2 s that nothing takes away, at 50 spikes a second."""
+    network, _ = pairing(replace(REWARDED, tau_c=2.0, a_minus=0.0))
+    first, fitted = (lower(network, tune=steps).summary["learning"]["h"]["pairs"]["in->h"] for steps in ("0", "200"))
+    assert fitted["tag_units_per_weight_unit"] < first["tag_units_per_weight_unit"]
+    assert fitted["measured"]["cosine"] > 0.95
 
 
 def test_weights_saturate_at_their_bounds(lower: Lower, pairing: Pairing) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from neurocompile.backends.loihi2.twin.rules import parse_rule
 from neurocompile.backends.reference import Simulator
 from neurocompile.ir import RSTDP, STDP, Network
 from neurocompile.ir.errors import UnsupportedError
+from neurocompile.ir.read import read_network
 from neurocompile.ir.realise import realise_all
 from neurocompile.ir.signals import Spikes
 
@@ -109,6 +111,7 @@ def changes(lowered: Loihi2Network, network: Network, inputs: dict[str, Spikes],
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "least"),
     [(PAIRS, 0.98), (REWARDED, 0.98), (replace(PAIRS, multiplicative=True), 0.98), (replace(REWARDED, multiplicative=True), 0.98)],
@@ -123,7 +126,6 @@ def test_fixed_point_follows_the_engine(lower: Lower, pairing: Pairing, rule: ST
         ours, theirs = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
         values.append(cosine(ours, theirs))
         sizes.append(np.linalg.norm(ours) / np.linalg.norm(theirs))
-    print(rule.name, rule.multiplicative, np.round(np.percentile(values, [0, 50, 100]), 4), np.round(np.percentile(sizes, [0, 50, 100]), 3))
     assert np.median(values) > least
     assert 0.9 < np.median(sizes) < 1.1
 
@@ -251,3 +253,15 @@ def test_pieces_of_a_run_are_the_run(lower: Lower, pairing: Pairing, rule: STDP)
         np.testing.assert_array_equal(rest.weights[name], weights)
     for name, tags in whole.tags.items():
         np.testing.assert_array_equal(rest.tags[name], tags)
+
+
+@pytest.mark.slow
+def test_the_example_finds_its_correlated_inputs_in_integers(lower: Lower, root: Path) -> None:
+    """examples/stdp.yaml: .0074 and .0027 of .008 after 30,000 steps."""
+    network = read_network(root / "examples" / "stdp.yaml")
+    lowered = lower(network)
+    weights = Twin(*describe(lowered), learning=True).run(30_000, {}).weights
+    unit = {p.name: p.quantised.unit for p in lowered.projections}
+    shared, alone = (float(weights[name].mean() * unit[name]) for name in ("shared", "alone"))
+    assert shared > 0.005
+    assert alone < 0.004

@@ -181,7 +181,6 @@ def test_floating_point_is_the_engine(write: Write, pairing: Pairing, rule: STDP
         before = np.asarray(connections[name].weight, np.float64)
         change, expected = results[f"weight:{name}"] - before, engine.weights()[name] - before
         error = float(np.linalg.norm(change - expected) / np.linalg.norm(expected))
-        print(rule.name, name, error)
         assert error < largest
         assert np.abs(expected).max() > 0.001  # of 0.02
         low, high = rule.weight_bounds

@@ -147,7 +147,8 @@ def touch(
         z = faded
     if spike:
         n = (tick & (WINDOW - 1)) + 1
-        more, undo, undo_reg = z + k.alpha_inverse[n], k.undo[n], k.undo_reg[n]
+        more, undo, undo_reg = _limited(z + k.alpha_inverse[n], _WORD), k.undo[n], k.undo_reg[n]
+        saturated += more != z + k.alpha_inverse[n]
         for s in range(len(target)):
             own = neuron[target[s]]
             change = e[s] * own[C] + z * own[E]

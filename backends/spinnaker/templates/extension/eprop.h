@@ -147,7 +147,8 @@ static inline uint32_t eprop_spike(
         int32_t *sent) {
     uint32_t saturated = 0;
     const uint32_t n = (tick & (EPROP_WINDOW - 1)) + 1;
-    const int32_t z = row->z, more = z + k->alpha_inverse[n];
+    const int32_t z = row->z, more = eprop_limited((int64_t) z + k->alpha_inverse[n], INT32_MAX);
+    saturated += more != (int64_t) z + k->alpha_inverse[n];
     for (uint32_t s = 0; s < row->n; s++) {
         const eprop_neuron_t *own = &neurons[row->target[s]];
         const int32_t e = row->e[s], r = k->reg_max ? row->r[s] : 0;

@@ -107,6 +107,17 @@ def test_a_core_of_64_neurons(native: tuple[Path, int]) -> None:
     assert twin.saturated == 0
 
 
+def test_a_trace_beyond_its_word_saturates(native: tuple[Path, int]) -> None:
+    """A source that spikes in every step where one in 50 was promised, on a membrane that hardly decays: z with 20 fraction bits (those of
+    32-bit states) would need 33 bits, with 14 it fits."""
+    program, bits = native
+    scales = choose_scales(rule(alpha=0.9999, interval=50.0), state_bits=bits)
+    events = random_events(np.random.default_rng(5), scales, n=2, rows=2, m=2, ticks=2700, rate=1.0)
+    found = run_native(program, scales, events)
+    assert (found.head[:, 0].max() == 2**31 - 1) == (bits == 32)
+    assert_equal(found, run_twin(scales, events))
+
+
 def test_saturation_is_reached_by_the_test_above(native: tuple[Path, int]) -> None:
     """With 16-bit states, sources 25 times as fast as promised saturate some."""
     program, bits = native

@@ -8,7 +8,7 @@ enum { FOLD, SPIKE, CATCH_UP };
 
 static const eprop_scales_t scales = SCALES;
 static eprop_neuron_t neurons[NEURONS];
-static eprop_block_t rings[NEURONS][EPROP_BLOCKS];
+static eprop_block_t rings[NEURONS][EPROP_RING];
 static int32_t weight[SYNAPSES], sent[SYNAPSES];
 static eprop_state_t e[SYNAPSES], r[SYNAPSES];
 static uint16_t target[SYNAPSES];

@@ -22,6 +22,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from neurocompile.backends.spinnaker.eprop.scales import Rule, choose_scales
 
 CLOCK_PER_STEP = 200_000
@@ -30,7 +32,9 @@ REAL_TIME = 0.7
 """Part of a step that learning may take; the rest is for neurons, packets and DMA"""
 FLAGS = ["-mcpu=arm968e-s", "-marm", "-std=c11", "-O2", "-ffreestanding", "-nostdlib", "-static", "-Wall", "-Wextra", "-Werror"]
 PARTS = {"fold": 0, "spike": 1, "catch_up": 2}
-RUNS = 4
+RUNS = {"fold": 128, "spike": 4, "catch_up": 4}
+"""Repetitions; folds over four blocks, with the composition of their totals"""
+BLOCKS = 8
 
 
 def build(folder: Path, part: str, runs: int, *, neurons: int, synapses: int, state_bits: int, reg: float) -> Path:
@@ -100,17 +104,30 @@ def measure(*, neurons: int, synapses: int, state_bits: int, reg: float) -> dict
         folder = Path(name)
         options: dict[str, Any] = {"neurons": neurons, "synapses": synapses, "state_bits": state_bits, "reg": reg}
         for part in PARTS:
-            none, more = (executed(build(folder, part, runs, **options)) for runs in (1, 1 + RUNS))
-            each = RUNS * (neurons if part == "fold" else synapses)
+            none, more = (executed(build(folder, part, runs, **options)) for runs in (1, 1 + RUNS[part]))
+            each = RUNS[part] * (neurons if part == "fold" else synapses)
             found[part] = {"instructions": (more[0].total() - none[0].total()) / each, "cycles": (more[1] - none[1]) / each}
     return found
 
 
+def touches(rate: float, *, seconds: float = 2000.0) -> tuple[float, float]:
+    """Return (spikes, stretches of blocks) a second of a row whose source spikes at ``rate``, the sweep's touches included."""
+    ticks, window = int(seconds * 1000), 32
+    rng = np.random.default_rng(0)
+    spikes = np.flatnonzero(rng.random(ticks) < rate / 1000.0)
+    when = np.unique(np.concatenate([spikes, np.arange(0, ticks, (BLOCKS - 1) * window)])) // window
+    steps = 0
+    for past, block in zip(when[:-1].tolist(), when[1:].tolist(), strict=True):
+        while past < block:
+            span = next(s for s in (4, 2, 1) if past % s == 0 and past + s <= block)
+            past, steps = past + span, steps + 1  # noqa: PLW2901
+    return len(spikes) / seconds, steps / seconds
+
+
 def neurons_per_core(cycles: dict[str, float], *, rate: float, inputs: int) -> int:
-    """Return how many neurons' learning fits a step: a fold each; for each synapse its spikes, the blocks between two touches (at most all
-    of them: 31 a second), both of the whole row."""
-    blocks = 1000.0 / 32.0
-    synapse = rate * cycles["spike"] + blocks * cycles["catch_up"]
+    """Return how many neurons' learning fits a step: a fold each; for each synapse its spikes and the blocks between two touches."""
+    spikes, stretches = touches(rate)
+    synapse = spikes * cycles["spike"] + stretches * cycles["catch_up"]
     return int(REAL_TIME * CLOCK_PER_STEP * 1000 / (1000 * cycles["fold"] + inputs * synapse))
 
 

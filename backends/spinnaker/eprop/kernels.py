@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from neurocompile.backends.spinnaker.eprop.scales import ACCUMULATOR_BITS, POWER_BITS, WINDOW, Scales
+from neurocompile.backends.spinnaker.eprop.scales import ACCUMULATOR_BITS, LEVELS, POWER_BITS, WINDOW, Scales
 from neurocompile.ir._types import IntArray
 
 Ints = npt.NDArray[np.int64]
@@ -19,8 +19,8 @@ A, A_OLD, B, B_OLD, C, D, E, PSI = range(8)
 """Columns of a neuron's state"""
 TOTAL_A, TOTAL_B, TOTAL_C, TOTAL_D, TOTAL_E = range(5)
 """Columns of a block's totals"""
-_HALF_WINDOW_BITS = 5
-assert 1 << _HALF_WINDOW_BITS == WINDOW
+_WINDOW_BITS = 5
+assert 1 << _WINDOW_BITS == WINDOW
 
 
 class Constants(NamedTuple):
@@ -32,14 +32,14 @@ class Constants(NamedTuple):
     kappa_reg_past: Ints
     undo: Ints
     undo_reg: Ints
+    alpha_window: Ints
+    kappa_window: Ints
+    kappa_reg_window: Ints
     kappa: int
     kappa_reg: int
     rest_reg: int
     before: int
     before_reg: int
-    alpha_window: int
-    kappa_window: int
-    kappa_reg_window: int
     psi_to_a: int
     psi_to_b: int
     signal_to_c: int
@@ -75,19 +75,59 @@ def _limited(value: int, most: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
+def _compose(k: Constants, level: int, first: Ints, second: Ints, both: Ints) -> None:
+    """Set ``both`` to the totals of two stretches of 2^level blocks, one after the other."""
+    alpha, kappa, kappa_reg = k.alpha_window[level], k.kappa_window[level], k.kappa_reg_window[level]
+    both[TOTAL_A] = rounded(first[TOTAL_A] * kappa, k.power) + rounded(second[TOTAL_A] * alpha, 30)
+    both[TOTAL_C] = first[TOTAL_C] + rounded(second[TOTAL_C] * kappa, k.power)
+    both[TOTAL_E] = first[TOTAL_E] + rounded(first[TOTAL_A] * second[TOTAL_C], k.power) + rounded(second[TOTAL_E] * alpha, 30)
+    if k.reg_max:
+        both[TOTAL_B] = rounded(first[TOTAL_B] * kappa_reg, k.power_reg) + rounded(second[TOTAL_B] * alpha, 30)
+        both[TOTAL_D] = first[TOTAL_D] + rounded(second[TOTAL_D] * kappa_reg, k.power_reg)
+        both[TOTAL_E] += rounded(first[TOTAL_B] * second[TOTAL_D], k.power_reg)
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def place(level: int, block: int, blocks: int) -> int:
+    """Return where the totals of the 2^level blocks that begin with ``block`` stand in a ring for ``blocks`` of them."""
+    return 2 * blocks - (2 * blocks >> level) + (block >> level) % (blocks >> level)
+
+
+@numba.njit(cache=True, nogil=True)
+def _finish(k: Constants, last: int, row: Ints, ring: Ints) -> None:
+    """Keep the totals of block ``last``, and of the longer stretches that end with it."""
+    blocks = _blocks(ring)
+    block = ring[place(0, last, blocks)]
+    block[TOTAL_A], block[TOTAL_B] = row[A], row[B]
+    block[TOTAL_C], block[TOTAL_D], block[TOTAL_E] = row[C], row[D], row[E]
+    for level in range(1, LEVELS):
+        span = 1 << level
+        if (last + 1) & (span - 1):
+            return
+        begin = last + 1 - span
+        first, second = ring[place(level - 1, begin, blocks)], ring[place(level - 1, begin + span // 2, blocks)]
+        _compose(k, level - 1, first, second, ring[place(level, begin, blocks)])
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _blocks(ring: Ints) -> int:
+    """Blocks that a neuron's ring is for: M + M/2 + M/4 rows."""
+    return len(ring) * 4 // 7
+
+
+@numba.njit(cache=True, nogil=True)
 def fold(k: Constants, tick: int, psi: IntArray, signal: IntArray, reg: IntArray, neuron: Ints, ring: Ints) -> None:
     """Let step ``tick`` enter the coefficients of all neurons of a core, after their update.
 
-    psi (n,) : of this step; signal, reg (n,) : L and R of step ``tick`` - 2, clipped here; neuron (n, 8); ring (n, M, 5) : totals of
-    the last M blocks.
+    psi (n,) : of this step; signal, reg (n,) : L and R of step ``tick`` - 2, clipped here; neuron (n, 8); ring (n, 7 M / 4, 5) : totals
+    of the last M blocks, and of each two and four of them.
     """
     i = tick & (WINDOW - 1)
     for j in range(len(psi)):
         row = neuron[j]
         if i == 0:
-            block = ring[j, ((tick >> _HALF_WINDOW_BITS) - 1) % ring.shape[1]]
-            block[TOTAL_A], block[TOTAL_B] = row[A], row[B]
-            block[TOTAL_C], block[TOTAL_D], block[TOTAL_E] = row[C], row[D], row[E]
+            if tick:
+                _finish(k, (tick >> _WINDOW_BITS) - 1, row, ring[j])
             row[A] = row[B] = row[C] = row[D] = row[E] = 0
             row[A_OLD] = -rounded(row[PSI] * k.before, k.psi_to_a)
             row[B_OLD] = -rounded(row[PSI] * k.before_reg, k.psi_to_b - POWER_BITS)
@@ -128,23 +168,27 @@ def touch(
     head (2,) : z~ and the block that it and the row's states are anchored at; target, acc, e, r (m,) : the row's synapses;
     low, high : bounds of a weight, accumulator units.
     """
-    block, saturated = tick >> _HALF_WINDOW_BITS, 0
-    z = head[0]
-    for past in range(head[1], block):
-        faded = rounded(z * k.alpha_window, 30)
+    block, saturated = tick >> _WINDOW_BITS, 0
+    z, past = head[0], head[1]
+    while past < block:
+        level = LEVELS - 1
+        while past & ((1 << level) - 1) or past + (1 << level) > block:
+            level -= 1
+        at = place(level, past, _blocks(ring[0]))
+        faded = rounded(z * k.alpha_window[level], 30)
         for s in range(len(target)):
-            total = ring[target[s], past % ring.shape[1]]
+            total = ring[target[s], at]
             change = e[s] * total[TOTAL_C] + z * total[TOTAL_E]
             if k.reg_max:
                 change += r[s] * total[TOTAL_D]
-                later = rounded(r[s] * k.kappa_reg_window + z * total[TOTAL_B], k.power_reg)
+                later = rounded(r[s] * k.kappa_reg_window[level] + z * total[TOTAL_B], k.power_reg)
                 r[s] = _limited(later, k.state_most)
                 saturated += r[s] != later
             acc[s] = _limited(acc[s] - rounded(change, k.sum_bits), _WORD)
-            later = rounded(e[s] * k.kappa_window + z * total[TOTAL_A], k.power)
+            later = rounded(e[s] * k.kappa_window[level] + z * total[TOTAL_A], k.power)
             e[s] = _limited(later, k.state_most)
             saturated += e[s] != later
-        z = faded
+        z, past = faded, past + (1 << level)
     if spike:
         n = (tick & (WINDOW - 1)) + 1
         more, undo, undo_reg = _limited(z + k.alpha_inverse[n], _WORD), k.undo[n], k.undo_reg[n]
@@ -189,4 +233,6 @@ def settled(k: Constants, head: Ints, target: IntArray, acc: Ints, e: Ints, r: I
 
 def fresh(n: int, ring_blocks: int) -> tuple[Ints, Ints]:
     """Return (neuron, ring) of ``n`` neurons at rest."""
-    return np.zeros((n, 8), np.int64), np.zeros((n, ring_blocks, 5), np.int64)
+    if ring_blocks % 4:
+        raise ValueError("a ring is for a multiple of 4 blocks")
+    return np.zeros((n, 8), np.int64), np.zeros((n, ring_blocks * 7 // 4, 5), np.int64)

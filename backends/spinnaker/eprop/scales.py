@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 WINDOW = 32
 """Steps of a block (W)"""
+LEVELS = 3
+"""Totals are kept of 1, 2 and 4 blocks"""
+LONGEST = WINDOW << (LEVELS - 1)
 WORD_BITS = 31
 POWER_BITS = 16
 """Fraction bits of decays and of their powers"""
@@ -61,7 +64,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Largest absolute values, in the units of the formulas: z~, e~, r~, A, B, and C, D, E in accumulator units."""
+    """Largest absolute values: z~, e~, r~, and of up to four blocks A, B, and C, D, E in accumulator units."""
 
     z: float
     e: float
@@ -116,7 +119,7 @@ class Scales:
     def tables(self) -> dict[str, _TABLE]:
         """The tables that fold, event and catch-up read, name -> int32 array."""
         rule, n = self.rule, np.arange(WINDOW + 1)
-        forward = n - 1.0
+        forward, blocks = n - 1.0, float(WINDOW) * 2.0 ** np.arange(LEVELS)
         return {
             "alpha": _fixed(rule.alpha**n, POWER_BITS),
             "alpha_inverse": _fixed(rule.alpha**-n, self.q_z),
@@ -124,6 +127,9 @@ class Scales:
             "kappa_reg_past": _fixed(rule.kappa_reg**forward, POWER_BITS),
             "undo": _fixed((rule.alpha * rule.kappa) ** -n, self.q_undo),
             "undo_reg": _fixed((rule.alpha * rule.kappa_reg) ** -n, self.q_undo_reg),
+            "alpha_window": _fixed(rule.alpha**blocks, 30),
+            "kappa_window": _fixed(rule.kappa**blocks, self.q_power),
+            "kappa_reg_window": _fixed(rule.kappa_reg**blocks, self.q_power_reg),
         }
 
     def constants(self) -> dict[str, int]:
@@ -139,9 +145,6 @@ class Scales:
             "rest_reg": one(1.0 - rule.kappa_reg, POWER_BITS),
             "before": one(1.0 / (rule.alpha * rule.kappa), POWER_BITS),
             "before_reg": one((1.0 - rule.kappa_reg) / (rule.alpha * rule.kappa_reg), POWER_BITS),
-            "alpha_window": one(rule.alpha**WINDOW, 30),
-            "kappa_window": one(rule.kappa**WINDOW, self.q_power),
-            "kappa_reg_window": one(rule.kappa_reg**WINDOW, self.q_power_reg),
             "psi_to_a": self.q_psi + POWER_BITS - self.q_a,
             "psi_to_b": self.q_psi + 2 * POWER_BITS - self.q_b,
             "signal_to_c": self.q_signal + POWER_BITS - self.q_c,
@@ -169,11 +172,11 @@ def _fixed(values: npt.NDArray[np.float64], bits: int) -> _TABLE:
 
 def bounds(rule: Rule) -> Bounds:
     """Return the largest values that psi <= height, the fewest steps between spikes and clipped signals allow."""
-    a, k, kr, n = rule.alpha, rule.kappa, rule.kappa_reg, np.arange(WINDOW + 1)
-    zbar = 1.0 / (1.0 - a**rule.interval)
+    a, k, kr, n = rule.alpha, rule.kappa, rule.kappa_reg, np.arange(LONGEST + 1)
+    zbar, block = 1.0 / (1.0 - a**rule.interval), n[: WINDOW + 1]
     big_a, big_b = _response(rule, k, 1.0), _response(rule, kr, 1.0 - kr)
-    e = max(rule.height * zbar / (1.0 - k), float((zbar * big_a * (a * k) ** -n).max()))
-    r = max(rule.height * zbar, float((zbar * big_b * (a * kr) ** -n).max()))
+    e = max(rule.height * zbar / (1.0 - k), float((zbar * big_a[block] * (a * k) ** -block).max()))
+    r = max(rule.height * zbar, float((zbar * big_b[block] * (a * kr) ** -block).max()))
     before_a, before_b = rule.height / (a * k), rule.height * (1.0 - kr) / (a * kr)
     unit = rule.weight_unit * 2.0**-ACCUMULATOR_BITS
     signal, reg = rule.learning_rate * rule.signal / unit, rule.learning_rate * rule.reg / unit
@@ -185,9 +188,9 @@ def bounds(rule: Rule) -> Bounds:
 
 
 def _response(rule: Rule, decay: float, gain: float) -> npt.NDArray[np.float64]:
-    """Return the largest A (or B) after 0 .. W indices: psi at its height in each."""
-    found = np.zeros(WINDOW + 1)
-    for i in range(WINDOW):
+    """Return the largest A (or B) after 0 .. 4 W indices: psi at its height in each."""
+    found = np.zeros(LONGEST + 1)
+    for i in range(LONGEST):
         found[i + 1] = decay * found[i] + gain * rule.height * rule.alpha**i
     return found
 

@@ -12,11 +12,13 @@
 
 #define EPROP_WINDOW_BITS 5
 #define EPROP_WINDOW (1 << EPROP_WINDOW_BITS) /* steps of a block */
+#define EPROP_LEVELS 3 /* totals are kept of 1, 2 and 4 blocks */
 #define EPROP_POWER_BITS 16
 #define EPROP_ACCUMULATOR_BITS 14 /* fraction bits of a weight beyond those that are sent */
 #ifndef EPROP_BLOCKS
-#define EPROP_BLOCKS 8 /* finished blocks that a neuron keeps: every row must be touched within as many */
+#define EPROP_BLOCKS 8 /* finished blocks that a neuron keeps: every row must be touched within as many; a multiple of 4 */
 #endif
+#define EPROP_RING (EPROP_BLOCKS * 7 / 4)
 #ifndef EPROP_STATE_BITS
 #define EPROP_STATE_BITS 16
 #endif
@@ -32,8 +34,8 @@ typedef struct {
     int32_t alpha[EPROP_WINDOW + 1], alpha_inverse[EPROP_WINDOW + 1];
     int32_t kappa_past[EPROP_WINDOW + 1], kappa_reg_past[EPROP_WINDOW + 1];
     int32_t undo[EPROP_WINDOW + 1], undo_reg[EPROP_WINDOW + 1];
+    int32_t alpha_window[EPROP_LEVELS], kappa_window[EPROP_LEVELS], kappa_reg_window[EPROP_LEVELS];
     int32_t kappa, kappa_reg, rest_reg, before, before_reg;
-    int32_t alpha_window, kappa_window, kappa_reg_window;
     int32_t psi_to_a, psi_to_b, signal_to_c, signal_to_d, a_to_total, b_to_total, a_to_e, b_to_r; /* shifts to the right */
     int32_t power, power_reg, sum_bits;
     int32_t state_most, signal_max, reg_max; /* reg_max 0: there is no regularisation, and rows have no r */
@@ -44,7 +46,7 @@ typedef struct {
     int32_t a, a_old, b, b_old, c, d, e, psi;
 } eprop_neuron_t;
 
-/* The same of a finished block. */
+/* The same of finished blocks. */
 typedef struct {
     int32_t a, b, c, d, e;
 } eprop_block_t;
@@ -71,17 +73,45 @@ static inline int64_t eprop_product(int32_t x, int32_t y) {
     return (int64_t) x * y; /* one smull */
 }
 
+/* Where the totals of the 2^level blocks that begin with a block stand in a ring. */
+static inline uint32_t eprop_place(uint32_t level, uint32_t block) {
+    return 2 * EPROP_BLOCKS - (2 * EPROP_BLOCKS >> level) + (block >> level) % (EPROP_BLOCKS >> level);
+}
+
+/* The totals of two stretches of 2^level blocks, one after the other. */
+static inline void eprop_compose(
+        const eprop_scales_t *k, uint32_t level, const eprop_block_t *first, const eprop_block_t *second, eprop_block_t *both) {
+    const int32_t alpha = k->alpha_window[level], kappa = k->kappa_window[level], kappa_reg = k->kappa_reg_window[level];
+    both->a = (int32_t) (eprop_rounded(eprop_product(first->a, kappa), k->power) + eprop_rounded(eprop_product(second->a, alpha), 30));
+    both->c = first->c + (int32_t) eprop_rounded(eprop_product(second->c, kappa), k->power);
+    both->e = first->e + (int32_t) (eprop_rounded(eprop_product(first->a, second->c), k->power)
+            + eprop_rounded(eprop_product(second->e, alpha), 30));
+    if (k->reg_max) {
+        both->b = (int32_t) (eprop_rounded(eprop_product(first->b, kappa_reg), k->power_reg)
+                + eprop_rounded(eprop_product(second->b, alpha), 30));
+        both->d = first->d + (int32_t) eprop_rounded(eprop_product(second->d, kappa_reg), k->power_reg);
+        both->e += (int32_t) eprop_rounded(eprop_product(first->b, second->d), k->power_reg);
+    }
+}
+
+/* Keep the totals of a finished block, and of the longer stretches that end with it. */
+static inline void eprop_finish(const eprop_scales_t *k, uint32_t last, const eprop_neuron_t *own, eprop_block_t ring[EPROP_RING]) {
+    ring[eprop_place(0, last)] = (eprop_block_t){.a = own->a, .b = own->b, .c = own->c, .d = own->d, .e = own->e};
+    for (uint32_t level = 1; level < EPROP_LEVELS && ((last + 1) & ((1u << level) - 1)) == 0; level++) {
+        const uint32_t half = 1u << (level - 1), begin = last + 1 - 2 * half;
+        const eprop_block_t *first = &ring[eprop_place(level - 1, begin)], *second = &ring[eprop_place(level - 1, begin + half)];
+        eprop_compose(k, level - 1, first, second, &ring[eprop_place(level, begin)]);
+    }
+}
+
 static inline void eprop_fold_neuron(
         const eprop_scales_t *k, uint32_t tick, int32_t psi, int32_t signal, int32_t reg, eprop_neuron_t *own,
-        eprop_block_t ring[EPROP_BLOCKS]) {
+        eprop_block_t ring[EPROP_RING]) {
     const uint32_t i = tick & (EPROP_WINDOW - 1);
     if (i == 0) {
-        eprop_block_t *block = &ring[((tick >> EPROP_WINDOW_BITS) - 1) % EPROP_BLOCKS];
-        block->a = own->a;
-        block->b = own->b;
-        block->c = own->c;
-        block->d = own->d;
-        block->e = own->e;
+        if (tick) {
+            eprop_finish(k, (tick >> EPROP_WINDOW_BITS) - 1, own, ring);
+        }
         own->a = own->b = own->c = own->d = own->e = 0;
         own->a_old = (int32_t) -eprop_rounded(eprop_product(own->psi, k->before), k->psi_to_a);
         own->b_old = (int32_t) -eprop_rounded(eprop_product(own->psi, k->before_reg), k->psi_to_b - EPROP_POWER_BITS);
@@ -115,26 +145,33 @@ static inline int64_t eprop_change(
 
 /* Bring a row from its block to that of the tick: what every finished block in between has left. Returns how many states saturated. */
 static inline uint32_t eprop_catch_up(
-        const eprop_scales_t *k, uint32_t tick, eprop_row_t *row, eprop_block_t (*rings)[EPROP_BLOCKS]) {
+        const eprop_scales_t *k, uint32_t tick, eprop_row_t *row, eprop_block_t (*rings)[EPROP_RING]) {
     uint32_t saturated = 0;
     const uint32_t block = tick >> EPROP_WINDOW_BITS;
-    for (uint32_t past = row->block; past < block; past++) {
-        const int32_t z = row->z;
+    uint32_t past = row->block;
+    while (past < block) {
+        uint32_t level = EPROP_LEVELS - 1;
+        while ((past & ((1u << level) - 1)) || past + (1u << level) > block) {
+            level--;
+        }
+        const uint32_t at = eprop_place(level, past);
+        const int32_t z = row->z, kappa = k->kappa_window[level], kappa_reg = k->kappa_reg_window[level];
         for (uint32_t s = 0; s < row->n; s++) {
-            const eprop_block_t *total = &rings[row->target[s]][past % EPROP_BLOCKS];
+            const eprop_block_t *total = &rings[row->target[s]][at];
             const int32_t e = row->e[s], r = k->reg_max ? row->r[s] : 0;
             const int64_t change = eprop_change(k, e, r, z, total->c, total->d, total->e);
             row->weight[s] = eprop_limited(row->weight[s] - eprop_rounded(change, k->sum_bits), INT32_MAX);
             if (k->reg_max) {
-                const int64_t later = eprop_rounded(eprop_product(r, k->kappa_reg_window) + eprop_product(z, total->b), k->power_reg);
+                const int64_t later = eprop_rounded(eprop_product(r, kappa_reg) + eprop_product(z, total->b), k->power_reg);
                 row->r[s] = (eprop_state_t) eprop_limited(later, k->state_most);
                 saturated += row->r[s] != later;
             }
-            const int64_t later = eprop_rounded(eprop_product(e, k->kappa_window) + eprop_product(z, total->a), k->power);
+            const int64_t later = eprop_rounded(eprop_product(e, kappa) + eprop_product(z, total->a), k->power);
             row->e[s] = (eprop_state_t) eprop_limited(later, k->state_most);
             saturated += row->e[s] != later;
         }
-        row->z = (int32_t) eprop_rounded(eprop_product(z, k->alpha_window), 30);
+        row->z = (int32_t) eprop_rounded(eprop_product(z, k->alpha_window[level]), 30);
+        past += 1u << level;
     }
     row->block = block;
     return saturated;

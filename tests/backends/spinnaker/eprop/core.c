@@ -34,7 +34,7 @@ int main(void) {
     eprop_state_t *e = room((size_t) rows * m, sizeof *e), *r = room((size_t) rows * m, sizeof *r);
     eprop_row_t *row = room(rows, sizeof *row);
     eprop_neuron_t *neurons = room(n, sizeof *neurons);
-    eprop_block_t(*rings)[EPROP_BLOCKS] = room(n, sizeof *rings);
+    eprop_block_t(*rings)[EPROP_RING] = room(n, sizeof *rings);
     int32_t *psi = room(n, sizeof *psi), *signal = room(n, sizeof *signal), *reg = room(n, sizeof *reg);
     int32_t *spikes = room(rows, sizeof *spikes);
     int64_t result[2] = {0, 0};

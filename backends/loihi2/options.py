@@ -48,8 +48,8 @@ class Options:
     """Options of the lowering.
 
     error_scale : error (membrane units) at which y3 is at its reference; low_bits : where low bits of hidden weights are (SECOND_STATES);
-    form : of e-prop; None: the compiler chooses; adaptation : see ADAPTATIONS, auto: whatever measures
-    best; tune_steps : of the short simulations that scales are measured in, 0: worst cases; None:
+    form : of e-prop; None: the compiler chooses; adaptation : see ADAPTATIONS, auto: whatever measures best;
+    tune_steps : of the short simulations that scales are measured in, 0: worst cases; None:
     as many as the size of the network allows;
     weight_bits : weights are multiples of the step of so many bits, in the same range, also those that are learnt; None: 8 bits at the
     start, and learning moves mixed weights by single units as Lava does (9 bits);

@@ -392,9 +392,12 @@ def test_every_process_has_models_of_both_precisions(loop):
 def test_rules_run_in_every_step_and_not_on_lavas_learning_connections(loop):
     """Pitfalls: with t_epoch above 1 third factors are sampled, not summed; LearningSparse fails with rules that have a tag."""
     tree = ast.parse((loop / "run.py").read_text())
-    made = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func).endswith("LearningRule")]
-    assert made
-    assert [[ast.literal_eval(k.value) for k in call.keywords if k.arg == "t_epoch"] for call in made] == [[1]] * len(made)
+    made = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and "Loihi3FLearningRule" in ast.unparse(n.func)]
+    assert [ast.unparse(k.value) for call in made for k in call.keywords] == ["options"]
+    dicts = [
+        dict(zip(map(ast.unparse, n.keys), n.values, strict=True)) for n in ast.walk(tree) if isinstance(n, ast.Dict) and None not in n.keys
+    ]
+    assert [ast.literal_eval(d["'t_epoch'"]) for d in dicts if "'t_epoch'" in d] == [1]
     imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
     assert not imported & {"LearningDense", "LearningSparse", "LearningConv", "DelayDense"}
 

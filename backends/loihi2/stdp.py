@@ -67,10 +67,13 @@ class Amplitude:
     error: float
 
 
-def choose_amplitude(wanted: float, step: int = 1, impulses: tuple[int, ...] = _IMPULSES, *, taken_out: bool = False) -> Amplitude:
+def choose_amplitude(
+    wanted: float, step: int = 1, impulses: tuple[int, ...] = _IMPULSES, *, taken_out: bool = False, undone: int | None = None
+) -> Amplitude:
     """Return the literal and impulse whose product is nearest to ``wanted`` (of two as near, that with the impulse nearest to 32).
 
-    step : smallest difference of traces, which impulses are divided by; taken_out : whether a product takes the impulse out again.
+    step : smallest difference of traces, which impulses are divided by; taken_out : whether a product takes the impulse out again;
+    undone : by how many bits the literals of such products are smaller (None: there are none), which must be legal too.
     Beyond what the engine has, the nearest end; for 0, which has no product, the smallest.
     """
     best: tuple[tuple[float, float], Amplitude] | None = None
@@ -78,6 +81,8 @@ def choose_amplitude(wanted: float, step: int = 1, impulses: tuple[int, ...] = _
     for impulse in (i // step for i in impulses if i % step == 0):
         for exponent in range(_SMALLEST, _LARGEST + 1):
             for mantissa in range(1, 8):
+                if undone is not None and not _legal(mantissa * impulse, exponent - undone):
+                    continue
                 value = mantissa * 2.0**exponent * impulse
                 cost = _TERM_COST * (len(_literals(impulse)) - 1) if taken_out else 0.0
                 key = (round(abs(np.log(value / size)) + cost, 6), abs(impulse * step - _USUAL))
@@ -149,7 +154,11 @@ def make_rule(rule: STDP, weights: QuantisedWeights, *, dt: float, step: int, ta
     units = scale if rewarded or bits else moves  # of what the pairs change, per unit in which weights move
     shifts = ((2.0**_UP_SHIFT if use_tags else 2.0**_DOWN_SHIFT), 2.0**_DOWN_SHIFT) if rule.multiplicative else (1.0, 1.0)
     rise = choose_amplitude(
-        up * before * units * shifts[0], step, _IMPULSES if use_tags or not rule.multiplicative else (_USUAL,), taken_out=True
+        up * before * units * shifts[0],
+        step,
+        _IMPULSES if use_tags or not rule.multiplicative else (_USUAL,),
+        taken_out=True,
+        undone=None if use_tags else _undone(rule),
     )
     fall = choose_amplitude(down * after * units * shifts[1], step)
     sign = -1 if bits else 1
@@ -213,6 +222,16 @@ def _literals(number: int) -> list[Literal]:
     return found
 
 
+def _legal(number: int, exponent: int) -> bool:
+    """Whether number * 2^exponent is a sum of the engine's literals."""
+    return all(_SMALLEST <= part.exponent + exponent <= _LARGEST for part in _literals(number))
+
+
+def _undone(rule: STDP) -> int:
+    """Return by how many bits x1 w is shifted to the right and x0 w is not."""
+    return _DOWN_SHIFT if rule.multiplicative else 0
+
+
 def _pairs(rule: STDP, rise: Amplitude, fall: Amplitude, ends: tuple[int, int], sign: int, use_tags: bool) -> list[str]:
     """Return the products of pairs of spikes, first up and then down."""
     low, high = ends
@@ -227,7 +246,7 @@ def _pairs(rule: STDP, rise: Amplitude, fall: Amplitude, ends: tuple[int, int], 
         if use_tags:
             found.append(_product(literal, f"y0*d{factor}", sign))
         else:
-            lower = literal.exponent - (_DOWN_SHIFT if rule.multiplicative else 0)  # x1 w is shifted, x0 w is not
+            lower = literal.exponent - _undone(rule)
             found.append(_product(literal, f"y0*x1{factor}", sign))
             for part in _literals(abs(literal.mantissa) * rise.impulse):
                 undo = Literal(mantissa=part.mantissa if literal.mantissa > 0 else -part.mantissa, exponent=part.exponent + lower)

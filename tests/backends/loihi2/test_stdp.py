@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neurocompile.backends.loihi2.arithmetic import ALIGN_SHIFT, quantise_weights
 from neurocompile.backends.loihi2.emit import describe
 from neurocompile.backends.loihi2.exact_pairs import exact_pairs, measured_pairs, rows_of
 from neurocompile.backends.loihi2.lowered import Loihi2Network
-from neurocompile.backends.loihi2.stdp import choose_amplitude
+from neurocompile.backends.loihi2.stdp import choose_amplitude, make_rule, sign_mode_of, unit_of
 from neurocompile.backends.loihi2.stimulus import cosine
 from neurocompile.backends.loihi2.twin import Twin
-from neurocompile.backends.loihi2.twin.rules import parse_rule
+from neurocompile.backends.loihi2.twin.rules import parse_rule, parse_rules
 from neurocompile.backends.reference import Simulator
 from neurocompile.ir import RSTDP, STDP, Network
 from neurocompile.ir.errors import UnsupportedError
@@ -45,6 +46,31 @@ def test_amplitudes_are_the_nearest(wanted: float, step: int, taken_out: bool) -
     every = np.array([m * 2.0**e * i for m, e, i in product(range(1, 8), range(-7, 9), impulses)])
     least = np.abs(np.log(every / wanted)).min()
     assert abs(np.log(value / wanted)) <= least + (0.04 if taken_out else 1e-6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rule=st.builds(
+        replace,
+        st.sampled_from([PAIRS, REWARDED]),
+        a_plus=st.floats(0.0, 1.0),
+        a_minus=st.floats(0.0, 1.0),
+        multiplicative=st.booleans(),
+        weight_bounds=st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (-2.0, 0.0), (0.0, 1e-3)]),
+    ),
+    bits=st.integers(1, 8),
+    step=st.sampled_from([1, 2, 4, 8, 16]),
+    tag=st.sampled_from([1, 2, 4, 8]),
+    use_tags=st.booleans(),
+)
+def test_every_rule_is_legal(rule: STDP, bits: int, step: int, tag: int, use_tags: bool) -> None:
+    """Whatever amplitudes, bounds and choices: all literals are the engine's, mantissa -8 .. 7 and exponent -7 .. 8."""
+    mode = sign_mode_of(rule)
+    start = np.full(3, 0.5 * sum(rule.weight_bounds))
+    weights = quantise_weights(start, 2.0**ALIGN_SHIFT / unit_of(rule, mode), 0, sign_mode=mode, bits=bits)
+    made = make_rule(rule, weights, dt=1e-3, step=step, tag=tag, use_tags=use_tags)
+    if made is not None:
+        parse_rules({target: made.rule[f"{target}_fixed"] for target in ("dw", "dt", "dd")})
 
 
 def test_golden_rules(lower: Lower, pairing: Pairing) -> None:

@@ -129,12 +129,12 @@ def test_pairs_of_spikes_are_lavas(write: Write, pairing: Pairing, tag: str, rul
     ids=["stdp", "r_stdp", "stdp, multiplicative, mixed", "r_stdp, punished"],
 )
 def test_twin_equals_lava_bit_for_bit(write: Write, pairing: Pairing, rule: STDP) -> None:
-    """1,000 steps: spikes, last states, weights, tags and d."""
-    network, inputs = pairing(rule)
+    """2,000 steps: spikes, last states, weights, tags and d."""
+    network, inputs = pairing(rule, steps=2000)
     program = write(network) / "program"
     spec, arrays = load_program(program)
-    results, summary = run_program(program, steps=1000, inputs=inputs, flags=["--state"], timeout=LIMIT_S)
-    twin = run_twin(spec, arrays, inputs, steps=1000, learn=True)
+    results, summary = run_program(program, steps=2000, inputs=inputs, flags=["--state"], timeout=LIMIT_S)
+    twin = run_twin(spec, arrays, inputs, steps=2000, learn=True)
     checks = compare_static(results, twin, spec) + compare_learning(results, twin, spec)
     assert [c for c in checks if not c.ok] == []
     assert summary["n_spikes"]["h"] > 300
@@ -142,9 +142,9 @@ def test_twin_equals_lava_bit_for_bit(write: Write, pairing: Pairing, rule: STDP
         assert (twin.weights[name] != arrays[f"s{key}.weight.fixed"]).mean() > 0.9
     # The comparison can fail: an impulse more, one spike less.
     broken = {**spec, "projections": [{**p, "rule": p["rule"] and {**p["rule"], "x1_impulse_fixed": 30}} for p in spec["projections"]]}
-    assert not all(c.ok for c in compare_learning(results, run_twin(broken, arrays, inputs, steps=1000, learn=True), spec))
+    assert not all(c.ok for c in compare_learning(results, run_twin(broken, arrays, inputs, steps=2000, learn=True), spec))
     fewer = inputs | {"in": Spikes(neuron=inputs["in"].neuron[1:], step=inputs["in"].step[1:])}
-    assert not all(c.ok for c in compare_learning(results, run_twin(spec, arrays, fewer, steps=1000, learn=True), spec))
+    assert not all(c.ok for c in compare_learning(results, run_twin(spec, arrays, fewer, steps=2000, learn=True), spec))
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.loihi2.arithmetic import TRACE_MAX, FloatArray, IntArray
+from neurocompile.backends.loihi2.literals import Literal, nearest_literal
 from neurocompile.ir import ALIF, Population
 from neurocompile.ir.neurons import decay, expand
 
@@ -28,33 +29,6 @@ _REAL_EXPONENT = -4
 """Of the second trace's coefficient in floating point, where the impulse has any size"""
 _SYNAPSES = 50_000
 """As many of a projection are looked at"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Literal:
-    """A coefficient mantissa * 2^exponent of a learning rule: mantissa -8 .. 7, exponent -7 .. 8."""
-
-    mantissa: int
-    exponent: int
-
-    def __str__(self) -> str:
-        return f"{self.mantissa}*2^{self.exponent}"
-
-    @property
-    def value(self) -> float:
-        return self.mantissa * 2.0**self.exponent
-
-    @property
-    def negative(self) -> Literal:
-        return Literal(mantissa=-self.mantissa, exponent=self.exponent)
-
-
-def nearest_literal(value: float) -> Literal | None:
-    """Return the coefficient nearest to a positive number; None: it is nearer to 0 than to the smallest, 2^-7."""
-    if value < 2.0**-8:
-        return None
-    choices = [Literal(mantissa=m, exponent=e) for e in range(-7, 9) for m in (1, 2, 3, 4, 5, 6, 7)]
-    return min(choices, key=lambda c: (abs(c.value - value), c.mantissa))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -212,12 +186,10 @@ def _sum_up(
 
 __all__ = [
     "Adaptation",
-    "Literal",
     "Recording",
     "Share",
     "Terms",
     "adaptation_of",
     "fit_shares",
-    "nearest_literal",
     "share_terms",
 ]

@@ -40,8 +40,9 @@ from enum import Enum
 
 import numpy as np
 
-from neurocompile.backends.loihi2.adaptive import Adaptation, Literal, Share
+from neurocompile.backends.loihi2.adaptive import Adaptation, Share
 from neurocompile.backends.loihi2.arithmetic import ALIGN_SHIFT, TRACE_MAX
+from neurocompile.backends.loihi2.literals import Literal
 from neurocompile.ir import EProp
 
 X1_IMPULSE = 16

@@ -139,37 +139,21 @@ def _check_bounds(name: str, rule: STDP, quantised: QuantisedWeights, approximat
 
 def _check_sizes(name: str, rule: STDP, made: stdp.PairRule, quantised: QuantisedWeights, approximations: list[Approximation]) -> None:
     report = made.report
-    for field_name in ("a_plus", "a_minus"):
-        error = report[f"{field_name}_relative_error"]
+
+    def approximate(code: str, what: str, instead: str) -> None:
+        approximations.append(Approximation(code=code, where=f"projection '{name}'", what=what, instead=instead))
+
+    for amplitude in ("a_plus", "a_minus"):
+        error, wanted = report[f"{amplitude}_relative_error"], getattr(rule, amplitude)
         if abs(error) > _TOLERATED:
-            approximations.append(
-                Approximation(
-                    code="NC319",
-                    where=f"projection '{name}'",
-                    what=f"{field_name} {getattr(rule, field_name):g}",
-                    instead=f"{getattr(rule, field_name) * (1 + error):.3g}, the nearest that the engine's literals and a 7-bit trace make",
-                )
-            )
-    if isinstance(rule, RSTDP):
-        error = report["tau_d_relative_error"]
-        if abs(error) > _TOLERATED:
-            approximations.append(
-                Approximation(
-                    code="NC316",
-                    where=f"projection '{name}'",
-                    what=f"tau_d {rule.tau_d:g} s",
-                    instead=f"{rule.tau_d * (1 + error):.3g} s, the nearest 12-bit decay; the reward's sum is kept",
-                )
-            )
+            nearest = f"{wanted * (1 + error):.3g}, the nearest that the engine's literals and a 7-bit trace make"
+            approximate("NC319", f"{amplitude} {wanted:g}", nearest)
+    if isinstance(rule, RSTDP) and abs(report["tau_d_relative_error"]) > _TOLERATED:
+        nearest = f"{rule.tau_d * (1 + report['tau_d_relative_error']):.3g} s, the nearest 12-bit decay; the reward's sum is kept"
+        approximate("NC316", f"tau_d {rule.tau_d:g} s", nearest)
     if quantised.coarse and (isinstance(rule, RSTDP) or not report["fraction_bits"]):
-        approximations.append(
-            Approximation(
-                code="NC318",
-                where=f"projection '{name}'",
-                what=f"weights of {8 - quantised.coarse} bits and a sign that learn without low bits",
-                instead="weights that start on that grid and move by single units of 8 bits",
-            )
-        )
+        bits = f"weights of {8 - quantised.coarse} bits and a sign that learn without low bits"
+        approximate("NC318", bits, "weights that start on that grid and move by single units of 8 bits")
 
 
 __all__ = ["Paired", "fit_pairs", "lower_pairs"]

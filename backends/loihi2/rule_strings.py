@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.backends.loihi2.adaptive import Adaptation, Literal, Share, Terms, share_terms
+from neurocompile.backends.loihi2.adaptive import Adaptation, Share, Terms, share_terms
 from neurocompile.backends.loihi2.forms import (
     DOT_SHIFT,
     EPS_CENTRE,
@@ -18,6 +18,7 @@ from neurocompile.backends.loihi2.forms import (
     leak_literal,
     least_exponent,
 )
+from neurocompile.backends.loihi2.literals import Literal
 from neurocompile.ir import EProp
 
 

@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.backends.loihi2.adaptive import Literal
 from neurocompile.backends.loihi2.arithmetic import DECAY_UNITY, TRACE_MAX, QuantisedWeights, decay_register, mantissa_shift
 from neurocompile.backends.loihi2.learning import SIGNAL_FRACTION_BITS
+from neurocompile.backends.loihi2.literals import Literal
 from neurocompile.ir import RSTDP, STDP
 
 FULL = {"MIXED": 254, "EXCITATORY": 255, "INHIBITORY": 255}

@@ -19,6 +19,7 @@ A, A_OLD, B, B_OLD, C, D, E, PSI = range(8)
 """Columns of a neuron's state"""
 TOTAL_A, TOTAL_B, TOTAL_C, TOTAL_D, TOTAL_E = range(5)
 """Columns of a block's totals"""
+_WORD = 2**31 - 1
 _WINDOW_BITS = 5
 assert 1 << _WINDOW_BITS == WINDOW
 
@@ -214,9 +215,6 @@ def touch(
         z = more
     head[0], head[1] = z, block
     return saturated
-
-
-_WORD = 2**31 - 1
 
 
 @numba.njit(cache=True, nogil=True)

@@ -31,9 +31,9 @@ _MOST_FRACTION = 14
 class Rule:
     """What scales follow from.
 
-    alpha : membrane decay a step; kappa, kappa_reg : filters of the eligibility; height : largest psi; learning_rate;
-    weight_unit : of the 16-bit weight, in the description's units; interval : fewest steps between two spikes of a source (>= 1);
-    signal : largest |L|, reg : largest |regularisation term| (0: none), beyond which they are clipped.
+    alpha : membrane decay a step; kappa, kappa_reg : filters of the eligibility, a step; height : largest psi (1 / membrane unit);
+    learning_rate : as in the description; weight_unit : of the 16-bit weight, membrane units; interval : fewest steps between two spikes
+    of a source (>= 1); signal, reg : largest |L| and |regularisation term| (membrane units; reg 0: there is none), clipped beyond.
 
     Raises ValueError for numbers that have no fixed-point form (decays that are too fast, sizes that are not positive).
     """
@@ -82,7 +82,7 @@ class Scales:
 
     q_sum = q_c + q_e = q_d + q_r = q_total + q_z, so that a weight change is one 64-bit sum, rounded once; q_z + q_a = q_e + q_power and
     q_z + q_b = q_r + q_power_reg, so that a catch-up is too.
-    signal_unit, reg_unit : what one unit of the integer L and R stands for; state_bits : of e~ and r~.
+    signal_max, reg_max : limits of the integers L and R, in which one unit stands for ``signal_unit``; state_bits : of e~ and r~.
     """
 
     rule: Rule

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocompile.backends.loihi2 import forms
-from neurocompile.backends.loihi2.adaptive import Adaptation, Recording, Share, fit_shares, nearest_literal, share_terms
+from neurocompile.backends.loihi2.adaptive import Adaptation, Recording, Share, fit_shares, share_terms
 from neurocompile.backends.loihi2.emit import describe
 from neurocompile.backends.loihi2.forms import Form, Scale
+from neurocompile.backends.loihi2.literals import nearest_literal
 from neurocompile.backends.loihi2.rule_strings import hidden_rule
 from neurocompile.backends.loihi2.stimulus import random_inputs, random_signals
 from neurocompile.backends.loihi2.twin import Twin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A test run is a verdict on a commit: the same commit gives the same one. NEUROCOMPILE_NEW_EXAMPLES=1 draws new examples each time.
+settings.register_profile("repeatable", derandomize=True)
+if not os.environ.get("NEUROCOMPILE_NEW_EXAMPLES"):
+    settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from neurocompile.backends.spinnaker.eprop.scales import Scales, choose_scales
@@ -87,11 +87,16 @@ def test_twin_and_c_agree(
     reg: float,
     interval: float,
 ) -> None:
-    """Any rule and activity, rates that saturate states too (an interval of 50 steps promised, 2 kept), weights that reach their bounds."""
+    """Any rule and activity, rates that saturate states too (an interval of 50 steps promised, 2 kept), weights that reach their bounds.
+    Rules whose steps are too large for the weight unit are refused (test_fixed_point.py), here they are passed over."""
     program, bits = native
     rng = np.random.default_rng(seed)
     chosen = rule(alpha=alpha, kappa=kappa, kappa_reg=0.95, learning_rate=learning_rate, reg=reg, interval=interval)
-    scales = choose_scales(chosen, state_bits=bits)
+    try:
+        scales = choose_scales(chosen, state_bits=bits)
+    except ValueError as error:
+        assume("too much for 32 bits" not in str(error))
+        raise
     events = random_events(rng, scales, n=4, rows=6, m=4, ticks=ticks, rate=rate)
     assert_equal(run_native(program, scales, events), run_twin(scales, events))
 

@@ -1,4 +1,4 @@
-"""``deploy``: run a build's program at a place with hardware, through the user's own ssh."""
+"""``deploy``: run a build's program at a place with hardware: by ssh, through a job service, or on boards that a server allocates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from click.core import ParameterSource
 
 from neurocompile.build_check import check_build
 from neurocompile.cli.common import Output, common_options, printable
-from neurocompile.deploy.destination import ConnectionLost, check_file, file_digest, sums_text
+from neurocompile.cli.deploy_options import destination_options
+from neurocompile.deploy.destination import ConnectionLost, Destination, check_file, file_digest, sums_text
 from neurocompile.deploy.driver import Deployment, Tempo, order_of
-from neurocompile.deploy.inrc import COPIES, GENERATIONS, LAUNCHES, TARGET, Inrc, InrcSettings
+from neurocompile.deploy.registry import KINDS, Kind, Settings
 from neurocompile.deploy.state import RESULTS, STATE, RunFolder, State, locked
 from neurocompile.ir.errors import InputError, NeurocompileError, SdkMissingError
 
@@ -28,42 +29,16 @@ _FILE_OPTIONS = ("--input", "--signal")
 """Options of program/run.py that name local files, NAME=FILE."""
 _SETTLED = ("NC523", "NC526", "NC528")
 """Errors after which nothing need be said about how to go on: they say it, or the job is over."""
-_SETTINGS = tuple(f.name for f in fields(InrcSettings))
-_WAY_THERE = ("host", "port", "ssh_config")
 
 
 @click.command()
 @click.argument("build", type=click.Path(path_type=Path), required=False)
 @click.argument("run_args", nargs=-1, type=click.UNPROCESSED)
-@click.option(
-    "--to", type=click.Choice(["inrc"]), default="inrc", show_default=True, help="Destination: inrc, a host with slurm and lava-loihi."
-)
-@click.option("--host", metavar="USER@HOST", help="Where to log in: a name that your ssh knows.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Port of the host's ssh; default: that of your configuration.")
-@click.option("--ssh-config", type=click.Path(path_type=Path), help="Configuration of ssh instead of ~/.ssh/config.")
-@click.option("--partition", metavar="NAME", help="Slurm partition.")
-@click.option("--board", metavar="NAME", help="Slurm node, instead of a partition.")
-@click.option("--loihi-gen", type=click.Choice(GENERATIONS), default="N3B3", show_default=True, help="Generation of the chip.")
-@click.option("--no-hw", is_flag=True, help="Run in Lava's CPU models on the host.")
-@click.option(
-    "--python", metavar="PATH", default="python3", show_default=True, help="Python on the host that has Lava; ~/ is the home folder there."
-)
-@click.option(
-    "--launch", type=click.Choice(LAUNCHES), default="sbatch", show_default=True, help="As a job of slurm, or on the host itself."
-)
-@click.option(
-    "--copy", type=click.Choice(COPIES), default="auto", show_default=True, help="How files travel; auto: rsync where both ends have it."
-)
-@click.option(
-    "--remote-dir",
-    metavar="PATH",
-    default=".neurocompile",
-    show_default=True,
-    help="Folder on the host, below the home folder or absolute.",
-)
+@click.option("--to", type=click.Choice(list(KINDS)), default="inrc", show_default=True, help="Destination.")
+@destination_options
 @click.option("--poll", type=click.FloatRange(0.05, 3600), default=3.0, show_default=True, help="Seconds between two looks at the log.")
-@click.option("--patience", type=click.FloatRange(0), default=60.0, show_default=True, help="Minutes to try to reach the host again.")
-@click.option("--dry-run", is_flag=True, help="Show every command, script and file; connect to nothing, write nothing.")
+@click.option("--patience", type=click.FloatRange(0), default=60.0, show_default=True, help="Minutes to try to reach the place again.")
+@click.option("--dry-run", is_flag=True, help="Show every command, script, request and file; connect to nothing, write nothing.")
 @click.option("--detach", is_flag=True, help="End when the job is submitted.")
 @click.option("--resume", is_flag=True, help="Go on with the deployment of the folder (-o).")
 @click.option("--cancel", is_flag=True, help="End the job of the folder (-o).")
@@ -75,6 +50,7 @@ def deploy(
     /,
     build: Path | None,
     run_args: tuple[str, ...],
+    to: str,
     poll: float,
     patience: float,
     dry_run: bool,
@@ -83,53 +59,58 @@ def deploy(
     cancel: bool,
     out: Path,
     output: Output,
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Copy the program of a BUILD to a host, run it there under slurm with RUN_ARGS (behind `--`: those of program/run.py), show its log,
-    fetch its results.
+    """Bring the program of a BUILD to a place with hardware, run it there with RUN_ARGS (behind `--`: those of program/run.py), show its
+    log, fetch its results.
 
-    Ctrl-C and a lost connection leave the job alone: --resume goes on, --cancel ends it. Only your own ssh logs in, without questions.
+    Ctrl-C and a lost connection leave the job alone: --resume goes on, --cancel ends it. Tokens and passwords come from the environment
+    or the keyring, and are never written or printed.
     """
     if resume + cancel + dry_run > 1 or (detach and (cancel or dry_run)):
         raise InputError.of("NC160", "--resume, --cancel, --dry-run and --detach do not go together", help="--resume --detach does")
-    explicit = {name for name in given if context.get_parameter_source(name) == ParameterSource.COMMANDLINE}
+    given = {name: value for name, value in options.items() if context.get_parameter_source(name) == ParameterSource.COMMANDLINE}
     stored = RunFolder.open(out).state if resume or cancel else None
     if stored is None:
-        settings = _settings(given)
-        state = _new_state(build, run_args, settings)
+        kind = KINDS[to]
+        settings = kind.settings.of_options(_of_kind(kind, given))
+        state = _new_state(build, run_args, kind, settings)
     else:
-        settings, state = _stored_settings(stored, given, explicit), stored
+        kind = _stored_kind(stored, to if context.get_parameter_source("to") == ParameterSource.COMMANDLINE else stored.to)
+        settings, state = _stored_settings(stored, kind, _of_kind(kind, given)), stored
         if build is not None:
-            _must_be_same(stored, build, run_args, out)
-    destination = Inrc(settings)
+            _must_be_same(stored, kind, build, run_args, out)
+    destination = kind.make(settings, state, out)
     if dry_run:
-        _show_plan(state, destination, out, output)
+        _show_plan(state, kind, destination, out, output)
     elif cancel:
-        with _connected(destination, settings):
-            before = destination.cancel(state.run)
-        _show(state, out, output, f"cancelled; its state was {before}")
+        RunFolder(out, state).mark_cancelled()
+        with _connected(destination):
+            before = destination.cancel(state.run, state.job)
+        _show(state, destination, out, output, f"cancelled; its state was {before}")
     elif state.phase == "done":
-        _show(state, out, output, f"{out / RESULTS} is there already")
+        _show(state, destination, out, output, f"{out / RESULTS} is there already")
     else:
-        _run(state, destination, out, output, Tempo(poll=poll, patience=60.0 * patience), new=stored is None, detach=detach)
+        tempo = Tempo(poll=poll, slowest=kind.slowest, patience=60.0 * patience)
+        _run(state, kind, destination, out, output, tempo, new=stored is None, detach=detach)
 
 
-def _run(state: State, destination: Inrc, out: Path, output: Output, tempo: Tempo, *, new: bool, detach: bool) -> None:
+def _run(state: State, kind: Kind, destination: Destination, out: Path, output: Output, tempo: Tempo, *, new: bool, detach: bool) -> None:
     """Take a deployment as far as it goes."""
     log = _LogStream(output)
     deployment = None
     try:
-        with _connected(destination, destination.settings), locked(out, make=new):
+        with _connected(destination), locked(out, make=new):
             # read again: another process may have gone on before the lock was free
             folder = RunFolder.create(out, state) if new else RunFolder.open(out)
             deployment = Deployment(folder, destination, tempo, tell=lambda line: _note(output, line), show=log.write)
-            deployment.begin(lambda: order_of(folder.state, _program_files(Path(folder.state.build), folder.state.digest)))
+            deployment.begin(lambda: order_of(folder.state, _program_files(Path(folder.state.build), kind, folder.state.digest)))
             if detach:
-                _show(folder.state, out, output, deployment.way_on())
+                _show(folder.state, destination, out, output, deployment.way_on())
                 return
             summary = deployment.finish()
             log.end()
-            _show(folder.state, out, output, f"wrote {out / RESULTS}", summary=summary)
+            _show(folder.state, destination, out, output, f"wrote {out / RESULTS}", summary=summary)
     except (KeyboardInterrupt, NeurocompileError) as error:
         settled = isinstance(error, NeurocompileError) and error.diagnostics[0].code in _SETTLED
         if deployment is not None and not settled:
@@ -138,69 +119,80 @@ def _run(state: State, destination: Inrc, out: Path, output: Output, tempo: Temp
 
 
 @contextmanager
-def _connected(destination: Inrc, settings: InrcSettings) -> Iterator[None]:
+def _connected(destination: Destination) -> Iterator[None]:
     """Log in for the time of the block; the first try must succeed (NC520)."""
     try:
         try:
             destination.connect()
         except ConnectionLost as lost:
-            raise SdkMissingError.of("NC520", f"{settings.host} cannot be reached: {lost}") from None
+            raise SdkMissingError.of("NC520", f"{destination.place} cannot be reached: {lost}") from None
         yield
     finally:
         destination.close()
 
 
-def _settings(given: Mapping[str, Any]) -> InrcSettings:
-    """Settings of a new deployment."""
-    if given["host"] is None:
-        raise InputError.of("NC160", "--host is needed", help="--host USER@HOST, or a name of your ssh configuration")
-    if given["partition"] is not None and given["board"] is not None:
-        raise InputError.of("NC160", "--partition and --board do not go together", help="a board is in a partition")
-    return InrcSettings(**_as_settings(given))
+def _of_kind(kind: Kind, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options that were given; InputError NC160 if one of them is another destination's."""
+    for name in given:
+        if name not in kind.settings.OPTIONS:
+            others = [other.name for other in KINDS.values() if name in other.settings.OPTIONS]
+            raise InputError.of(
+                "NC160", f"--{name.replace('_', '-')} is not an option of --to {kind.name}, but of --to {' and '.join(others)}"
+            )
+    return given
 
 
-def _as_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name: given[name] for name in _SETTINGS if name in given}
-    found["hardware"] = not given["no_hw"]
-    found["ssh_config"] = None if given["ssh_config"] is None else os.path.abspath(given["ssh_config"])
+def _stored_kind(state: State, to: str) -> Kind:
+    if to != state.to:
+        raise InputError.of("NC711", f"the deployment began with --to {state.to}, not {to}", help="begin anew in another folder")
+    if to not in KINDS:
+        raise InputError.of("NC721", f"{STATE} names a destination {to!r} that is not known")
+    return KINDS[to]
+
+
+def _stored_settings(state: State, kind: Kind, given: Mapping[str, Any]) -> Settings:
+    """Settings of the state file; how to reach the place may change (another login node), the rest must be as it was (NC711)."""
+    try:
+        stored = kind.settings(**state.settings)
+    except TypeError as error:
+        raise InputError.of("NC721", f"the settings of {STATE} cannot be read: {error}") from None
+    before = stored.as_json()
+    shown = {option: before[field] for option, field in kind.settings.OPTIONS.items() if field == option and before[field] is not None}
+    wanted = kind.settings.of_options({**shown, **given}).as_json() if given else before
+    named = {kind.settings.OPTIONS[name] for name in given}
+    for name in sorted(named - set(kind.settings.WAY_THERE)):
+        if wanted[name] != before[name]:
+            raise InputError.of(
+                "NC711",
+                f"the deployment began with {name} {before[name]!r}, not {wanted[name]!r}",
+                help="leave the option out, or begin anew in another folder",
+            )
+    found: Settings = kind.settings(**{**before, **{name: wanted[name] for name in named & set(kind.settings.WAY_THERE)}})
     return found
 
 
-def _stored_settings(state: State, given: Mapping[str, Any], explicit: set[str]) -> InrcSettings:
-    """Settings of the state file; how to reach the host may change (another login node), the rest must be as it was (NC711)."""
-    wanted = _as_settings(given)
-    named = {"hardware" if name == "no_hw" else name for name in explicit}
-    for name in sorted(named & set(_SETTINGS) - set(_WAY_THERE)):
-        if wanted[name] != state.settings.get(name):
-            raise InputError.of(
-                "NC711",
-                f"the deployment began with {name} {state.settings.get(name)!r}, not {wanted[name]!r}",
-                help="leave the option out, or begin anew in another folder",
-            )
-    try:
-        return InrcSettings(**{**state.settings, **{name: wanted[name] for name in named & set(_WAY_THERE)}})
-    except TypeError as error:
-        raise InputError.of("NC721", f"the settings of {STATE} cannot be read: {error}") from None
-
-
-def _new_state(build: Path | None, run_args: Sequence[str], settings: InrcSettings) -> State:
+def _new_state(build: Path | None, run_args: Sequence[str], kind: Kind, settings: Settings) -> State:
     if build is None:
-        raise InputError.of("NC160", "a BUILD folder is needed", help="neurocompile deploy BUILD --host USER@HOST -o FOLDER -- --steps 100")
+        raise InputError.of(
+            "NC160",
+            "a BUILD folder is needed",
+            help=f"neurocompile deploy BUILD --to {kind.name} {kind.example} -o FOLDER -- --steps 100",
+        )
     args, inputs = _split_inputs(run_args)
     return State(
-        to="inrc",
+        to=kind.name,
         settings=settings.as_json(),
         build=os.path.abspath(build),
-        digest=_digest(_program_files(build)),
+        digest=_digest(_program_files(build, kind)),
         inputs=inputs,
         args=args,
         run=secrets.token_hex(8),
     )
 
 
-def _must_be_same(state: State, build: Path, run_args: Sequence[str], out: Path) -> None:
+def _must_be_same(state: State, kind: Kind, build: Path, run_args: Sequence[str], out: Path) -> None:
     """InputError NC711 if a resumed deployment is given another build or other arguments than it began with."""
-    if _digest(_program_files(build)) != state.digest:
+    if _digest(_program_files(build, kind)) != state.digest:
         raise InputError.of(
             "NC711", f"the deployment of {out} began with another program", file=str(build), help="begin anew in another folder"
         )
@@ -209,11 +201,11 @@ def _must_be_same(state: State, build: Path, run_args: Sequence[str], out: Path)
         raise InputError.of("NC711", f"the deployment of {out} began with other arguments or inputs", help="begin anew in another folder")
 
 
-def _program_files(build: Path, digest: str | None = None) -> dict[str, Path]:
+def _program_files(build: Path, kind: Kind, digest: str | None = None) -> dict[str, Path]:
     """Return path in the build -> file of all that runs, checked; InputError NC711 if it is not what a deployment began with."""
     manifest, _report = check_build(build)
-    if manifest["target"] != TARGET:
-        raise InputError.of("NC160", f"--to inrc runs builds for {TARGET}, not for {manifest['target']}", file=str(build))
+    if manifest["target"] != kind.target:
+        raise InputError.of("NC160", f"--to {kind.name} runs builds for {kind.target}, not for {manifest['target']}", file=str(build))
     files = {check_file(name, str(build)): build / name for name in sorted(manifest["files"]) if name.startswith("program/")}
     if "program/run.py" not in files:
         raise InputError.of("NC703", "it has no program/run.py", file=str(build))
@@ -248,32 +240,30 @@ def _split_inputs(run_args: Sequence[str]) -> tuple[list[str], dict[str, list[st
     return args, inputs
 
 
-def _show_plan(state: State, destination: Inrc, out: Path, output: Output) -> None:
-    """Print what a deployment would do: files with their sizes, then commands and scripts in the order of their use."""
-    run = "RUN"
-    state = replace(state, run=run)
-    order = order_of(state, _program_files(Path(state.build), state.digest))
-    sizes = {f"builds/{order.digest}/{name}": path.stat().st_size for name, path in order.files.items()}
-    sizes |= {f"runs/{run}/inputs/{name}": path.stat().st_size for name, path in order.inputs.items()}
+def _show_plan(state: State, kind: Kind, destination: Destination, out: Path, output: Output) -> None:
+    """Print what a deployment would do: files with their sizes, then commands, scripts and requests in the order of their use."""
+    state = replace(state, run="RUN")
+    order = order_of(state, _program_files(Path(state.build), kind, state.digest))
+    sizes = {name: path.stat().st_size for name, path in destination.places(order).items()}
     steps = destination.describe(order)
-    rows = [f"--- files for {destination.settings.host}, below {destination.settings.remote_dir}, with their bytes"]
+    rows = [f"--- files for {destination.place}, with their bytes"]
     rows += [f"{name} {size}" for name, size in sizes.items()]
     texts = [f"--- {heading}\n{text}" for heading, text in steps]
     _show(
-        state, out, output, "nothing was done",
+        state, destination, out, output, "nothing was done",
         above=[*rows, *texts], phase="planned", steps=[{"heading": h, "text": t} for h, t in steps], files=sizes,
     )  # fmt: skip
 
 
 def _show(
-    state: State, out: Path, output: Output, last: str, *, above: Sequence[Any] = (), phase: str | None = None,
+    state: State, destination: Destination, out: Path, output: Output, last: str, *, above: Sequence[Any] = (), phase: str | None = None,
     summary: Mapping[str, Any] | None = None, steps: Sequence[Mapping[str, str]] = (), files: Mapping[str, int] | None = None,
 ) -> None:  # fmt: skip
     """Print the result of the command."""
     phase = state.phase if phase is None else phase
     payload = {
         "to": state.to,
-        "host": state.settings["host"],
+        "host": destination.place,
         "build": state.build,
         "run": state.run,
         "job": state.job,
@@ -284,7 +274,7 @@ def _show(
         "steps": list(steps),
         "files": dict(files or {}),
     }
-    lines = [f"job {state.job} at {state.settings['host']}: run {state.run}"] if state.job else []
+    lines = [f"job {state.job} at {destination.place}: run {state.run}"] if state.job else []
     if summary:
         lines.append(json.dumps(summary, sort_keys=True))
     output.result("deploy", payload, *above, *lines, last)

@@ -56,9 +56,17 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What is here of a job's log: so many bytes, and the last of them (for places that can begin a log anew)."""
+
+    offset: int
+    tail: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """One look at a job: the scheduler's state ('': not asked, or it did not answer), the log from the offset on, and whether more of
-    the log is there already.
+    the log is there already. ``anew``: the place has begun the log again, ``log`` is from its first byte.
 
     ended : how the job ended, once its folder says so and all of its log has been given; gone : the same as long as its folder does not
     say so, or has not all of the log (shared file systems show files late).
@@ -69,10 +77,15 @@ class Progress:
     more: bool
     ended: Ended | None
     gone: Ended | None
+    anew: bool = False
 
 
 class Destination(Protocol):
     """A place to run a program. Every method but ``close`` raises ConnectionLost, or a NeurocompileError that says what to do."""
+
+    @property
+    def place(self) -> str:
+        """Its name in messages."""
 
     def connect(self) -> None:
         """Log in; called again after ConnectionLost."""
@@ -83,17 +96,20 @@ class Destination(Protocol):
     def submit(self, order: Order) -> str:
         """Start the job, once however often this is called; return the scheduler's name for it."""
 
-    def follow(self, run: str, job: str, offset: int, *, ask: bool) -> Progress:
-        """Look at the job and its log from a byte offset on; ``ask`` the scheduler too, not only the run's folder."""
+    def follow(self, run: str, job: str, seen: Seen, *, ask: bool) -> Progress:
+        """Look at the job and its log behind what has been seen; ``ask`` the scheduler too, not only for the log."""
 
-    def fetch(self, run: str, into: Path) -> None:
+    def fetch(self, run: str, job: str, into: Path) -> None:
         """Copy results.npz to a local file, going on with what is there already. The caller checks the digest."""
 
-    def cancel(self, run: str) -> str:
-        """End the job, and let nobody submit it later; return its state before: the scheduler's, ENDED, NONE (never submitted)."""
+    def cancel(self, run: str, job: str | None) -> str:
+        """End the job, if there is one; return its state before: the scheduler's, ENDED, NONE (never submitted)."""
 
     def describe(self, order: Order) -> list[tuple[str, str]]:
-        """Return (heading, text) of every command and script that the steps above would use; connects to nothing."""
+        """Return (heading, text) of every command, script and request that the steps above would use; connects to nothing."""
+
+    def places(self, order: Order) -> dict[str, Path]:
+        """Return name at the destination -> local file of all that would be sent."""
 
     def close(self) -> None:
         """Log out. Jobs go on."""

@@ -31,9 +31,11 @@ _REFUSED_INPUT = (2, 3)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tempo:
-    """poll : seconds between two looks at the log; patience : seconds to try to reach the host again."""
+    """poll : seconds between two looks at the log; slowest : the most that they grow to while nothing is new; patience : seconds to try to
+    reach the host again."""
 
     poll: float
+    slowest: float
     patience: float
 
 
@@ -50,17 +52,21 @@ class Deployment:
         return PHASES.index(self._folder.state.phase) >= PHASES.index(phase)
 
     def begin(self, order: Callable[[], Order]) -> None:
-        """Copy and submit, as far as that has not been done."""
+        """Copy and submit, as far as that has not been done; SdkMissingError NC526 if the deployment was cancelled before."""
         if not self._reached("ready"):
             found = order()
             copied = self._patiently(lambda: self._destination.prepare(found))
             self._folder.update(phase="ready")
             self._tell(f"program {found.digest[:12]}: {'copied' if copied else 'was there already'}")
         if not self._reached("submitted"):
+            if self._folder.cancelled():
+                raise SdkMissingError.of("NC526", f"run {self._folder.state.run} was cancelled before it began")
             found = order()
             job = self._patiently(lambda: self._destination.submit(found))
             self._folder.update(phase="submitted", job=job)
             self._tell(f"job {job}")
+            if self._folder.cancelled():  # by another process, in the meantime
+                self._patiently(lambda: self._destination.cancel(self._folder.state.run, job))
 
     def finish(self) -> dict[str, Any]:
         """Follow the job to its end and fetch its results; return the program's summary (the last line of its log that is one).
@@ -88,18 +94,21 @@ class Deployment:
 
     def _follow(self) -> Ended:
         run, job = self._folder.state.run, self._folder.state.job or ""
-        looks, late, shown = 0, 0, ""
+        looks, late, shown, pause = 0, 0, "", self._tempo.poll
         while True:
-            offset, ask = self._folder.state.log_offset, looks % _ASK_EVERY == 0
-            seen = self._patiently(lambda offset=offset, ask=ask: self._destination.follow(run, job, offset, ask=ask))  # type: ignore[misc]
+            known, ask = self._folder.seen, looks % _ASK_EVERY == 0
+            seen = self._patiently(lambda known=known, ask=ask: self._destination.follow(run, job, known, ask=ask))  # type: ignore[misc]
             looks += 1
+            if seen.anew:
+                self._tell(f"the log begins again; what there was is in {self._folder.put_log_aside()}")
             if seen.log:
                 self._folder.add_log(seen.log)
                 self._show(seen.log)
             if seen.ended is not None:
                 return seen.ended
+            pause = self._tempo.poll if seen.log else min(1.5 * pause, max(self._tempo.poll, self._tempo.slowest))
             if seen.state and seen.state != shown:
-                shown = seen.state
+                shown, pause = seen.state, self._tempo.poll
                 self._tell(f"job {job}: {shown}")
             if seen.log:
                 late = 0
@@ -108,7 +117,7 @@ class Deployment:
                 if late >= _LATE_LOOKS:
                     return seen.gone
             if not seen.more:
-                time.sleep(self._tempo.poll)
+                time.sleep(pause)
 
     def _fetch(self, size: int, digest: str) -> None:
         """Bring results.npz here, whole: under another name until its digest is right."""
@@ -118,7 +127,7 @@ class Deployment:
                 part.touch(mode=0o600)
                 if part.stat().st_size > size:
                     os.truncate(part, 0)
-                self._patiently(lambda: self._destination.fetch(self._folder.state.run, part))
+                self._patiently(lambda: self._destination.fetch(self._folder.state.run, self._folder.state.job or "", part))
                 if part.stat().st_size == size and file_digest(part) == digest:
                     with part.open("rb") as file:
                         os.fsync(file.fileno())
@@ -173,14 +182,16 @@ class Deployment:
         return SdkMissingError.of("NC526", why + last)
 
     def _summary(self) -> dict[str, Any]:
-        for line in reversed(self._folder.log_end(50).splitlines()):
-            if line.startswith("{"):
+        """The last JSON object that begins a line of the log, on one line or on many."""
+        text = self._folder.log_end(2000)
+        place = len(text)
+        while (place := text.rfind("{", 0, place)) >= 0:
+            if place == 0 or text[place - 1] == "\n":
                 try:
-                    found = json.loads(line)
+                    found, _ = json.JSONDecoder().raw_decode(text, place)
                 except ValueError:
                     continue
-                if isinstance(found, dict):
-                    return found
+                return dict(found)
         return {}
 
 

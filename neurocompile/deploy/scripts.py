@@ -1,4 +1,4 @@
-"""The scripts of `inrc.py` as text: POSIX shell with GNU coreutils; every word that is not ours is quoted where it enters.
+"""The scripts of `shell_host.py` as text: POSIX shell with GNU coreutils; every word that is not ours is quoted where it enters.
 
 Layout below the remote folder, all of it readable for the user alone:
 
@@ -74,8 +74,8 @@ def python_word(python: str) -> str:
     return f'"$HOME"/{shlex.quote(python[2:])}' if python.startswith("~/") and len(python) > 2 else shlex.quote(python)
 
 
-def job_script(*, python: str, digest: str, arguments: Sequence[str], environment: Sequence[tuple[str, str]]) -> str:
-    """Return job.sh: it runs the program in its run's folder, once, and says last how that ended."""
+def job_script(*, python: str, digest: str, arguments: Sequence[str], environment: Sequence[tuple[str, str]], path: str = "") -> str:
+    """Return job.sh: it runs the program in its run's folder, once, and says last how that ended; ``path`` is added to PATH."""
     word = python_word(python)
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment)
     unset = "unset NOSLURM\n" if any(name == "SLURM" for name, _ in environment) else ""
@@ -86,7 +86,7 @@ def job_script(*, python: str, digest: str, arguments: Sequence[str], environmen
         "job=${SLURM_JOB_ID:-pid-$$}\n"
         'mkdir claim || { echo "this run was begun before" >&2; exit 75; }\n'
         "printf '%s\\n' \"$job\" >claim/job\n"
-        f"PATH=$PATH:{INRC_PATH}\n"
+        f"{f'PATH=$PATH:{path}' if path else ':'}\n"
         f"{unset}{exports}"
         f"{word} ../../builds/{digest}/program/run.py {shlex.join(arguments)} >>log 2>&1\n"
         "code=$?\n"

@@ -12,17 +12,15 @@ import secrets
 import select
 import shlex
 import shutil
-import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from neurocompile.deploy.destination import ConnectionLost, check_remote_path
+from neurocompile.deploy.shell import MESSAGE_BYTES, Answer, answered, framed, private_folder, run_alone, tail
 from neurocompile.ir.errors import InputError, SdkMissingError
 
 LOGIN_SECONDS = 120.0
@@ -31,9 +29,6 @@ SCRIPT_SECONDS = 300.0
 _CONNECT_SECONDS = 20
 KEEP_ALIVE_SECONDS = 15
 _GREETING = "neurocompile-ready"
-_SAFE_FOLDER = re.compile(r"/[A-Za-z0-9_./-]{0,60}")
-_FOLDER = "nc-ssh-"
-_MESSAGE_BYTES = 2000
 _RSYNC_LOST = (10, 12, 20, 30, 35, 255)
 """Exit codes of rsync that a lost connection can cause: socket, protocol stream, signal, timeouts, and ssh's own."""
 
@@ -105,15 +100,6 @@ def sftp_down(remote: str, local: str) -> str:
     return f"get -a {check_remote_path('remote path', remote)} {local}\n"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a script said: its values by name, the bytes behind them, and the last of what it and ssh printed on stderr."""
-
-    values: Mapping[str, str]
-    data: bytes
-    errors: str
-
-
 class Connection:
     """A login that can be renewed. All methods raise ConnectionLost when the host cannot be reached."""
 
@@ -147,7 +133,7 @@ class Connection:
         self.close()
         if shutil.which("ssh") is None:
             raise SdkMissingError.of("NC501", "there is no `ssh` on this machine", help="install the OpenSSH client")
-        self._folder = _private_folder()
+        self._folder = private_folder()
         messages = self._folder / "messages"
         with messages.open("wb") as errors:
             self._master = subprocess.Popen(
@@ -157,7 +143,7 @@ class Connection:
         if self._master.stdout is None or not _greeted(self._master.stdout, LOGIN_SECONDS):
             self._master.kill()
             self._master.wait()
-            said = _tail(messages.read_bytes())
+            said = tail(messages.read_bytes())
             self.close()
             raise _refusal(self.login, said)
 
@@ -185,10 +171,9 @@ class Connection:
         """Run a POSIX shell script on the host and return what it said (`framed`)."""
         mark = secrets.token_hex(8)
         done = self._run(self.login.shell(self.socket), framed(body, mark).encode(), seconds=seconds)
-        errors = _tail(done.stderr)
-        _, begun, rest = done.stdout.partition(f"\n@{mark} begin\n".encode())
-        said, ended, _ = rest.rpartition(f"\n@{mark} end\n".encode())
-        if not (begun and ended):
+        errors = tail(done.stderr)
+        answer = answered(done.stdout, mark, errors)
+        if answer is None:
             if "refused by peer" in errors:
                 raise SdkMissingError.of("NC524", f"the host allows too few sessions in one login (MaxSessions of its sshd): {errors}")
             if self._stands():
@@ -196,7 +181,7 @@ class Connection:
                     "NC524", f"the host runs no scripts: {errors or 'no answer'}", help="try `ssh HOST sh -c true`; it must do nothing"
                 )
             raise ConnectionLost(errors or "the connection ended")
-        return _parsed(said, errors)
+        return answer
 
     def upload(self, folder: Path, tree: str, remote: str, *, rsync: bool) -> None:
         """Copy ``folder/tree`` to ``remote/tree``; SdkMissingError NC524 if the host does not take it."""
@@ -216,7 +201,7 @@ class Connection:
         done = self._run(command, batch.encode(), folder=folder)
         if done.returncode == 0:
             return
-        errors = _tail(done.stderr)
+        errors = tail(done.stderr)
         unclean = "shell clean" in errors or "Received message too long" in errors
         if not unclean and (command[0] != "rsync" or done.returncode in _RSYNC_LOST) and not self._stands():
             raise ConnectionLost(errors or "the connection ended")
@@ -239,44 +224,7 @@ class Connection:
     ) -> subprocess.CompletedProcess[bytes]:
         if not self.alive():
             raise ConnectionLost("the connection ended")
-        # in a session of its own, so that Ctrl-C reaches this process alone
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder, start_new_session=True
-        )
-        with _killed_on_error(process):
-            try:
-                out, err = process.communicate(given, timeout=seconds)
-            except subprocess.TimeoutExpired:
-                raise ConnectionLost(f"no answer for {seconds:.0f} s") from None
-        return subprocess.CompletedProcess(command, process.returncode, out, err)
-
-
-def framed(body: str, mark: str) -> str:
-    """Return a script whose output can be told from what else a login prints, and whose commands cannot read the script from stdin.
-
-    The body says its results with ``say NAME VALUE`` (one line) and may end with ``log N`` and N raw bytes; ``fail TEXT`` ends it.
-    """
-    return (
-        "say() { printf '%s %s\\n' \"$1\" \"$(printf '%s' \"$2\" | tr '\\n' ' ')\"; }\n"
-        'fail() { say error "$1"; exit 0; }\n'
-        f"trap 'printf \"\\n@{mark} end\\n\"' EXIT\n"
-        f"main() {{\n{body.rstrip()}\n}}\n"
-        f"printf '\\n@{mark} begin\\n'\n"
-        "main </dev/null\n"
-    )
-
-
-def _parsed(said: bytes, errors: str) -> Answer:
-    values: dict[str, str] = {}
-    while said:
-        line, _, said = said.partition(b"\n")
-        name, _, value = line.decode("utf-8", "replace").partition(" ")
-        if name == "log":
-            if not value.isdigit() or len(said) < int(value):
-                raise ConnectionLost("the answer was cut")
-            return Answer(values=values, data=said[: int(value)], errors=errors)
-        values[name] = value
-    return Answer(values=values, data=b"", errors=errors)
+        return run_alone(command, given, seconds=seconds, folder=folder)
 
 
 def _greeted(stream: IO[bytes], seconds: float) -> bool:
@@ -288,7 +236,7 @@ def _greeted(stream: IO[bytes], seconds: float) -> bool:
         piece = os.read(stream.fileno(), 65536)
         if not piece:
             return False
-        seen = (seen + piece)[-_MESSAGE_BYTES - 65536 :]
+        seen = (seen + piece)[-MESSAGE_BYTES - 65536 :]
         if f"{_GREETING}\n".encode() in seen:
             return True
     return False
@@ -314,42 +262,3 @@ def _refusal(login: Login, said: str) -> Exception:
     if re.search(r"[Bb]ad configuration option|Can't open user config|bad configuration options|Bad owner or permissions", said):
         return InputError.of("NC160", f"ssh does not take its configuration: {said}", help="--ssh-config, or ~/.ssh/config")
     return ConnectionLost(said or "no answer")
-
-
-def _tail(text: bytes) -> str:
-    """The last words of ssh, rsync or sftp, in one line."""
-    lines = [line.strip() for line in text[-_MESSAGE_BYTES:].decode("utf-8", "replace").splitlines()]
-    return "; ".join(line for line in lines if line and not set(line) <= {"@"})
-
-
-def _private_folder() -> Path:
-    """A new folder for this user alone, with a path that is short and plain enough for a socket and for rsync's -e."""
-    base = tempfile.gettempdir()
-    place = base if _SAFE_FOLDER.fullmatch(base) else "/tmp"  # noqa: S108 - mkdtemp makes it with mode 700
-    for left in Path(place).glob(f"{_FOLDER}*"):  # by processes that were killed
-        pid = left.name[len(_FOLDER) :].partition("-")[0]
-        if pid.isdigit() and not _alive(int(pid)) and left.lstat().st_uid == os.getuid():
-            shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=place))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-@contextmanager
-def _killed_on_error(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """End a process, and what it has started, if waiting for it ends with an exception (Ctrl-C)."""
-    try:
-        yield
-    except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        raise

@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from neurocompile.deploy.destination import Ended
+from neurocompile.deploy.destination import Ended, Seen
 from neurocompile.ir.errors import InputError, NeurocompileError
 from neurocompile.versions import FORMAT_VERSION
 
-STATE, LOG, RESULTS, LOCK = "deploy.json", "log.txt", "results.npz", ".lock"
+STATE, LOG, RESULTS, LOCK, CANCELLED = "deploy.json", "log.txt", "results.npz", ".lock", "cancelled"
+_TAIL = 256
 PHASES = ("new", "ready", "submitted", "ended", "done")
 """new: nothing is certain; ready: all is on the host; submitted: there is a job; ended: how is known; done: results are here."""
 
@@ -116,6 +117,39 @@ class RunFolder:
             temporary.replace(self.path / STATE)
         except OSError as error:
             raise unwritable(self.path, error) from None
+
+    def cancelled(self) -> bool:
+        """Whether somebody has cancelled the deployment: a file of its own, for another process may hold the lock and write the state."""
+        return (self.path / CANCELLED).exists()
+
+    def mark_cancelled(self) -> None:
+        """Remember that nothing is to be submitted any more."""
+        try:
+            (self.path / CANCELLED).touch()
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+
+    @property
+    def seen(self) -> Seen:
+        """What is here of the log."""
+        offset = self.state.log_offset
+        if not offset:
+            return Seen(offset=0)
+        with (self.path / LOG).open("rb") as file:
+            file.seek(max(0, offset - _TAIL))
+            return Seen(offset=offset, tail=file.read(min(_TAIL, offset)))
+
+    def put_log_aside(self) -> str:
+        """Begin log.txt again; return the name under which the old one is kept."""
+        number = 1
+        while (self.path / f"log.{number}.txt").exists():
+            number += 1
+        try:
+            (self.path / LOG).replace(self.path / f"log.{number}.txt")
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        self.update(log_offset=0)
+        return f"log.{number}.txt"
 
     def trim_log(self) -> None:
         """Make log.txt and the state agree on how much of the log has been seen, whatever moment a process was killed at."""

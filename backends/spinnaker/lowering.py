@@ -44,7 +44,7 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
     UnsupportedError
         NC344 for learning that only the engine has; NC320 .. NC328, all findings at once.
     """
-    mode, rate, source_rate = _options(options)
+    mode, rate, source_rate = read_options(options.extra)
     refuse_engine_only(network, "spinnaker")
     findings = Findings()
     step_us = network.dt * 1e6
@@ -98,9 +98,10 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
     )
 
 
-def _options(options: BuildOptions) -> tuple[str, float, float]:
+def read_options(extra: Mapping[str, str]) -> tuple[str, float, float]:
+    """Return what stands in for e-prop and the assumed rates (Hz); InputError NC320 for anything else."""
     numbers = {"rate": DEFAULT_RATE, "source_rate": DEFAULT_SOURCE_RATE}
-    for key, text in options.extra.items():
+    for key, text in extra.items():
         if key not in OPTIONS:
             raise InputError.of("NC320", f"target 'spinnaker' has no option '{key}'", help=did_you_mean(key, OPTIONS))
         if key in numbers:
@@ -110,7 +111,7 @@ def _options(options: BuildOptions) -> tuple[str, float, float]:
                 numbers[key] = -1.0
             if not 0.0 < numbers[key] < np.inf:
                 raise InputError.of("NC320", f"option {key}={text!r} must be a positive number", help="give a rate in Hz, e.g. rate=50")
-    return options.extra.get("eprop", "r_stdp"), numbers["rate"], numbers["source_rate"]
+    return extra.get("eprop", "r_stdp"), numbers["rate"], numbers["source_rate"]
 
 
 def _check_tables(learning: Learning, dt: float, machine: Machine, findings: Findings) -> None:

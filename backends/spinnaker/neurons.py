@@ -10,8 +10,8 @@ currents (``IF_curr_exp``) a spike adds w (tau_syn / dt) (1 - exp(-dt / tau_syn)
 factor.
 
 A core divides by rounding *down* to 2^-15 (``kdivk``), so dt / tau_m of a slow neuron, and with it 1 - E, is off by up to 2^-15 tau_m / dt
-(0.3 % at 100 steps). tau_m is therefore moved to where the quotient becomes the nearest number instead of the next lower one, and cm is
-made from the E that results: rounding then changes the decay a little, but not what a spike adds.
+(0.3 % at 100 steps), and rounds E down as well (``expk``). tau_m is therefore moved to where E becomes the number nearest to what is
+wanted, and cm is made from the E that results: rounding then changes the decay a little, but not what a spike adds.
 
 s16.15 has a resolution of 3e-5 and a range of 65536, so every population gets a power of two S by which all its membrane quantities are
 multiplied: the threshold then lies in (8, 16]. Weights are multiplied by S too; recorded membranes are divided by it.
@@ -25,18 +25,19 @@ from typing import Any
 import numpy as np
 
 from neurocompile.backends.base import Approximation
+from neurocompile.backends.spinnaker import accum
 from neurocompile.ir import ALIF, LIF, Integration, LeakyReadout, Population, SpikeSource
 from neurocompile.ir._types import FloatArray, Param
 from neurocompile.ir.errors import Diagnostic
 from neurocompile.ir.neurons import Reset, expand
 
-ACCUM_STEP = 2.0**-15
+ACCUM_STEP = 1.0 / accum.ONE
 """Resolution of s16.15, the number format of neuron parameters and state (spynnaker.pyNN: DataType.S1615)."""
 ACCUM_MAX = 2.0**16 - ACCUM_STEP
 UNREACHABLE = 65535.0
 """Threshold of a readout: the largest whole number that s16.15 holds."""
 LONGEST_TAU_STEPS = 8192.0
-"""1 - exp(-dt/tau) is then 4 units of s16.15; longer time constants would round to no leak and, with it, no input."""
+"""1 - exp(-dt/tau) is then 5 units of s16.15; longer time constants would round to no leak and, with it, no input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,14 +84,31 @@ def quantise(value: FloatArray) -> FloatArray:
 def divide(numerator: FloatArray | float, denominator: FloatArray | float) -> FloatArray:
     """Return quotients as a core computes them (``kdivk``): all in s16.15, rounded down."""
     top, bottom = (np.rint(np.asarray(x, np.float64) / ACCUM_STEP).astype(np.int64) for x in (numerator, denominator))
-    result: FloatArray = (top * 2**15 // np.maximum(bottom, 1)) * ACCUM_STEP
-    return result
+    return accum.decode(accum.divide(top, bottom))
+
+
+def decay_of(dt_ms: float, tau_ms: FloatArray) -> FloatArray:
+    """Return exp(-dt / tau) as a core computes it (``expk`` of ``kdivk``)."""
+    quotient = np.rint(divide(dt_ms, tau_ms) / ACCUM_STEP).astype(np.int64)
+    return accum.decode(accum.exponential(-quotient))
 
 
 def nearest_tau(tau_ms: FloatArray, dt_ms: float) -> FloatArray:
     """Return the time constants (ms, s16.15) for which :func:`divide` gives the number nearest to dt / tau, not the next lower one."""
+    return _tau_of(np.maximum(np.rint(dt_ms / tau_ms / ACCUM_STEP), 1.0), tau_ms, dt_ms)
+
+
+def decaying_tau(tau_ms: FloatArray, dt_ms: float) -> FloatArray:
+    """Return the time constants (ms, s16.15) for which :func:`decay_of` gives the number nearest to exp(-dt / tau)."""
+    near = np.rint(dt_ms / tau_ms / ACCUM_STEP)
+    quotients = np.maximum(np.stack([near, near - 1.0, near + 1.0, near - 2.0]), 1.0)
+    missed = np.abs(accum.decode(accum.exponential(-quotients.astype(np.int64))) - np.exp(-dt_ms / tau_ms))
+    return _tau_of(np.take_along_axis(quotients, missed.argmin(axis=0)[None], axis=0)[0], tau_ms, dt_ms)
+
+
+def _tau_of(wanted: FloatArray, tau_ms: FloatArray, dt_ms: float) -> FloatArray:
+    """Return the time constants (ms, s16.15) nearest to ``tau_ms`` with the quotients dt / tau that are wanted (units of 2^-15)."""
     step = np.rint(dt_ms / ACCUM_STEP)
-    wanted = np.maximum(np.rint(dt_ms / tau_ms / ACCUM_STEP), 1.0)
     moved = np.floor(step * 2**15 / wanted) * ACCUM_STEP
     return np.where(divide(dt_ms, tau_ms) == wanted * ACCUM_STEP, quantise(tau_ms), moved)
 
@@ -140,8 +158,8 @@ def lower_population(population: Population, dt: float, largest_weight: float, f
     v_leak = expand(model.v_leak, n)
     threshold, reset, refractory = _spiking(model, dt, n, where, findings)
     scale = _voltage_scale(None if threshold is None else threshold - v_leak, largest_weight, float(np.max(tau)) / dt)
-    tau_ms, dt_ms = nearest_tau(tau * 1e3, dt * 1e3), dt * 1e3
-    decay = quantise(np.exp(-divide(dt_ms, tau_ms)))
+    tau_ms, dt_ms = decaying_tau(tau * 1e3, dt * 1e3), dt * 1e3
+    decay = decay_of(dt_ms, tau_ms)
     per_weight = 1.0 if exponential else float(divide(1.0, dt_ms))  # input of a step / weight, and so 1 / (R (1 - E))
     c_m = tau_ms * (1.0 - decay) * per_weight
     params: dict[str, FloatArray] = {
@@ -170,7 +188,7 @@ def lower_population(population: Population, dt: float, largest_weight: float, f
         adapt_tau, beta = expand(model.adapt_tau, n), expand(model.adapt_beta, n)
         _check_slow("adapt_tau", adapt_tau, dt, where, findings)
         # A steady current I shifts the membrane by R I; i_ca2 decays once before it first acts.
-        params["tau_ca2"] = nearest_tau(adapt_tau * 1e3, dt_ms)
+        params["tau_ca2"] = decaying_tau(adapt_tau * 1e3, dt_ms)
         params["i_alpha"] = beta * scale * (1.0 - decay) * per_weight * np.exp(divide(dt_ms, params["tau_ca2"]))
         findings.approximate(
             "NC324",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from neurocompile.backends.base import Artifacts, BuildOptions, Check, TargetNetwork, require_sdk, sdk_version
+from neurocompile.backends.base import Artifacts, BuildOptions, Check, TargetNetwork, Twin, require_sdk, sdk_version
 from neurocompile.backends.spinnaker.emit import emit
 from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
-from neurocompile.backends.spinnaker.lowering import lower
+from neurocompile.backends.spinnaker.lowering import lower, read_options
+from neurocompile.backends.spinnaker.twin import Twin as CoreTwin
 from neurocompile.backends.spinnaker.validate import validate
 from neurocompile.ir import Network
+from neurocompile.ir.errors import UnsupportedError
 from neurocompile.ir.realise import Connections
 from neurocompile.machine import Machine, load_machine
 from neurocompile.mapping.types import Mapping as CoreMapping
@@ -42,6 +44,20 @@ class SpinnakerTarget:
         """Map the emitted program on a virtual board and compare what sPyNNaker made of it with the build."""
         require_sdk(self.name, self.extra, "spynnaker")
         return validate(build, network, connections, steps=steps)
+
+    def twin(self, lowered: TargetNetwork, *, learning: bool) -> Twin:
+        """Return the twin of the emitted program, in the integers of SpiNNaker's cores."""
+        if not isinstance(lowered, SpinnakerNetwork):
+            raise TypeError(f"expected a SpinnakerNetwork, got {type(lowered).__name__}")
+        if learning and lowered.learning.plastic:
+            raise UnsupportedError.of(
+                "NC345", "--numerics spinnaker: learning is not computed here yet", help="evaluate with frozen weights, or --no-learn"
+            )
+        return CoreTwin(lowered)
+
+    def check_options(self, extra: Mapping[str, str]) -> None:
+        """Raise InputError NC320 for options that do not exist or are no positive numbers."""
+        read_options(extra)
 
     def sdk_versions(self) -> dict[str, str | None]:
         """Versions of sPyNNaker and what maps for it."""

@@ -37,7 +37,7 @@ def numerics_options(command: Any) -> Any:
     for option in (
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="With --numerics: set a target option."),
         click.option("--allow-approximation", is_flag=True, help="With --numerics: accept what the target can only approximate."),
-        click.option("--numerics", metavar="TARGET", help="Compute in this target's integers (loihi2), not in float64."),
+        click.option("--numerics", metavar="TARGET", help="Compute in this target's integers (loihi2, spinnaker), not in float64."),
     ):
         command = option(command)
     return command

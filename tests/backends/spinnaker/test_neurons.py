@@ -12,13 +12,23 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from neurocompile.backends.reference import RecordOptions, Simulator
-from neurocompile.backends.spinnaker.neurons import ACCUM_STEP, LONGEST_TAU_STEPS, Cell, Findings, divide, lower_population, nearest_tau
+from neurocompile.backends.spinnaker.neurons import (
+    ACCUM_STEP,
+    LONGEST_TAU_STEPS,
+    Cell,
+    Findings,
+    decay_of,
+    decaying_tau,
+    divide,
+    lower_population,
+    nearest_tau,
+)
 from neurocompile.ir import ALIF, LIF, CubaLIF, Explicit, Integration, LeakyReadout, Network, Population, Projection, SpikeSource
 from neurocompile.ir.neurons import NeuronModel, Reset
 from neurocompile.ir.signals import Spikes
+from tests.backends.spinnaker.core_model import ONE, Core
 
 DT = 1e-3
-ONE = 1 << 15
 
 
 def lowered(model: Any, dt: float = DT, largest: float = 0.1, size: int = 1) -> tuple[Cell, Findings]:
@@ -26,60 +36,11 @@ def lowered(model: Any, dt: float = DT, largest: float = 0.1, size: int = 1) -> 
     return lower_population(Population(name="p", size=size, model=model), dt, largest, findings), findings
 
 
-class Core:
-    """One neuron on a SpiNNaker core: s16.15 numbers as integers, products and quotients rounded as the C code does.
-
-    Written from neuron_model_lif_impl.h, input_type_delta.h, exp_synapse_utils.h and additional_input_ca2_adaptive_impl.h: parameters are
-    rounded to nearest, kdivk rounds down, the two products of the membrane are rounded to nearest (MULT_ROUND_NEAREST_ACCUM), others down.
-    """
-
-    def __init__(self, cell: Cell, dt: float) -> None:
-        p = {name: round(float(np.ravel(value)[0]) * ONE) for name, value in cell.params.items()}
-        self.p, self.exponential = p, cell.cell == "IF_curr_exp"
-        step = round(dt * 1e3 * ONE)
-        self.r = p["tau_m"] * ONE // p["cm"]
-        self.e = self._exp(step, p["tau_m"])
-        self.silent = -(-(p["tau_refrac"] * ONE // step) // ONE)
-        self.scale = ONE * ONE // step
-        if self.exponential:
-            self.kept = int(math.exp(-(step * ONE // p["tau_syn_E"]) / ONE) * 2**32)
-            self.first = (p["tau_syn_E"] * ONE // step) * (2**32 - self.kept) >> 15
-        self.ca_kept = self._exp(step, p["tau_ca2"]) if "tau_ca2" in p else 0
-        self.i = [p.get("isyn_exc", 0), p.get("isyn_inh", 0)]
-        self.v, self.timer, self.ca = p["v_init"], 0, 0
-
-    @staticmethod
-    def _exp(step: int, tau: int) -> int:
-        return round(math.exp(-(step * ONE // tau) / ONE) * ONE)
-
-    def update(self, weight: float) -> bool:
-        """One step; the weight (PyNN units) arrives on the receptor of its sign."""
-        arrived = [round(max(weight, 0.0) * ONE), round(max(-weight, 0.0) * ONE)]
-        if self.exponential:
-            self.i = [i + (w * self.first >> 32) for i, w in zip(self.i, arrived, strict=True)]
-            current = self.i[0] - self.i[1]
-        else:
-            current = (arrived[0] * self.scale >> 15) - (arrived[1] * self.scale >> 15)
-        self.ca = self.ca * self.ca_kept >> 15
-        if self.timer <= 0:
-            alpha = ((current - self.ca + self.p["i_offset"]) * self.r + ONE // 2 >> 15) + self.p["v_rest"]
-            self.v = alpha - (self.e * (alpha - self.v) + ONE // 2 >> 15)
-        else:
-            self.timer -= 1
-        fires = self.v >= self.p["v_thresh"]
-        if fires:
-            self.v, self.timer = self.p["v_reset"], self.silent
-            self.ca += self.p.get("i_alpha", 0)
-        if self.exponential:
-            self.i = [i * self.kept >> 32 for i in self.i]
-        return fires
-
-
 def run_core(cell: Cell, weights: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
     core = Core(cell, dt)
     trace, spikes = [], []
     for weight in weights * float(np.ravel(cell.weight_scale)[0]):
-        spikes.append(core.update(float(weight)))
+        spikes.append(core.update((round(max(weight, 0.0) * ONE), round(max(-weight, 0.0) * ONE))))
         trace.append(core.v / ONE / cell.voltage_scale)
     return np.asarray(trace), np.asarray(spikes)
 
@@ -172,6 +133,15 @@ def test_quotient_of_a_time_constant_is_the_nearest(steps: float, dt_ms: float) 
     assert abs(quotient - 1.0 / steps) <= 0.5001 * ACCUM_STEP + ACCUM_STEP / (steps**2 * dt_ms)
 
 
+@settings(max_examples=300)
+@given(st.floats(1.0, LONGEST_TAU_STEPS), st.sampled_from([0.1, 0.25, 1.0, 2.0]))
+@example(3000.0, 0.1)  # 11 units below 1: one of them is 9 % of the leak
+def test_decay_of_a_time_constant_is_the_nearest(steps: float, dt_ms: float) -> None:
+    tau = decaying_tau(np.asarray([steps * dt_ms]), dt_ms)
+    # Half a unit; tau itself has 2^-15 ms, which for short ones is more than a unit of the quotient.
+    assert abs(float(decay_of(dt_ms, tau)[0]) - math.exp(-1.0 / steps)) <= 0.52 * ACCUM_STEP + ACCUM_STEP / (steps**2 * dt_ms)
+
+
 @pytest.mark.parametrize("tau", [0.0021, 0.005, 0.02, 0.1, 0.5, 1.0, 8.0])
 @pytest.mark.parametrize("dt", [1e-3, 1e-4])
 def test_a_spike_adds_its_weight_at_any_time_constant(tau: float, dt: float) -> None:
@@ -207,7 +177,7 @@ def test_alif_reaches_the_same_steady_shift() -> None:
     core.ca = core.p["i_alpha"] * 2**10  # 1024 spikes at once: their decay alone is looked at
     seen = []
     for _ in range(3):
-        core.update(0.0)
+        core.update((0, 0))
         seen.append(core.ca * core.r / ONE / ONE / cell.voltage_scale / 2**10)
     # The threshold rises by beta in the step after the spike and decays with adapt_tau; R I is how far the current pulls the membrane down.
     # i_alpha is 0.08 in s16.15, 2600 units: half a unit is 2e-4 of it; the decay of a step may miss 2^-16, and twice of that in two steps.
@@ -222,9 +192,7 @@ def test_lower_bound_is_an_approximation() -> None:
 def test_endless_time_constant_is_shortened() -> None:
     cell, findings = lowered(LeakyReadout(tau_mem=np.inf))
     assert [a.code for a in findings.approximations] == ["NC328"]
-    assert cell.params["tau_m"] == LONGEST_TAU_STEPS
-    core = Core(cell, DT)
-    assert ONE - core.e == 4  # the leak is still there
+    assert ONE - Core(cell, DT).e == 4 == ONE / LONGEST_TAU_STEPS  # the leak is still there, and as said
 
 
 def test_reset_above_threshold_is_refused() -> None:
@@ -270,8 +238,8 @@ def test_unknown_model_is_refused() -> None:
 
 def test_per_neuron_parameters_stay_arrays() -> None:
     cell, _ = lowered(LIF(tau_mem=np.asarray([0.01, 0.02, 0.03]), **HARD), size=3)
-    # each moved by less than the half unit of 1 / tau that nearest_tau takes
-    np.testing.assert_allclose(cell.params["tau_m"], [10.0, 20.0, 30.0], rtol=1e-3)
+    # each moved by at most one and a half units of 1 / tau: half of the quotient's, one of the exponential's, which is rounded down
+    np.testing.assert_allclose(cell.params["tau_m"], [10.0, 20.0, 30.0], rtol=1.5 * 30.0 * ACCUM_STEP)
     assert cell.params["v_rest"] == 0.0
 
 

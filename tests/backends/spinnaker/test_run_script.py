@@ -336,7 +336,7 @@ def test_per_neuron_parameters_travel_as_arrays(tmp_path: Path, build: Callable[
     arrays = np.load(folder / "network.npz")
     for spec, low, high in ((entry["params"]["tau_m"], 10.0, 30.0), (entry["params"]["tau_syn_E"], 4.0, 9.0)):
         assert set(spec) == {"array"}
-        np.testing.assert_allclose(arrays[spec["array"]], np.linspace(low, high, 20), rtol=1e-3)  # moved to the nearest decay
+        np.testing.assert_allclose(arrays[spec["array"]], np.linspace(low, high, 20), rtol=1.5e-3)  # moved to the nearest decay
     assert arrays[entry["weight_scale"]["array"]].shape == (20,)
     assert entry["params"]["v_rest"] == 0.0
 

@@ -254,9 +254,9 @@ def test_parameters_and_weight_format_are_those_of_spynnaker(ran: Callable[[str]
     mapping, index = found.mapping, [p["name"] for p in found.document["populations"]].index("a")
     tau, cm = mapping[f"param:{index}:tau_m"], mapping[f"param:{index}:cm"]
     model: Any = found.network.population("a").model
-    # Half a unit of 2^-15 in 1 - E of at least 0.03, from the quotient and from E itself.
-    np.testing.assert_allclose(1 - np.exp(-1.0 / tau), 1 - np.exp(-1e-3 / model.tau_mem), rtol=1e-3)
-    np.testing.assert_allclose((1 - np.exp(-1.0 / tau)) * tau / cm, 1.0, rtol=1e-3)
+    # A unit and a half of 2^-15 in 1 - E of at least 0.03: half from the quotient, one from E, which a core rounds down.
+    np.testing.assert_allclose(1 - np.exp(-1.0 / tau), 1 - np.exp(-1e-3 / model.tau_mem), rtol=1.5e-3)
+    np.testing.assert_allclose((1 - np.exp(-1.0 / tau)) * tau / cm, 1.0, rtol=1.5e-3)
     # What a spike of 1 leaves on the membrane over all time: 1 / ((1 - a) (1 - s)), as in the description's own recurrences.
     (scale,) = {p["weight_scale"] for p in found.document["populations"] if p["name"] == "a"}
     (voltage,) = {p["voltage_scale"] for p in found.document["populations"] if p["name"] == "a"}

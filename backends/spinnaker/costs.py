@@ -2,7 +2,8 @@
 
 A core holds neurons of one population. Neurons and synapses share a core, except where sPyNNaker has no combined binary (neuromodulated
 rules, multiplicative STDP on delta input, STDP on adaptive neurons): there each neuron core has N synapse cores on the same chip,
-N = ceil(synaptic events a second / capacity of a core).
+N = ceil(synaptic events a second / capacity of a core). A population whose spikes must wait longer than the ring buffers of a target reach
+has a delay core beside each of its cores.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neurocompile.backends.spinnaker.layout import delay_cores
 from neurocompile.backends.spinnaker.learning import Learning, table_bytes
 from neurocompile.backends.spinnaker.neurons import Cell
 from neurocompile.ir import Network
@@ -78,6 +80,13 @@ def mapping_problem(
     split = np.zeros(len(cells), np.int32)
     load = np.zeros(n)
     neurons = machine.value("core.neurons")
+    most = np.minimum(np.minimum(row_limit, delay_limit), [neurons if c.cell != "source" else np.inf for c in cells])
+    per_core = {}
+    for i, cell in enumerate(cells):
+        mine = slice(offset[cell.name], offset[cell.name] + cell.size)
+        memory = dtcm[1] // max(float(dtcm[0][mine].max()), 1.0)
+        per_core[cell.name] = max(int(min(most[i], cell.size, memory)), 1)
+    delayed = delay_cores(network, connections, per_core, machine.value("core.ring_buffer_bits"))
     for i, cell in enumerate(cells):
         if cell.cell == "source":
             continue
@@ -85,9 +94,8 @@ def mapping_problem(
         mine = slice(offset[cell.name], offset[cell.name] + cell.size)
         capacity = machine.value("core.plastic_events_per_second" if rule else "core.synaptic_events_per_second")
         if rule is not None and (cell.name in modulated or (cell.cell, rule.multiplicative) not in COMBINED_PLASTIC):
-            per_core = min(neurons, cell.size, row_limit[i], delay_limit[i], dtcm[1] // max(float(dtcm[0][mine].max()), 1.0))
-            most = int(machine.value("chip.cores") - machine.value("chip.reserved_cores")) - 2
-            split[i] = min(max(1, int(np.ceil(float(events[mine].mean()) * per_core / capacity))), max(most, 1))
+            beside = int(machine.value("chip.cores") - machine.value("chip.reserved_cores")) - 2 - (cell.name in delayed)
+            split[i] = min(max(1, int(np.ceil(float(events[mine].mean()) * per_core[cell.name] / capacity))), max(beside, 1))
         load[mine] = events[mine] / (capacity * max(int(split[i]), 1))
     # A single neuron may be asked more than a core can do in real time; it still gets its core, and the program runs slower or drops.
     load = np.minimum(load, 1.0)
@@ -130,7 +138,7 @@ def mapping_problem(
                 Resource(name="synaptic events", unit="share of a core", limit=1.0, per_neuron=load, confidence="guess"),
             ),
             set_resources=(SetResource(name="populations", limit=1, label=population.copy(), confidence="published"),),
-            core_width=(1 + split).astype(np.int32),
+            core_width=(1 + split + [c.name in delayed for c in cells]).astype(np.int32),
             chip_resources=(
                 Resource(
                     name="SDRAM",

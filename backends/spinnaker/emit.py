@@ -1,5 +1,5 @@
-"""The files of ``program/``: run.py is the same for every network; all that is particular stands in network.json and network.npz, so
-that names of populations are data and never code."""
+"""The files of ``program/``: run.py and its modules are the same for every network; all that is particular stands in network.json and
+network.npz, so that names of populations are data and never code."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.base import Artifacts
+from neurocompile.backends.spinnaker.layout import layouts
 from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
 from neurocompile.ir.npz import npz_bytes
 from neurocompile.ir.shards import IN_TURN, Shards
 from neurocompile.mapping.types import Mapping
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
+SCRIPTS = ("run", "pynn_network", "board")
+"""Files of the program, the same for every network: the command, what it asks PyNN for, what it reads of sPyNNaker's mapping."""
 
 
 def emit(lowered: SpinnakerNetwork, mapping: Mapping | None, shards: Shards = IN_TURN) -> Artifacts:
-    """Return run.py, network.json, network.npz and README.md (see docs/spinnaker.md for the keys)."""
+    """Return run.py and its modules, network.json, network.npz and README.md (see docs/spinnaker.md for the keys)."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     document = {
         "format_version": FORMAT_VERSION,
@@ -31,6 +34,7 @@ def emit(lowered: SpinnakerNetwork, mapping: Mapping | None, shards: Shards = IN
         "steps": lowered.steps,
         "machine_version": lowered.machine_version,
         "n_boards": lowered.n_boards,
+        "grid": [lowered.machine.topology.width, lowered.machine.topology.height],
         "mapping_only": lowered.mapping_only,
         "populations": _populations(lowered, mapping, arrays),
         "projections": _projections(lowered, arrays),
@@ -62,28 +66,16 @@ def emit(lowered: SpinnakerNetwork, mapping: Mapping | None, shards: Shards = IN
     }
     templates = resources.files("neurocompile.backends.spinnaker") / "templates"
     return {
-        "program/run.py": (templates / "run.py.txt").read_bytes(),
+        **{f"program/{name}.py": (templates / f"{name}.py.txt").read_bytes() for name in SCRIPTS},
         "program/network.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
         "program/network.npz": npz_bytes(arrays, shards=shards),
         "program/README.md": _readme(lowered, (templates / "README.md").read_text(encoding="utf-8")).encode(),
     }
 
 
-def neurons_per_core(lowered: SpinnakerNetwork, mapping: Mapping | None) -> list[int | None]:
-    """Return the size of the largest part of each population; sPyNNaker cuts a population into pieces of this size."""
-    if lowered.problem is None:
-        return [None] * len(lowered.cells)
-    if mapping is None:  # what the limits of a core allow
-        shares = np.max([r.per_neuron / r.limit for r in lowered.problem.resources], axis=0)
-        most = [float(shares[lowered.problem.population == i].max()) for i in range(len(lowered.cells))]
-        return [min(max(int(1.0 / share + 1e-9), 1), cell.size) for share, cell in zip(most, lowered.cells, strict=True)]
-    part, population = mapping.partition.part, lowered.problem.population
-    return [int(np.bincount(part[population == i]).max()) for i in range(len(lowered.cells))]
-
-
 def _populations(lowered: SpinnakerNetwork, mapping: Mapping | None, arrays: dict[str, npt.NDArray[Any]]) -> list[dict[str, Any]]:
     rows = []
-    for index, (cell, per_core) in enumerate(zip(lowered.cells, neurons_per_core(lowered, mapping), strict=True)):
+    for index, (cell, layout) in enumerate(zip(lowered.cells, layouts(lowered, mapping), strict=True)):
 
         def stored(name: str, value: float | npt.NDArray[np.float64], index: int = index) -> float | dict[str, str]:
             if isinstance(value, float):
@@ -91,6 +83,8 @@ def _populations(lowered: SpinnakerNetwork, mapping: Mapping | None, arrays: dic
             arrays[f"param:{index}:{name}"] = value
             return {"array": f"param:{index}:{name}"}
 
+        if layout.moved:
+            arrays[f"slot:{index}"] = layout.slot
         row: dict[str, Any] = {
             "name": cell.name,
             "size": cell.size,
@@ -99,7 +93,11 @@ def _populations(lowered: SpinnakerNetwork, mapping: Mapping | None, arrays: dic
             "voltage_scale": cell.voltage_scale,
             "weight_scale": stored("weight_scale", cell.weight_scale),
             "record": cell.record,
-            "neurons_per_core": per_core,
+            "neurons_per_core": layout.per_core,
+            "n_slots": layout.n_slots,
+            "slot": {"array": f"slot:{index}"} if layout.moved else None,
+            "cores": None if layout.cores is None else [[x, y, list(cores)] for x, y, cores in layout.cores],
+            "delay_cores": layout.delayed,
         }
         if cell.cell == "source":
             row["seed"] = (lowered.network.seed + index) % 2**31

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from neurocompile.backends.base import TargetNetwork
 from neurocompile.backends.spinnaker.learning import Learning
 from neurocompile.backends.spinnaker.neurons import Cell
+from neurocompile.machine import Machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +39,4 @@ class SpinnakerNetwork(TargetNetwork):
     n_boards: int
     mapping_only: str
     steps: int
+    machine: Machine

@@ -95,6 +95,7 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
         n_boards=boards,
         mapping_only=mapping_only,
         steps=network.task.sample_steps if network.task is not None else DEFAULT_STEPS,
+        machine=machine,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -16,8 +17,11 @@ from neurocompile.backends.base import BuildOptions
 from neurocompile.backends.spinnaker import TARGET
 from neurocompile.ir import LIF, Explicit, LeakyReadout, Network, Population, Projection, SpikeSource, Task
 from neurocompile.ir.neurons import Reset
+from neurocompile.ir.npz import npz_bytes
 from neurocompile.ir.realise import Connections
 from neurocompile.machine import Machine, load_machine
+from neurocompile.mapping import MapOptions, map_network
+from neurocompile.mapping.export import mapping_arrays
 
 Built = tuple[Network, dict[str, Connections]]
 
@@ -105,22 +109,32 @@ def strict() -> BuildOptions:
 
 @pytest.fixture(scope="session")
 def write_program(spin5: Machine) -> Callable[..., Path]:
-    """Lower, emit and write a network; returns the build folder."""
+    """Lower, emit and write a network, without a mapping, or mapped (``machine``: another than spin5); returns the build folder."""
 
-    def write(folder: Path, network: Network, connections: dict[str, Connections]) -> Path:
+    def write(
+        folder: Path, network: Network, connections: dict[str, Connections], *, mapped: bool = False, machine: Machine = spin5
+    ) -> Path:
         options = BuildOptions(allow_approximation=True)
-        for name, content in TARGET.emit(TARGET.lower(network, connections, spin5, options), None, options).items():
+        lowered = TARGET.lower(network, connections, machine, options)
+        assert lowered.problem is not None
+        mapping = map_network(lowered.problem, machine, MapOptions(seed=1)) if mapped else None
+        for name, content in TARGET.emit(lowered, mapping, options).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
+        if mapping is not None:
+            (folder / "mapping.npz").write_bytes(npz_bytes(mapping_arrays(mapping)))
         return folder
 
     return write
 
 
 @pytest.fixture
-def script(tmp_path: Path, write_program: Callable[..., Path], build: Callable[..., Built]) -> ModuleType:
+def script(tmp_path: Path, write_program: Callable[..., Path], build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """run.py of the small network as a module; nothing of it is run."""
     path = write_program(tmp_path, *build()) / "program" / "run.py"
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in ("board", "pynn_network"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     loader = SourceFileLoader("emitted_run", str(path))
     spec = importlib.util.spec_from_loader("emitted_run", loader)
     assert spec is not None

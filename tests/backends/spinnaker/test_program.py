@@ -24,7 +24,8 @@ from neurocompile.machine import Machine
 def test_golden_program(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
     network, connections = build()
     files = TARGET.emit(TARGET.lower(network, connections, spin5, strict), None, strict)
-    assert sorted(files) == ["program/README.md", "program/network.json", "program/network.npz", "program/run.py"]
+    scripts = ["program/board.py", "program/network.json", "program/network.npz", "program/pynn_network.py", "program/run.py"]
+    assert sorted(files) == ["program/README.md", *scripts]
     document = json.loads(files["program/network.json"])
     hidden = document["populations"][1]
     assert hidden.pop("max_expected_summed_weight")[0] > 0
@@ -38,6 +39,10 @@ def test_golden_program(build: Callable[..., Any], spin5: Machine, strict: Build
         "weight_scale": 512.0,
         "record": "spikes",
         "neurons_per_core": 20,
+        "n_slots": 20,
+        "slot": None,
+        "cores": None,
+        "delay_cores": False,
         "n_synapse_cores": 0,
     }
     assert document["projections"][0] == {"key": "0", "name": "in->hid", "pre": "in", "post": "hid", "rule": {}}
@@ -51,15 +56,16 @@ def test_same_input_same_bytes(build: Callable[..., Any], spin5: Machine, strict
 
 
 def test_program_is_self_contained(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
-    """run.py imports nothing of ours, and is the same for every network: names are data."""
-    run = TARGET.emit(TARGET.lower(*build(), spin5, strict), None, strict)["program/run.py"]
+    """run.py and its modules import nothing of ours, and are the same for every network: names are data."""
+    files = TARGET.emit(TARGET.lower(*build(), spin5, strict), None, strict)
     imported = set()
-    for node in ast.walk(ast.parse(run)):
-        if isinstance(node, ast.Import):
-            imported |= {n.name.split(".")[0] for n in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(str(node.module).split(".")[0])
-    assert imported - set(sys.stdlib_module_names) == {"numpy", "pyNN", "spynnaker"}
+    for name in ("run", "board", "pynn_network"):
+        for node in ast.walk(ast.parse(files[f"program/{name}.py"])):
+            if isinstance(node, ast.Import):
+                imported |= {n.name.split(".")[0] for n in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(str(node.module).split(".")[0])
+    assert imported - set(sys.stdlib_module_names) == {"numpy", "pyNN", "spynnaker", "pacman", "board", "pynn_network"}
 
 
 HOSTILE = ['x"; import os #', "a'b", "a\nb", "</script>", "é\\u0022", "${HOME}", "../../x", "`id`", "{array}", "@CHANGES@"]
@@ -83,7 +89,7 @@ def test_hostile_names_stay_data(build: Callable[..., Any], spin5: Machine, appr
     object.__setattr__(network, "name", name)
     files = TARGET.emit(TARGET.lower(network, connections, spin5, approximate), None, approximate)
     assert sorted(files) == sorted(plain)
-    assert files["program/run.py"] == plain["program/run.py"]
+    assert all(files[name] == plain[name] for name in files if name.endswith(".py"))
     document, before = json.loads(files["program/network.json"]), json.loads(plain["program/network.json"])
     assert document.pop("name") == name
     assert before.pop("name") == "small"

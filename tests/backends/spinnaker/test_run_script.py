@@ -41,9 +41,15 @@ def program(script: ModuleType) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def make_all(script: ModuleType, sim: Recorder, given: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     network, arrays = program(script)
     dt_ms = network["dt_ms"]
-    populations = {e["name"]: script.make_population(sim, e, arrays, given or {}, 50, dt_ms) for e in network["populations"]}
+    pynn, clock = script.pynn, script.pynn.Clock(50, 1, 1)
+    slots = pynn.numbering(network, arrays)
+    populations = {
+        e["name"]: pynn.make_population(sim, e, arrays, slots[e["name"]], given or {}, clock, dt_ms) for e in network["populations"]
+    }
     scale = {e["name"]: np.full(e["size"], e["weight_scale"]) for e in network["populations"] if e["cell"] != "source"}
-    made = {e["name"]: script.make_projection(sim, e, arrays, populations, scale, network["rules"], dt_ms) for e in network["projections"]}
+    made = {
+        e["name"]: pynn.make_projection(sim, e, arrays, populations, slots, scale, network["rules"], dt_ms) for e in network["projections"]
+    }
     return populations, made
 
 
@@ -101,14 +107,14 @@ def test_sources(script: ModuleType) -> None:
     assert populations["rew"].kwargs["seed"] == 4  # the network's 1 and the population's number
     populations, _ = make_all(script, Recorder())
     silent = populations["in"].args[1].kwargs["spike_times"]
-    assert silent[0] == [60.0]
+    assert silent[0] == [61.0]
     assert silent[1:] == [[]] * 7
 
 
 @pytest.mark.parametrize(("multiplicative", "dependence"), [(False, "AdditiveWeightDependence"), (True, "MultiplicativeWeightDependence")])
 def test_stdp_mechanism(script: ModuleType, multiplicative: bool, dependence: str) -> None:
     rule = {"tau_plus": 1.0, "tau_minus": 2.0, "a_plus": 3.0, "a_minus": 4.0, "w_min": 5.0, "w_max": 6.0, "multiplicative": multiplicative}
-    made = script.make_stdp(Recorder(), rule)
+    made = script.pynn.make_stdp(Recorder(), rule)
     assert made.made == "STDPMechanism"
     assert made.kwargs["backprop_delay"] is False
     assert made.kwargs["timing_dependence"].kwargs == {"tau_plus": 1.0, "tau_minus": 2.0, "A_plus": 3.0, "A_minus": 4.0}
@@ -136,9 +142,9 @@ def test_results_come_in_our_steps_and_units(script: ModuleType) -> None:
     """Row t of an output is sample t + 1 of the membrane over the voltage scale; spikes are sorted by step, those after the end cut."""
     network = {
         "populations": [
-            {"name": "hid", "record": "spikes", "size": 3},
-            {"name": "out", "record": "v", "size": 2, "voltage_scale": 4.0},
-            {"name": "quiet", "record": "spikes", "size": 1},
+            {"name": "hid", "record": "spikes", "size": 3, "n_slots": 3},
+            {"name": "out", "record": "v", "size": 2, "n_slots": 2, "voltage_scale": 4.0},
+            {"name": "quiet", "record": "spikes", "size": 1, "n_slots": 1},
         ]
     }
     membrane = np.arange(14.0).reshape(7, 2)
@@ -148,7 +154,8 @@ def test_results_come_in_our_steps_and_units(script: ModuleType) -> None:
         "quiet": SimpleNamespace(spiketrains=[train([], 0)]),
     }
     populations = {name: SimpleNamespace(get_data=lambda _kind, s=s: SimpleNamespace(segments=[s])) for name, s in segment.items()}
-    found, counts = script.collect(network, populations, 5, 0.5)
+    slots = {"hid": np.arange(3), "out": np.arange(2), "quiet": np.arange(1)}
+    found, counts = script.pynn.collect(network, populations, slots, script.pynn.Clock(5, 1, 1), 0.5)
     assert found["spike_step:hid"].tolist() == [1, 2, 4]
     assert found["spike_neuron:hid"].tolist() == [2, 0, 2]
     np.testing.assert_array_equal(found["output:out"], membrane[1:6] / 4.0)
@@ -171,7 +178,8 @@ def test_weights_are_matched_synapse_by_synapse(script: ModuleType) -> None:
         (arrays["weight:0"] >= 0, SimpleNamespace(label="p:excitatory", get=lambda *_a, **_k: listed["p:excitatory"])),
         (arrays["weight:0"] < 0, SimpleNamespace(label="p:inhibitory", get=lambda *_a, **_k: listed["p:inhibitory"])),
     ]
-    weight, steps, total = script.read_weights({"key": "0", "post": "b"}, made, arrays, {"b": np.array([10.0, 10.0])}, 1.0)
+    entry, slots = {"key": "0", "pre": "a", "post": "b"}, {"a": np.arange(2), "b": np.arange(2)}
+    weight, steps, total = script.pynn.read_weights(entry, made, arrays, slots, {"b": np.array([10.0, 10.0])}, 1.0)
     assert total == 4
     np.testing.assert_allclose(weight, [0.5, 0.3, 0.1, -0.2, np.nan])
     assert steps.tolist() == [1, 2, 2, 1, -1]

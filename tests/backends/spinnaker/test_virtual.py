@@ -19,7 +19,8 @@ import pytest
 
 from neurocompile.backends.base import Check
 from neurocompile.backends.spinnaker import TARGET
-from neurocompile.backends.spinnaker.validate import check_cells, check_cores, check_routes, check_synapses, compare
+from neurocompile.backends.spinnaker.checks import check_cells, check_cores, check_places, check_routes, check_synapses, numbering
+from neurocompile.backends.spinnaker.validate import compare
 from neurocompile.backends.spinnaker.walk import walk
 from neurocompile.ir import ALIF, LIF, RSTDP, STDP, CubaLIF, EProp, Explicit, LeakyReadout, Network, Population, Projection, SpikeSource
 from neurocompile.ir.neurons import Reset
@@ -62,6 +63,10 @@ class Ran:
     def checks(self, **changes: Any) -> dict[str, Check]:
         seen = {"summary": self.summary, "results": self.results, "mapping": self.mapping, **changes}
         return {c.name: c for c in compare(self.folder / "program", self.network, self.connections, **seen)}
+
+    @property
+    def slots(self) -> dict[str, Any]:
+        return numbering(self.document, load_npz(self.folder / "program" / "network.npz"))
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -149,7 +154,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., Any], wri
         if name not in finished:
             folder = tmp_path_factory.mktemp(name)
             network, connections = made[name]()
-            write_program(folder, network, connections)
+            write_program(folder, network, connections, mapped=True)
             np.savez(folder / "spikes.npz", neuron=np.array([0, 3, 3]), step=np.array([1, 2, 100]))
             options = ["--steps", str(STEPS), "--input", "in=../spikes.npz", "--out", "results", "--mapping", "mapping"]
             finished[name] = Ran(folder, network, connections, run(folder, "--virtual", *options))
@@ -173,7 +178,8 @@ def test_runs_as_a_user_starts_it(ran: Callable[[str], Ran], name: str) -> None:
     assert sorted(p.name for p in (found.folder / "work").iterdir()) == ["mapping", "results"]
     assert [p.name for p in (found.folder / "home").iterdir()] == [".spynnaker.cfg"]
     assert (found.folder / "home" / ".spynnaker.cfg").read_text() == SENTINEL
-    assert sorted(p.name for p in (found.folder / "program").iterdir()) == ["README.md", "network.json", "network.npz", "run.py"]
+    written = ["README.md", "board.py", "network.json", "network.npz", "pynn_network.py", "run.py"]
+    assert sorted(p.name for p in (found.folder / "program").iterdir()) == written
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -183,7 +189,8 @@ def test_every_check_of_validate_holds(ran: Callable[[str], Ran], name: str) -> 
     assert {n: c.detail for n, c in checks.items() if not c.ok} == {}
     wanted = {f"{kind} of {p.name}" for p in found.network.projections for kind in ("synapses", "routes")}
     wanted |= {f"cells of {p.name}" for p in found.network.populations if p.model.receives}
-    wanted |= {f"cores of {p['name']}" for p in found.document["populations"]} | {"routing tables"}
+    wanted |= {f"{kind} of {p['name']}" for p in found.document["populations"] for kind in ("cores", "places")}
+    wanted |= {"keys", "memory of chips", "routing tables"}
     assert set(checks) == wanted
 
 
@@ -216,7 +223,7 @@ def test_summary_counts_what_the_mapping_holds(ran: Callable[[str], Ran], name: 
         slices = sorted({(low, high) for low, high in mine[:, 2:4].tolist()})
         assert got["neuron_cores"] == len(slices)
         covered = np.concatenate([np.arange(low, high + 1) for low, high in slices])
-        np.testing.assert_array_equal(covered, np.arange(entry["size"]))
+        np.testing.assert_array_equal(covered, np.arange(entry["n_slots"]))
         assert max(high - low + 1 for low, high in slices) <= entry["neurons_per_core"]
     per_chip = np.unique(mapping["entries"][:, :2], axis=0, return_counts=True)[1]
     assert summary["routing_entries"] == len(mapping["entries"]) == per_chip.sum()
@@ -303,7 +310,10 @@ def test_checks_notice_what_is_broken(ran: Callable[[str], Ran]) -> None:
     more["populations"]["hid"]["cores"] += 1
     assert [c.name for c in check_cores(document, more) if not c.ok] == ["cores of hid"]
     silent = {**mapping, "entries": np.where(np.arange(6) == 5, 0, mapping["entries"])}
-    assert not any(c.ok for c in check_routes(document, found.connections, silent))
+    assert not any(c.ok for c in check_routes(document, found.connections, silent, found.slots))
+    elsewhere = {**mapping, "placements": np.where(np.arange(8) == 6, mapping["placements"] + 1, mapping["placements"])}
+    assert not any(c.ok for c in check_places(document, summary, elsewhere))
+    assert not any(c.ok for c in check_places(document, {**summary, "placement": "free"}, mapping))
     assert not found.checks(summary={**summary, "routing_entries": 0})["routing tables"].ok
 
 
@@ -314,7 +324,7 @@ def test_split_cores_and_their_neighbours(ran: Callable[[str], Ran]) -> None:
     assert (hidden["cores"], hidden["neuron_cores"], hidden["chips"]) == (2, 1, 1)
     assert ran("static").summary["populations"]["a"]["neuron_cores"] == 3  # 128 a core, for delays up to 120 steps
     plastic = {name: (p["cores"], p["neuron_cores"]) for name, p in ran("stdp").summary["populations"].items()}
-    assert plastic["delta"] == (3, 3)  # 64 a core, for delays up to 200 steps
+    assert plastic["delta"] == (3, 3)  # at most 64 a core, for delays up to 200 steps
     assert (plastic["current"], plastic["adaptive"], plastic["soft"]) == ((1, 1), (4, 2), (2, 1))
     assert ran("static").summary["helper_cores"] > 0  # delay extensions
     assert {"eprop_reward", "eprop_punishment"} <= set(ran("eprop").summary["populations"])

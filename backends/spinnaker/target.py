@@ -12,7 +12,6 @@ from neurocompile.backends.spinnaker.lowering import lower, read_options
 from neurocompile.backends.spinnaker.twin import Twin as CoreTwin
 from neurocompile.backends.spinnaker.validate import validate
 from neurocompile.ir import Network
-from neurocompile.ir.errors import UnsupportedError
 from neurocompile.ir.realise import Connections
 from neurocompile.machine import Machine, load_machine
 from neurocompile.mapping.types import Mapping as CoreMapping
@@ -49,11 +48,7 @@ class SpinnakerTarget:
         """Return the twin of the emitted program, in the integers of SpiNNaker's cores."""
         if not isinstance(lowered, SpinnakerNetwork):
             raise TypeError(f"expected a SpinnakerNetwork, got {type(lowered).__name__}")
-        if learning and lowered.learning.plastic:
-            raise UnsupportedError.of(
-                "NC345", "--numerics spinnaker: learning is not computed here yet", help="evaluate with frozen weights, or --no-learn"
-            )
-        return CoreTwin(lowered)
+        return CoreTwin(lowered, learning=learning)
 
     def check_options(self, extra: Mapping[str, str]) -> None:
         """Raise InputError NC320 for options that do not exist or are no positive numbers."""

@@ -126,10 +126,10 @@ def _update(
 class Neurons:
     """The neurons of a population. state : (5, n): membrane, refractory steps left, both currents, adaptation."""
 
-    def __init__(self, cell: Cell, dt_ms: float, shift: tuple[int, int]) -> None:
+    def __init__(self, cell: Cell, dt_ms: float, shift: IntArray) -> None:
         self.constants = constants(cell, dt_ms)
         self.state = self.constants.first.copy()
-        self._shift = np.array(shift, np.int64)
+        self._shift = shift.astype(np.int64)
         self._spiked = np.empty(cell.size, np.int64)
 
     def step(self, arrived: npt.NDArray[np.uint16]) -> IntArray:

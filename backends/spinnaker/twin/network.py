@@ -40,11 +40,13 @@ class Twin:
 
     Parameters
     ----------
+    learning
+        False: plastic projections are static ones.
     replaced
         Population -> what makes its cores, for populations that are not computed as sPyNNaker's own cells.
     """
 
-    def __init__(self, lowered: SpinnakerNetwork, *, replaced: Mapping[str, Replacement] | None = None) -> None:
+    def __init__(self, lowered: SpinnakerNetwork, *, learning: bool, replaced: Mapping[str, Replacement] | None = None) -> None:
         made = replaced or {}
         self.lowered = lowered
         self.cores: dict[str, Cores] = {}
@@ -52,7 +54,7 @@ class Twin:
             if cell.name in made:
                 self.cores[cell.name] = made[cell.name](lowered, index)
             elif cell.cell != "source":
-                self.cores[cell.name] = StandardCores(lowered, index)
+                self.cores[cell.name] = StandardCores(lowered, index, learning=learning)
         self._sources = [cell.name for cell in lowered.cells if cell.name not in self.cores]
         self._readouts = {p.name: p.size for p in lowered.network.readouts}
         self._clock = np.zeros(2, np.int64)

@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 from neurocompile.backends.base import BuildOptions
 from neurocompile.backends.spinnaker import TARGET
 from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
-from neurocompile.ir import ALIF, LIF, CubaLIF, Explicit, LeakyReadout, Network, Population, Projection, SpikeSource
+from neurocompile.ir import ALIF, LIF, RSTDP, STDP, CubaLIF, Explicit, LeakyReadout, Network, Population, Projection, SpikeSource
 from neurocompile.ir.neurons import Integration, Reset
 from neurocompile.ir.realise import realise_all
 from neurocompile.ir.signals import Spikes
-
-RULES = {"reset": Reset.TO_VALUE}
 
 
 @st.composite
@@ -81,3 +79,52 @@ def lowered_of(network: Network, **extra: str) -> SpinnakerNetwork:
     lowered = TARGET.lower(network, realise_all(network), None, BuildOptions(allow_approximation=True, extra=extra))
     assert isinstance(lowered, SpinnakerNetwork)
     return lowered
+
+
+@st.composite
+def learning_networks(draw: Any, rule: Any) -> Network:
+    """in -> a with plastic synapses (some negative ones stay), a -> a plastic, in -> a static too, and rewards from ``rew``."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    n_in, n = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    longest = draw(st.sampled_from([1, 3, 16]))
+    tau_syn = draw(st.sampled_from([0.0, 0.005]))
+    common = {"tau_mem": 0.01, "v_threshold": 0.4, "reset": Reset.TO_VALUE, "bias": draw(st.sampled_from([0.0, 0.03]))}
+    cells = CubaLIF(**common, tau_syn=tau_syn) if tau_syn else LIF(**common)
+    return Network(
+        name="learning",
+        dt=draw(st.sampled_from([1e-3, 5e-4])),
+        populations=(
+            Population(name="in", size=n_in, model=SpikeSource()),
+            Population(name="a", size=n, model=cells),
+            Population(name="rew", size=2, model=SpikeSource()),
+        ),
+        projections=(
+            Projection(pre="in", post="a", connect=connected(rng, n_in, n, longest, mean=0.1, spread=0.1), learning=rule.name),
+            Projection(pre="a", post="a", connect=connected(rng, n, n, longest, mean=0.05, spread=0.1), learning=rule.name),
+            Projection(pre="in", post="a", name="beside", connect=connected(rng, n_in, n, longest)),
+        ),
+        rules=(rule,),
+    )
+
+
+pair_rules = st.builds(
+    STDP,
+    tau_plus=st.floats(2e-3, 0.1),
+    tau_minus=st.floats(2e-3, 0.1),
+    a_plus=st.floats(0.0, 0.2),
+    a_minus=st.floats(0.0, 0.2),
+    weight_bounds=st.sampled_from([(0.0, 0.3), (0.05, 0.15), (0.0, 1.0)]),
+    multiplicative=st.booleans(),
+)
+reward_rules = st.builds(
+    RSTDP,
+    reward=st.just("rew"),
+    reward_weight=st.sampled_from([-20.0, 1.0, 30.0, 120.0]),
+    tau_plus=st.floats(2e-3, 0.1),
+    tau_minus=st.floats(2e-3, 0.1),
+    tau_c=st.floats(5e-3, 1.0),
+    tau_d=st.floats(5e-3, 0.3),
+    a_plus=st.floats(0.0, 0.2),
+    a_minus=st.floats(0.0, 0.2),
+    weight_bounds=st.sampled_from([(0.0, 0.3), (0.05, 0.15), (0.0, 1.0)]),
+)

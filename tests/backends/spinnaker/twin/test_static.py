@@ -44,7 +44,7 @@ def test_random_networks_equal_plain_integers(network: Network, seed: int, rate:
     given_spikes = {"in": spikes_of(seed, network.populations[0].size, STEPS, rate)}
     slow = SlowNetwork(lowered)
     slow.run(STEPS, given_spikes)
-    run = Twin(lowered).run(STEPS, spikes=given_spikes, signals={})
+    run = Twin(lowered, learning=False).run(STEPS, spikes=given_spikes, signals={})
     assert expected_spikes(run) == slow.spikes
     scale = lowered.cells[3].voltage_scale
     np.testing.assert_array_equal(run.outputs["out"], [np.array(slow.membranes["out", t]) / 2**15 / scale for t in range(STEPS)])
@@ -69,7 +69,7 @@ def test_ring_buffers_saturate() -> None:
         ),
     )
     lowered = lowered_of(network, source_rate="0.01")
-    run = Twin(lowered).run(4, spikes={"in": spikes_of(0, n, 1, 2.0)}, signals={})
+    run = Twin(lowered, learning=False).run(4, spikes={"in": spikes_of(0, n, 1, 2.0)}, signals={})
     full = 65535 * lowered.buffers["out"].resolution[0] / lowered.cells[1].voltage_scale
     assert full < 0.1 * n * 0.9 * 10
     assert run.outputs["out"][2, 0] == pytest.approx(full, rel=1e-3)
@@ -100,7 +100,7 @@ def test_spikes_are_nearly_those_of_the_engine() -> None:
     )
     spikes = {"in": spikes_of(3, 40, 2000, 0.02)}
     engine = Simulator(network).run(2000, spikes=spikes).spikes
-    run = Twin(lowered_of(network)).run(2000, spikes=spikes, signals={}).spikes
+    run = Twin(lowered_of(network), learning=False).run(2000, spikes=spikes, signals={}).spikes
     for name in ("a", "b"):
         ours = set(zip(run[name].step.tolist(), run[name].neuron.tolist(), strict=True))
         theirs = set(zip(engine[name].step.tolist(), engine[name].neuron.tolist(), strict=True))

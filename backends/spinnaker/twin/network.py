@@ -12,7 +12,7 @@ from neurocompile.backends.reference.kernels.neurons import uniform
 from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
 from neurocompile.backends.spinnaker.twin.cores import Cores, Packets
 from neurocompile.backends.spinnaker.twin.population import StandardCores
-from neurocompile.ir import SpikeSource
+from neurocompile.ir import Population, SpikeSource
 from neurocompile.ir._types import FloatArray, IntArray
 from neurocompile.ir.neurons import expand
 from neurocompile.ir.npz import AnyArray
@@ -21,6 +21,7 @@ from neurocompile.ir.signals import Signal, Spikes
 Replacement = Callable[[SpinnakerNetwork, int], Cores]
 """Makes the cores of a population that is computed in another way, from the network and the population's index in ``cells``."""
 _NOBODY = np.zeros(0, np.int64)
+_NEVER = np.zeros(0)
 _CLOCK = "clock"
 
 
@@ -56,6 +57,8 @@ class Twin:
             elif cell.cell != "source":
                 self.cores[cell.name] = StandardCores(lowered, index, learning=learning)
         self._sources = [cell.name for cell in lowered.cells if cell.name not in self.cores]
+        self._rates = {p.name: _probability(p, lowered.network.dt) for p in lowered.network.spike_sources}
+        self._first = lowered.network.offsets
         self._readouts = {p.name: p.size for p in lowered.network.readouts}
         self._clock = np.zeros(2, np.int64)
 
@@ -103,16 +106,11 @@ class Twin:
 
     def _drawn(self, name: str, step: int) -> IntArray:
         """Return the spikes of a source that are not given: none, or those of its rate."""
-        network = self.lowered.network
-        if name not in network.offsets:
+        probability = self._rates.get(name, _NEVER)
+        if not len(probability):
             return _NOBODY
-        population = network.population(name)
-        assert isinstance(population.model, SpikeSource)
-        rate = expand(population.model.rate, population.size)
-        if not rate.any():
-            return _NOBODY
-        out = np.empty(population.size, np.int64)
-        return out[: _poisson(network.seed, network.offsets[name], step, np.minimum(rate * network.dt, 1.0), out)]
+        out = np.empty(len(probability), np.int64)
+        return out[: _poisson(self.lowered.network.seed, self._first[name], step, probability, out)]
 
     def reset(self) -> None:
         """Put all cores at rest; the machine's own clock starts at 0 again, weights stay."""
@@ -156,6 +154,13 @@ class Twin:
             cores.check({kind: state[f"{name}:{kind}"] for kind in cores.changing()})
         for name, values in own.items():
             values[...] = state[name]
+
+
+def _probability(source: Population, dt: float) -> FloatArray:
+    """Return how likely each neuron of a source spikes in a step; nothing where none has a rate."""
+    assert isinstance(source.model, SpikeSource)
+    rate = expand(source.model.rate, source.size)
+    return np.minimum(rate * dt, 1.0) if rate.any() else _NEVER
 
 
 def _by_step(spikes: Spikes, begin: int, n_steps: int) -> list[IntArray]:

@@ -76,7 +76,7 @@ def mapping_problem(
 
     dtcm = _dtcm(cells, learning, network.dt, machine)
     row_limit = row_limits(network, connections, cells, learning, machine)
-    delay_limit = delay_limits(network, connections, cells, machine)
+    delay_limit = delay_limits(network, connections, cells, machine, learning)
     split = np.zeros(len(cells), np.int32)
     load = np.zeros(n)
     neurons = machine.value("core.neurons")
@@ -204,19 +204,25 @@ def _whole(space: float, need: int) -> float:
     return float(space // need) if space >= need else max(space, 0.5) / need
 
 
-def delay_limits(network: Network, connections: Mapping[str, Connections], cells: list[Cell], machine: Machine) -> FloatArray:
+def delay_limits(
+    network: Network, connections: Mapping[str, Connections], cells: list[Cell], machine: Machine, learning: Learning
+) -> FloatArray:
     """Return the largest number of neurons of each population on a core for which the longest delay takes one delay stage at most.
 
     A core's ring buffers have 2^14 slots for neuron, receptor and delay; longer delays go through stages of a delay extension. The host
     side of sPyNNaker 1!7.4.1 (``synapse_io.get_synapses``) numbers the rows of two or more stages by the neurons a core of the *target*
-    and silently drops those beyond the source's size; with one stage the numbers are right.
+    and silently drops those beyond the source's size; with one stage the numbers are right. Plastic rows need more slots than
+    their longest delay, and no stage: a delay of as many steps as there are slots is stored as 0, which the binaries take for a spike that
+    comes too late.
     """
     longest = {c.name: 1 for c in cells}
     for projection in network.synaptic_projections:
         delay = connections[projection.name].delay
         longest[projection.post] = max(longest[projection.post], int(delay.max(initial=1)))
     slots = machine.value("core.ring_buffer_bits") - 1  # a bit tells excitatory from inhibitory
-    return np.asarray([2.0 ** (slots - math.ceil(math.log2(math.ceil(longest[c.name] / 2)))) for c in cells])
+    plastic = {rule.post for rule in learning.rules}
+    bits = [math.ceil(math.log2(longest[c.name] + 1 if c.name in plastic else math.ceil(longest[c.name] / 2))) for c in cells]
+    return np.asarray([2.0 ** (slots - taken) for taken in bits])
 
 
 def local_memory(machine: Machine) -> float:

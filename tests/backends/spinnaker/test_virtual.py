@@ -87,7 +87,7 @@ def sparse(rng: np.random.Generator, n_pre: int, n_post: int, m: int, longest: i
 
 
 def big_plastic() -> tuple[Network, dict[str, Connections]]:
-    """A rule and a neuron model for each population, at dt = 0.1 ms, with delay extensions: combined cores, and split ones where there is
+    """A rule and a neuron model for each population, at dt = 0.1 ms, with long delays: combined cores, and split ones where there is
     no combined binary (multiplicative on delta input, adaptive neurons)."""
     rng = np.random.default_rng(6)
     hard: dict[str, Any] = {"tau_mem": 0.02, "v_threshold": 0.5, "reset": Reset.TO_VALUE}
@@ -103,7 +103,7 @@ def big_plastic() -> tuple[Network, dict[str, Connections]]:
             Population(name="out", size=3, model=LeakyReadout(tau_mem=0.03)),
         ),
         projections=(
-            Projection(pre="in", post="delta", connect=sparse(rng, 40, 150, 700, 200, 0.1), learning="additive"),
+            Projection(pre="in", post="delta", connect=sparse(rng, 40, 150, 700, 120, 0.1), learning="additive"),
             Projection(pre="delta", post="current", connect=sparse(rng, 150, 150, 700, 9, 0.1), learning="multiplicative"),
             Projection(pre="current", post="adaptive", connect=sparse(rng, 150, 150, 700, 100, 0.1), learning="additive"),
             Projection(pre="adaptive", post="soft", connect=sparse(rng, 150, 60, 500, 1, 0.1), learning="multiplicative"),
@@ -324,8 +324,8 @@ def test_split_cores_and_their_neighbours(ran: Callable[[str], Ran]) -> None:
     assert (hidden["cores"], hidden["neuron_cores"], hidden["chips"]) == (2, 1, 1)
     assert ran("static").summary["populations"]["a"]["neuron_cores"] == 3  # 128 a core, for delays up to 120 steps
     plastic = {name: (p["cores"], p["neuron_cores"]) for name, p in ran("stdp").summary["populations"].items()}
-    assert plastic["delta"] == (3, 3)  # at most 64 a core, for delays up to 200 steps
-    assert (plastic["current"], plastic["adaptive"], plastic["soft"]) == ((1, 1), (4, 2), (2, 1))
+    assert plastic["delta"] == (3, 3)  # at most 64 a core, for delays up to 120 steps and a slot more
+    assert (plastic["current"], plastic["adaptive"], plastic["soft"]) == ((1, 1), (6, 3), (2, 1))
     assert ran("static").summary["helper_cores"] > 0  # delay extensions
     assert {"eprop_reward", "eprop_punishment"} <= set(ran("eprop").summary["populations"])
 

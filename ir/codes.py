@@ -513,8 +513,9 @@ CODES: dict[str, CodeInfo] = {
     ),
     # --- NC6xx: verification ----------------------------------------------------------------------------------------------
     "NC520": CodeInfo(
-        "host cannot be reached",
-        "ssh got no connection to the host: its name, the network, a VPN, or the host is down. Try `ssh HOST` by hand.",
+        "place cannot be reached",
+        "There is no connection to the host or service: its name, the network, a VPN, or it is down. Try `ssh HOST` by hand, or open the "
+        "service's address in a browser.",
         ExitCode.SDK_MISSING,
     ),
     "NC521": CodeInfo(
@@ -542,8 +543,9 @@ CODES: dict[str, CodeInfo] = {
         ExitCode.SDK_MISSING,
     ),
     "NC525": CodeInfo(
-        "slurm refused",
-        "sbatch or scancel ended with an error; the message is slurm's. `sinfo` on the host lists partitions and boards (nodes).",
+        "job refused",
+        "sbatch or scancel ended with an error, or the job service or the spalloc server does not take the job, or cannot end it; the "
+        "message is theirs. `sinfo` on a host with slurm lists partitions and boards (nodes); a collab needs a quota for the platform.",
         ExitCode.SDK_MISSING,
     ),
     "NC526": CodeInfo(
@@ -561,6 +563,24 @@ CODES: dict[str, CodeInfo] = {
         "program refused its input",
         "program/run.py on the host ended with exit code 2 (options) or 3 (input): the arguments behind `--` are its own. A build of an "
         "earlier version may not know --hw: build again.",
+    ),
+    "NC529": CodeInfo(
+        "token missing or refused",
+        "The service needs a token or password that is in the environment or the keyring, and takes none of another user or age. Tokens of "
+        "EBRAINS live for hours: get a new one, then go on with `--resume`. Nothing is lost.",
+        ExitCode.SDK_MISSING,
+    ),
+    "NC530": CodeInfo(
+        "service answers otherwise",
+        "The service gives answers that its interface does not have: another version of it, another kind of server at that address, or "
+        "something on the way (a proxy, a login page). The message has what came. `--resume` tries again.",
+        ExitCode.SDK_MISSING,
+    ),
+    "NC531": CodeInfo(
+        "build too large for the service",
+        "The build travels inside the job's script, which the service sends along with each of its answers. Run it on boards of your own "
+        "site (`--to spalloc`), or in EBRAINS' Jupyter service.",
+        ExitCode.DOES_NOT_FIT,
     ),
     "NC650": CodeInfo(
         "validation found a difference",

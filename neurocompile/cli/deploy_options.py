@@ -23,6 +23,16 @@ _OPTIONS = (
     click.option("--launch", type=click.Choice(LAUNCHES), help="inrc: as a job of slurm (default), or on the host itself."),
     click.option("--copy", type=click.Choice(COPIES), help="inrc: how files travel; default: rsync where both ends have it."),
     click.option("--remote-dir", metavar="PATH", help="inrc: folder there, below the home folder or absolute; default: .neurocompile."),
+    click.option("--collab", metavar="NAME", help="spinnaker-cloud: the collab whose quota is used."),
+    click.option(
+        "--hours", type=click.IntRange(1, 168), help="spinnaker-cloud: end the program after so many hours; default: the service's."
+    ),
+    click.option("--service", metavar="URL", help="spinnaker-cloud: another job service than EBRAINS' own."),
+    click.option("--userinfo", metavar="URL", help="spinnaker-cloud: where it is asked whose the token is, instead of EBRAINS'."),
+    click.option("--server", metavar="SERVER", help="spalloc: HOST or HOST:PORT of a classic server, https://HOST/PATH of a new one."),
+    click.option("--user", metavar="NAME", help="spalloc: whose boards they are; at a new server the name to log in with."),
+    click.option("--machine", metavar="NAME", help="spalloc: this machine of the server's."),
+    click.option("--group", metavar="NAME", help="spalloc: at a new server, the group whose quota is used."),
 )
 
 

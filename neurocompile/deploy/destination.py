@@ -90,8 +90,8 @@ class Destination(Protocol):
     def connect(self) -> None:
         """Log in; called again after ConnectionLost."""
 
-    def prepare(self, order: Order) -> bool:
-        """Bring program and inputs there, whole or not at all; False if the program was there already."""
+    def prepare(self, order: Order) -> str:
+        """Bring program and inputs there, whole or not at all; say in a few words what was done."""
 
     def submit(self, order: Order) -> str:
         """Start the job, once however often this is called; return the scheduler's name for it."""

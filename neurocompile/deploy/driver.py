@@ -55,18 +55,22 @@ class Deployment:
         """Copy and submit, as far as that has not been done; SdkMissingError NC526 if the deployment was cancelled before."""
         if not self._reached("ready"):
             found = order()
-            copied = self._patiently(lambda: self._destination.prepare(found))
+            done = self._patiently(lambda: self._destination.prepare(found))
             self._folder.update(phase="ready")
-            self._tell(f"program {found.digest[:12]}: {'copied' if copied else 'was there already'}")
+            self._tell(f"program {found.digest[:12]}: {done}")
         if not self._reached("submitted"):
-            if self._folder.cancelled():
-                raise SdkMissingError.of("NC526", f"run {self._folder.state.run} was cancelled before it began")
+            self._stop_if_cancelled("before it began")
             found = order()
             job = self._patiently(lambda: self._destination.submit(found))
             self._folder.update(phase="submitted", job=job)
             self._tell(f"job {job}")
             if self._folder.cancelled():  # by another process, in the meantime
                 self._patiently(lambda: self._destination.cancel(self._folder.state.run, job))
+                self._stop_if_cancelled("while it was being submitted")
+
+    def _stop_if_cancelled(self, when: str) -> None:
+        if self._folder.cancelled():
+            raise SdkMissingError.of("NC526", f"run {self._folder.state.run} was cancelled {when}")
 
     def finish(self) -> dict[str, Any]:
         """Follow the job to its end and fetch its results; return the program's summary (the last line of its log that is one).
@@ -116,6 +120,7 @@ class Deployment:
                 late += 1
                 if late >= _LATE_LOOKS:
                     return seen.gone
+            pause = self._tempo.poll if late else pause
             if not seen.more:
                 time.sleep(pause)
 

@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Protocol
 
 from neurocompile.deploy.destination import Destination
 from neurocompile.deploy.inrc import Inrc, InrcSettings
-from neurocompile.deploy.state import State
+from neurocompile.deploy.spalloc import Spalloc, SpallocSettings
+from neurocompile.deploy.spinnaker_cloud import CloudSettings, SpinnakerCloud
+from neurocompile.deploy.state import PHASES, State
 
 
 class Settings(Protocol):
@@ -51,6 +53,21 @@ KINDS: Mapping[str, Kind] = {
             settings=InrcSettings,
             make=lambda settings, _state, _folder: Inrc(settings),
             example="--host USER@HOST",
+        ),
+        Kind(
+            name="spinnaker-cloud",
+            target="spinnaker",
+            settings=CloudSettings,
+            make=lambda settings, _state, _folder: SpinnakerCloud(settings),
+            slowest=30.0,
+            example="--collab NAME",
+        ),
+        Kind(
+            name="spalloc",
+            target="spinnaker",
+            settings=SpallocSettings,
+            make=lambda settings, state, folder: Spalloc(settings, folder, begun=state.phase in PHASES[2:]),
+            example="--server HOST --user NAME",
         ),
     )
 }

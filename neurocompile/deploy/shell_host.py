@@ -19,6 +19,7 @@ from neurocompile.deploy.shell import Answer
 from neurocompile.ir.errors import NeurocompileError, SdkMissingError
 
 _LOG_PIECE = 1 << 18
+_THERE = "was there already"
 _COPY_TRIES = 2
 _SUBMIT_TRIES = 3
 _OVER = re.compile(r"GONE|BOOT_FAIL|CANCELLED.*|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|PREEMPTED|REVOKED|TIMEOUT")
@@ -69,7 +70,7 @@ class ShellHost:
         """Log out."""
         self._shell.close()
 
-    def prepare(self, order: Order) -> bool:
+    def prepare(self, order: Order) -> str:
         """Copy what the host has not, and rename it into place."""
         for _ in range(_COPY_TRIES):
             has = self._say(scripts.look_up(self._base, order.run, order.digest)).values
@@ -77,13 +78,13 @@ class ShellHost:
                 raise self._error("NC524", "the host has no `sbatch`", help="--launch login runs the program on the host itself")
             fresh = has.get("build") != "present"
             if not fresh and has.get("run") == "present":
-                return False
+                return _THERE
             self._rsync = self._choose(bool(has.get("rsync")))
             with tempfile.TemporaryDirectory(dir=self._shell.folder) as folder:
                 self._stage(order, Path(folder) / "tree", build=fresh)
                 self._shell.upload(Path(folder), "tree", f"{self._base}/incoming/{order.run}", rsync=self._rsync)
             if "damaged" not in self._say(scripts.receive(self._base, order.run, order.digest)).values:
-                return fresh
+                return "copied" if fresh else _THERE
         raise self._error("NC527", f"the copy on the host differs from what was sent, {_COPY_TRIES} times")
 
     def submit(self, order: Order) -> str:

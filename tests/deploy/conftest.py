@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ import numpy as np
 import pytest
 
 from neurocompile.cli import run
+from neurocompile.ir.codes import CODES
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 TOOLS = (
@@ -55,6 +57,8 @@ options.add_argument("--echo", action="append", default=[])
 options.add_argument("--wait", action="store_true")
 options.add_argument("--out")
 options.add_argument("--hw", action="store_true")
+options.add_argument("--ebrains", action="store_true")
+options.add_argument("--spalloc", action="store_true")
 options.add_argument("--partition")
 options.add_argument("--board")
 options.add_argument("--loihi-gen")
@@ -342,7 +346,26 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick(build: Path, tmp_path: Path) -> Path:
     """The build with a program that needs no Lava (`QUICK`); a folder of its own for each test."""
-    folder = tmp_path / "quick"
+    return quickened(build, tmp_path / "quick")
+
+
+@pytest.fixture(scope="session")
+def spinnaker_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network built for spinnaker."""
+    folder = tmp_path_factory.mktemp("spinnaker")
+    (folder / "net.yaml").write_text(NET.replace("v_threshold: 1.0", "v_threshold: 1.0, reset: to_value"))
+    assert run(["build", str(folder / "net.yaml"), "--target", "spinnaker", "-o", str(folder / "out"), "-q"]) == 0
+    return folder / "out"
+
+
+@pytest.fixture
+def quick_spinnaker(spinnaker_build: Path, tmp_path: Path) -> Path:
+    """That with `QUICK`."""
+    return quickened(spinnaker_build, tmp_path / "quick")
+
+
+def quickened(build: Path, folder: Path) -> Path:
+    """Copy a build, with `QUICK` as its program."""
     shutil.copytree(build, folder)
     replace_program(folder, QUICK)
     return folder
@@ -357,6 +380,28 @@ def replace_program(folder: Path, text: str) -> None:
 
 
 Deploy = Callable[..., tuple[int, str, str]]
+
+
+def results_of(steps: int, size: int = 1000) -> bytes:
+    """What QUICK leaves."""
+    return random.Random(steps).randbytes(size)
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    """What a deployment's folder remembers."""
+    found = json.loads((folder / "deploy.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def check_failure(found: tuple[int, str, str], code: str) -> str:
+    """The exit code is the table's, the message on stderr names the code and has no traceback."""
+    exit_code, out, err = found
+    assert exit_code == CODES[code].exit_code, err
+    assert f"error[{code}]" in err
+    assert "Traceback" not in err
+    assert out == ""
+    return err
 
 
 @pytest.fixture

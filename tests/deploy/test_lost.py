@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from neurocompile.deploy import ssh
-from tests.deploy.conftest import QUICK, Deploy, Host, replace_program, wait_for, when
-from tests.deploy.test_runs import check_failure, left_by, results_of, state_of
+from tests.deploy.conftest import QUICK, Deploy, Host, check_failure, replace_program, results_of, state_of, wait_for, when
+from tests.deploy.test_runs import left_by
 
 BIG = 1_500_000
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import stat
 import subprocess
@@ -19,31 +18,9 @@ import pytest
 
 from neurocompile.backends.loihi2.validate import run_program
 from neurocompile.deploy.inrc import Inrc
-from neurocompile.ir.codes import CODES
 from neurocompile.ir.npz import load_npz
 from neurocompile.ir.signals import Spikes
-from tests.deploy.conftest import QUICK, Deploy, Host, replace_program, wait_for, when
-
-
-def results_of(steps: int, size: int = 1000) -> bytes:
-    """What QUICK leaves."""
-    return random.Random(steps).randbytes(size)
-
-
-def state_of(folder: Path) -> dict[str, Any]:
-    found = json.loads((folder / "deploy.json").read_text())
-    assert isinstance(found, dict)
-    return found
-
-
-def check_failure(found: tuple[int, str, str], code: str) -> str:
-    """The exit code is the table's, the message on stderr names the code and has no traceback."""
-    exit_code, out, err = found
-    assert exit_code == CODES[code].exit_code, err
-    assert f"error[{code}]" in err
-    assert "Traceback" not in err
-    assert out == ""
-    return err
+from tests.deploy.conftest import QUICK, Deploy, Host, check_failure, replace_program, results_of, state_of, wait_for, when
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,213 @@
+"""The destination ``spalloc``: boards of a spalloc server. The program runs on this machine, in the background; sPyNNaker itself asks the
+server for boards, keeps them while it runs, and gives them back (unverified with boards: docs/deploy.md).
+
+The run has a home of its own with a ``.spynnaker.cfg`` that names the server; the user's is not touched. What runs and what comes of it
+lies in ``spalloc/`` of the deployment's folder. Passwords reach sPyNNaker through its environment alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import site
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from neurocompile.deploy import scripts, spalloc_server
+from neurocompile.deploy.destination import Order, check_name
+from neurocompile.deploy.job_service import check_url
+from neurocompile.deploy.local import LocalShell
+from neurocompile.deploy.shell import framed
+from neurocompile.deploy.shell_host import ShellHost
+from neurocompile.deploy.tokens import Secret, Source
+from neurocompile.ir.errors import InputError, SdkMissingError
+
+CLASSIC_PORT = 22244
+_BASE = "spalloc"
+_SERVER = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)(?::([0-9]{1,5}))?")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
+_TOKEN = Source(variables=("OIDC_BEARER_TOKEN",), service="neurocompile-ebrains", user="token")
+"""What sPyNNaker itself reads for a login with EBRAINS."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpallocSettings:
+    """Which server, for whom; all of it ends up in the state file, so none of it may be a secret.
+
+    server : HOST or HOST:PORT of a classic server, https://... of a new one; user : owner of the job (classic), name to log in (new).
+    """
+
+    OPTIONS: ClassVar = {"server": "server", "user": "user", "machine": "machine", "group": "group", "python": "python"}
+    """Option -> field."""
+    WAY_THERE: ClassVar = ()
+
+    server: str
+    user: str | None = None
+    machine: str | None = None
+    group: str | None = None
+    python: str = sys.executable
+
+    def __post_init__(self) -> None:
+        if self.is_new:
+            check_url("--server", self.server)
+        else:
+            found = _SERVER.fullmatch(self.server) if isinstance(self.server, str) else None
+            if found is None or len(self.server) > 255 or not 0 < int(found[2] or CLASSIC_PORT) < 1 << 16:
+                raise InputError.of(
+                    "NC160", f"--server {_shown(self.server)} is no server", help="HOST or HOST:PORT (classic), https://HOST/PATH (new)"
+                )
+            if self.user is None:
+                raise InputError.of("NC160", "--user is needed", help="whose boards they are; by custom an e-mail address")
+        if self.user is not None and not _USER.fullmatch(self.user):
+            raise InputError.of("NC160", f"--user {self.user!r} is not a name", help="letters, digits, '.', '_', '@', '+' and '-' only")
+        for option, name in (("--machine", self.machine), ("--group", self.group)):
+            if name is not None:
+                check_name(option, name)
+
+    @classmethod
+    def of_options(cls, given: Mapping[str, Any]) -> SpallocSettings:
+        """Settings of the command's options that were given (InputError NC160)."""
+        if given.get("server") is None:
+            raise InputError.of("NC160", "--server is needed", help="--server HOST (classic) or https://HOST/PATH (new)")
+        return cls(**given)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the server is one of the new kind."""
+        return isinstance(self.server, str) and "://" in self.server
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of a classic server."""
+        host, _, port = self.server.partition(":")
+        return host, int(port or CLASSIC_PORT)
+
+    @property
+    def place(self) -> str:
+        """Name in messages."""
+        return urlsplit(self.server).netloc if self.is_new else self.server
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings for the state file."""
+        return asdict(self)
+
+
+class Spalloc(ShellHost):
+    """See `Destination`. ``begun``: the program was started already; the server is not asked then, sPyNNaker deals with it."""
+
+    def __init__(self, settings: SpallocSettings, folder: Path, *, begun: bool) -> None:
+        self.settings, self._out, self._begun = settings, Path(os.path.abspath(folder)), begun
+        self._local = LocalShell(self._out, {})
+        super().__init__(self._local, base=_BASE, place=settings.place)
+        self._machines: list[spalloc_server.Machine] | None = None
+
+    def connect(self) -> None:
+        """Ask whether the server answers and takes the login."""
+        settings = self.settings
+        if not self._begun:
+            if settings.is_new:
+                password, token = self._secrets()
+                version = spalloc_server.ask_new(settings.server, settings.user, password, token)
+            else:
+                version, self._machines = spalloc_server.classic_machines(*settings.address)
+            logging.getLogger("neurocompile").info("spalloc server %s: version %s", settings.place, version)
+        super().connect()
+
+    def prepare(self, order: Order) -> str:
+        """Look whether the server has a machine that is large enough, then copy."""
+        if self._machines is not None:
+            wanted = spalloc_server.boards_asked_for(_boards(order))
+            machine = spalloc_server.choose(self._machines, self.settings.machine, wanted, self.place)
+            logging.getLogger("neurocompile").info("machine %s: %d boards, %d of them lent", machine.name, machine.boards, machine.lent)
+        return super().prepare(order)
+
+    def submit(self, order: Order) -> str:
+        """Start the program unless that was done."""
+        job = super().submit(order)
+        self._begun = True
+        return job
+
+    def _secrets(self) -> tuple[Secret | None, Secret | None]:
+        """Password and token for a new server, which sPyNNaker finds in its environment (SdkMissingError NC529: neither is there)."""
+        user = self.settings.user or os.environ.get("SPALLOC_USER")
+        token = None
+        if user is None:
+            token = _TOKEN.find()
+            if token is None:
+                raise SdkMissingError.of("NC529", f"{self.place} needs a login", help=f"--user NAME, or {_TOKEN.way_to_give()}")
+            self._local.environment["OIDC_BEARER_TOKEN"] = token.text
+            return None, token
+        password = Source(variables=("SPALLOC_PASSWORD",), service="neurocompile-spalloc", user=user).need(f"password of {user}")
+        self._local.environment.update(SPALLOC_USER=user, SPALLOC_PASSWORD=password.text)
+        return password, None
+
+    def _configuration(self) -> str:
+        """The run's .spynnaker.cfg."""
+        settings = self.settings
+        machine: dict[str, Any] = {"version": 5}
+        if settings.is_new:
+            machine["spalloc_server"] = settings.server
+            machine["spalloc_group"] = settings.group
+        else:
+            machine["spalloc_server"], machine["spalloc_port"] = settings.address
+            machine["spalloc_user"] = settings.user
+        machine["spalloc_machine"] = settings.machine
+        lines = [f"{name} = {value}" for name, value in machine.items() if value is not None]
+        # write_network_graph would need graphviz
+        return "\n".join(["[Machine]", *lines, "[Mode]", "mode = Production", "[Reports]", "write_network_graph = False", ""])
+
+    def _run_files(self, order: Order) -> dict[str, bytes]:
+        home = self._out / _BASE / "runs" / order.run / "home"
+        environment = [
+            ("PYTHONUNBUFFERED", "1"),
+            ("PYTHONDONTWRITEBYTECODE", "1"),
+            # sPyNNaker takes its configuration from one of these two, and refuses two files
+            ("HOME", str(home)),
+            ("XDG_CONFIG_HOME", str(home / "xdg")),
+            ("PYTHONUSERBASE", site.getuserbase()),  # packages of `pip install --user` lie below the user's own home
+        ]
+        script = scripts.job_script(
+            python=self.settings.python,
+            digest=order.digest,
+            arguments=["--spalloc", *order.args, "--out", "results.npz"],
+            environment=environment,
+        )
+        return {"job.sh": script.encode("utf-8", "surrogateescape"), "home/.spynnaker.cfg": self._configuration().encode("ascii")}
+
+    def _describe_login(self) -> list[tuple[str, str]]:
+        if self.settings.is_new:
+            login = "as --user or SPALLOC_USER, with SPALLOC_PASSWORD or the keyring's; else with OIDC_BEARER_TOKEN or the keyring's token"
+            asked = f"log in to {self.settings.server} {login}"
+        else:
+            asked = f"version, list_machines, list_jobs of {':'.join(map(str, self.settings.address))}"
+        shell = f"cd {self._out}\nsh -s\n{framed('SCRIPT', 'MARK')}"
+        return [
+            ("ask the server", asked),
+            ("the shell that the following scripts are given to, on stdin, each in the place of SCRIPT", shell),
+        ]
+
+    def _describe_copy(self, incoming: str) -> list[tuple[str, str]]:
+        return [("copy", f"the files to {incoming}")]
+
+    def _describe_fetch(self, results: str) -> list[tuple[str, str]]:
+        return [("copy the results", results)]
+
+
+def _boards(order: Order) -> int:
+    """Boards that the build says it needs; 1 if it does not."""
+    try:
+        found = json.loads(order.files["program/network.json"].read_bytes())["n_boards"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return 1
+    return found if type(found) is int and found > 0 else 1
+
+
+def _shown(server: object) -> str:
+    """A server in a message, without what may be a password."""
+    return "with '@' in it" if "@" in str(server) else repr(server)

@@ -1,0 +1,692 @@
+"""Deployments to a job service on loopback (`cloud.py`): what is sent, what comes back, and everything that can go wrong on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neurocompile.deploy import job_service, payload, spinnaker_cloud
+from neurocompile.deploy.destination import Order, file_digest, sums_text
+from tests.deploy.cloud import COLLAB, TOKEN, Cloud, Fault
+from tests.deploy.conftest import QUICK, Deploy, check_failure, replace_program, results_of, state_of, wait_for, when
+
+BIG = 3_000_000
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """A service, and a token for it in the environment; HOME is a folder that stays empty."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("EBRAINS_TOKEN", TOKEN)
+    monkeypatch.delenv("CLB_AUTH", raising=False)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(job_service, "READ_SECONDS", 5.0)
+    monkeypatch.setattr(spinnaker_cloud, "SEARCH_SECONDS", 0.1)
+    found = Cloud(tmp_path / "cloud")
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture
+def send(cloud: Cloud, command: Deploy) -> Deploy:
+    """Deploy to the service."""
+
+    def go(*words: str | Path) -> tuple[int, str, str]:
+        place = words.index("--") if "--" in words else len(words)
+        return command(*words[:place], *cloud.options(), "--poll", "0.05", "--patience", "0.5", *words[place:])
+
+    return go
+
+
+@pytest.fixture
+def resume(command: Deploy) -> Deploy:
+    """Go on with a folder."""
+    return lambda folder, *more: command("--resume", "-o", folder, "--poll", "0.05", "--patience", "0.5", *more)
+
+
+def check_whole(cloud: Cloud, out: Path, *, steps: int = 1, size: int = 1000) -> None:
+    """One job ran once; log and results are here, whole, and nothing else is; the token is on no disk."""
+    (number,) = cloud.jobs
+    assert (cloud.work(number) / "started").read_text() == "once"
+    assert (out / "log.txt").read_text() == cloud.jobs[number]["log"]
+    assert (out / "results.npz").read_bytes() == results_of(steps, size)
+    assert {p.name for p in out.iterdir()} == {"deploy.json", "log.txt", "results.npz", ".lock"}
+    assert state_of(out)["phase"] == "done"
+    check_secret(out.parent)
+
+
+def check_secret(folder: Path, *printed: str) -> None:
+    """The token is in no file of a folder, HOME included, and in nothing that was printed."""
+    written = [p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()]
+    assert written
+    assert [p for p in written if TOKEN.encode() in p.read_bytes()] == []
+    assert [p for p in written if TOKEN in p.name] == []
+    assert not any(TOKEN in text for text in printed)
+
+
+def test_a_run(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, answer, err = send(quick_spinnaker, "--format", "json", "-o", out, "--", "--steps", "4")
+    assert code == 0, err
+    found = json.loads(answer)
+    (number,) = cloud.jobs
+    assert (found["to"], found["job"], found["phase"]) == ("spinnaker-cloud", str(number), "done")
+    assert found["host"] == f"127.0.0.1:{cloud.port}"
+    assert found["summary"] == {"echo": [], "inputs": [], "hw": False}
+    assert "step 000002 of a program" in err
+    check_whole(cloud, out, steps=4)
+    check_secret(tmp_path, answer, err)
+    assert list((tmp_path / "home").iterdir()) == []  # no ~/.hbptoken, nothing else
+    # results and our mark alone are new in the job's folder
+    assert sorted(Path(f["url"]).name for f in cloud.jobs[number]["output_data"]["files"]) == ["results.npz", "started"]
+    # the token goes to the service and to userinfo, not to where results lie
+    assert {authorization for kind, _, _, authorization in cloud.requests if kind != "output"} == {f"Bearer {TOKEN}"}
+    assert [authorization for kind, _, _, authorization in cloud.requests if kind == "output"] == [""]
+    assert cloud.count("submit") == cloud.count("output") == 1
+    assert TOKEN not in "".join(path for _, _, path, _ in cloud.requests)
+
+
+def test_what_the_job_is_given(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    hostile = [
+        "a b",
+        "it's",
+        '"$(touch pwned)"',
+        "`touch pwned`",
+        "; touch pwned",
+        '"""',
+        "'''",
+        "\\",
+        "\\n",
+        "new\nline",
+        "ü",
+        "",
+        "{system}",
+        "@RUN@",
+    ]
+    echoes = [word for text in hostile for word in ("--echo", text)]
+    (tmp_path / "in puts").mkdir()
+    for name in ("a'b.npz", "$(x).npz"):
+        (tmp_path / "in puts" / name).write_bytes(name.encode())
+    inputs = [f"--input=one={tmp_path}/in puts/a'b.npz", "--input", f"two={tmp_path}/in puts/$(x).npz"]
+    code, _, err = send(quick_spinnaker, "--hours", "3", "-o", tmp_path / "out", "--", *inputs, *echoes)
+    assert code == 0, err
+    summary = json.loads((tmp_path / "out" / "log.txt").read_text().splitlines()[-3])
+    assert summary == {"echo": hostile, "inputs": [b"a'b.npz".hex(), b"$(x).npz".hex()], "hw": False}
+    (body,) = cloud.bodies
+    run = state_of(tmp_path / "out")["run"]
+    assert {k: v for k, v in body.items() if k != "code"} == {
+        "command": "run.py {system}", "hardware_platform": "SpiNNaker", "collab": COLLAB, "hardware_config": {"timeout": 3},
+        "tags": [f"neurocompile-{run}"],
+    }  # fmt: skip
+    assert body["code"].isascii()
+    assert list(tmp_path.rglob("pwned")) == []
+
+
+@pytest.mark.parametrize("what", ["drop before", "drop after", "cut", "slow", "garbage", (503, "<html>no</html>"), (429, "")])
+@pytest.mark.parametrize("kind", ["submit", "log", "job", "output"])
+def test_a_fault_at_each_request(
+    cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, what: Any
+) -> None:
+    monkeypatch.setattr(job_service, "READ_SECONDS", 0.5 if what == "slow" else 5.0)
+    cloud.faults = [Fault(kind, what)]
+    code, _, err = send(quick_spinnaker, "-o", tmp_path / "out", "--", "--size", "200000")
+    assert code == 0, err
+    assert cloud.faults[0].seen >= 1
+    check_whole(cloud, tmp_path / "out", size=200000)
+    check_secret(tmp_path, err)
+    if kind == "submit":
+        assert cloud.count("submit") == (2 if what == "drop before" or isinstance(what, tuple) else 1)
+
+
+@pytest.mark.parametrize("what", ["drop before", "drop after", "cut", "garbage", (502, "bad gateway")])
+def test_a_fault_at_the_first_request(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, what: Any) -> None:
+    cloud.faults = [Fault("userinfo", what)]
+    check_failure(send(quick_spinnaker, "-o", tmp_path / "out"), "NC520")
+    assert not (tmp_path / "out").exists()
+    assert cloud.count("submit") == 0
+    assert send(quick_spinnaker, "-o", tmp_path / "out")[0] == 0
+    check_whole(cloud, tmp_path / "out")
+
+
+def test_faults_at_all_requests_one_after_the_other(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    """Each kind of request fails at its second time, too, and at the one that follows a fault."""
+    kinds = ("userinfo", "find", "submit", "log", "job", "output")
+    cloud.faults = [Fault(k, w, after=n) for k in kinds for n, w in ((1, "drop before"), (2, "garbage"), (3, "cut"))]
+    cloud.faults += [Fault("submit", "drop after"), Fault("output", "cut")]
+    code, _, err = send(quick_spinnaker, "-o", tmp_path / "out", "--", "--lines", "40", "--size", "100000")
+    assert code == 0, err
+    check_whole(cloud, tmp_path / "out", size=100000)
+
+
+def test_a_job_that_is_found_late(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    """The answer to the submission is lost, and the service writes the job's tag only a while later: it is looked for more than once."""
+    cloud.faults, cloud.late = [Fault("submit", "drop after")], 0.3
+    code, _, err = send(quick_spinnaker, "-o", tmp_path / "out")
+    assert code == 0, err
+    assert cloud.count("submit") == 1
+    check_whole(cloud, tmp_path / "out")
+
+
+def test_a_service_that_does_not_look_at_tags(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    cloud.hold = True
+    others = [cloud.accept({"code": "import a", "collab": COLLAB, "hardware_platform": "SpiNNaker", "tags": ["mine"]}) for _ in range(150)]
+    cloud.hold, cloud.tags_work = False, False
+    cloud.faults = [Fault("submit", "drop after")]
+    code, _, err = send(quick_spinnaker, "-o", tmp_path / "out")
+    assert code == 0, err
+    assert cloud.count("submit") == 1
+    assert len(cloud.jobs) == len(others) + 1
+    assert int(state_of(tmp_path / "out")["job"]) == max(cloud.jobs)
+
+
+def test_a_job_that_was_submitted_twice_nevertheless(
+    cloud: Cloud, send: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path
+) -> None:
+    """The first submission was so late that no look found it: the younger job is taken off the queue as soon as both are seen."""
+    out = tmp_path / "out"
+    cloud.hold, cloud.faults, cloud.late = True, [Fault("submit", "drop after")], 1.5
+    code, _, err = send(quick_spinnaker, "--detach", "-o", out)
+    assert code == 0, err
+    assert len(cloud.bodies) == 2
+    (out / "deploy.json").write_text(json.dumps(state_of(out) | {"phase": "ready", "job": None}))
+    wait_for(lambda: len([j for j in cloud.jobs.values() if j["visible"] < spinnaker_cloud.time.monotonic()]) == 2, "both are visible")
+    code, _, err = resume(out, "--detach")
+    assert code == 0, err
+    assert cloud.deleted == [140001]
+    assert (list(cloud.jobs), state_of(out)["job"]) == ([140000], "140000")
+    cloud.run(140000)
+    assert resume(out)[0] == 0
+    check_whole(cloud, out)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_results_that_break_off_again_and_again(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, ranges: bool) -> None:
+    cloud.ranges, cloud.faults = ranges, [Fault("output", "cut", times=2)]
+    code, _, err = send(quick_spinnaker, "-o", tmp_path / "out", "--", "--size", str(BIG))
+    assert code == 0, err
+    assert cloud.count("output") == 3
+    check_whole(cloud, tmp_path / "out", size=BIG)
+
+
+def test_results_that_differ(cloud: Cloud, send: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert send(quick_spinnaker, "--detach", "-o", out)[0] == 0
+    (number,) = cloud.jobs
+    wait_for(lambda: cloud.jobs[number]["status"] == "finished", "the job ends")
+    file = cloud.work(number) / "results.npz"
+    for wrong in (bytes(1000), bytes(999), bytes(5000), b""):
+        file.write_bytes(wrong)
+        assert "fetch it with" in check_failure(resume(out), "NC527")
+        assert not (out / "results.npz").exists()
+    file.unlink()
+    assert "404" in check_failure(resume(out), "NC530")
+    file.write_bytes(results_of(1))
+    assert resume(out)[0] == 0
+    check_whole(cloud, out)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd/results.npz", "ftp://127.0.0.1/results.npz", "results.npz", "gopher:results.npz"])
+def test_results_at_odd_places(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, url: str) -> None:
+    """nmpi's own download reads file:// addresses, and writes wherever `path` says."""
+    cloud.outputs_elsewhere = lambda found: url if found.endswith("results.npz") else found
+    check_failure(send(quick_spinnaker, "-o", tmp_path / "out"), "NC530")
+    assert not (tmp_path / "out" / "results.npz").exists()
+
+
+def test_output_files_with_hostile_paths(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cloud.hold = True
+    assert send(quick_spinnaker, "--detach", "-o", out)[0] == 0
+    (number,) = cloud.jobs
+    cloud.hold = False
+    cloud._execute(cloud.jobs[number])
+    data = cloud.jobs[number]["output_data"]
+    for item in data["files"]:
+        item["path"] = "../../../pwned"
+    data["files"] += [{"url": None}, {}, 7, {"url": f"{cloud.url}/output/{COLLAB}/{number}/deeper/results.npz", "path": "/etc/x"}]
+    assert send("--resume", "-o", out)[0] == 0
+    check_whole(cloud, out)
+    assert list(tmp_path.rglob("pwned")) == []
+
+
+def test_tokens_that_are_refused(
+    cloud: Cloud, send: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, wrong = tmp_path / "out", "another-token-that-must-not-be-seen-4d1c"
+    monkeypatch.setenv("EBRAINS_TOKEN", wrong)
+    err = check_failure(send(quick_spinnaker, "-o", out), "NC529")
+    assert "environment variable EBRAINS_TOKEN" in err
+    assert "Token verification failed: Bearer ***" in err  # the service's own words, which have the token in them
+    assert wrong not in err
+    assert not out.exists()
+    monkeypatch.setenv("EBRAINS_TOKEN", TOKEN)
+    assert send(quick_spinnaker, "--detach", "-o", out, "--", "--wait")[0] == 0
+    monkeypatch.setenv("EBRAINS_TOKEN", wrong)
+    check_failure(resume(out), "NC529")  # a deployment that has begun loses nothing
+    check_failure(resume(out, "--detach"), "NC529")
+    check_failure(send("--cancel", "-o", out), "NC529")
+    (out / "cancelled").unlink()
+    monkeypatch.setenv("EBRAINS_TOKEN", TOKEN)
+    cloud.let_go()
+    assert resume(out)[0] == 0
+    check_whole(cloud, out)
+    check_secret(tmp_path)
+    assert not any(wrong.encode() in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+
+def test_a_token_that_expires_while_the_job_runs(
+    cloud: Cloud, send: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service's answer to that is an error 500: whose the token is tells the reason."""
+    out = tmp_path / "out"
+
+    def expire() -> None:
+        said = '{"error": "invalid_token", "error_description": "Token is not active"}'
+        cloud.faults = [Fault("userinfo", (401, said), times=99)]
+        cloud.faults += [Fault(kind, (500, "Internal Server Error"), times=99) for kind in ("job", "log")]
+
+    thread = when(lambda: (out / "log.txt").exists() and (out / "log.txt").stat().st_size > 0, expire)
+    err = check_failure(send(quick_spinnaker, "-o", out, "--", "--wait"), "NC529")
+    thread.join()
+    assert "Token is not active" in err
+    assert "the job goes on without this process" in err
+    cloud.faults = []
+    cloud.let_go()
+    assert resume(out)[0] == 0
+    check_whole(cloud, out)
+
+
+@pytest.mark.parametrize("text", ["two words", "line\nbreak", "tokün", "tab\there", "\x01"])
+def test_tokens_that_are_none(
+    cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("EBRAINS_TOKEN", text)
+    err = check_failure(send(quick_spinnaker, "-o", tmp_path / "out"), "NC529")
+    assert text not in err
+    assert cloud.requests == []
+
+
+def test_where_tokens_come_from(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import keyring
+    import keyring.backend
+
+    class Keyring(keyring.backend.KeyringBackend):
+        priority = 1
+        broken = False
+
+        def __init__(self) -> None:
+            self.held: dict[tuple[str, str], str] = {}
+
+        def get_password(self, service: str, username: str) -> str | None:
+            if self.broken:
+                raise RuntimeError("the bus is gone")
+            return self.held.get((service, username))
+
+        def set_password(self, service: str, username: str, password: str) -> None:
+            self.held[service, username] = password
+
+        def delete_password(self, service: str, username: str) -> None:
+            del self.held[service, username]
+
+    mine = Keyring()
+    before = keyring.get_keyring()
+    keyring.set_keyring(mine)
+    try:
+        monkeypatch.delenv("EBRAINS_TOKEN")
+        err = check_failure(send(quick_spinnaker, "-o", tmp_path / "a"), "NC529")
+        assert "EBRAINS_TOKEN" in err
+        assert "keyring set neurocompile-ebrains token" in err
+        monkeypatch.setenv("CLB_AUTH", TOKEN)
+        assert send(quick_spinnaker, "-o", tmp_path / "a")[0] == 0
+        monkeypatch.delenv("CLB_AUTH")
+        keyring.set_password("neurocompile-ebrains", "token", TOKEN)
+        assert send(quick_spinnaker, "-o", tmp_path / "b")[0] == 0
+        mine.broken = True
+        check_failure(send(quick_spinnaker, "-o", tmp_path / "c"), "NC529")
+    finally:
+        keyring.set_keyring(before)
+    check_secret(tmp_path)
+
+
+def test_refusals(cloud: Cloud, send: Deploy, command: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    cloud.quota = False
+    out = tmp_path / "out"
+    assert "sufficient compute quota" in check_failure(send(quick_spinnaker, "-o", out), "NC525")
+    cloud.quota = True
+    assert resume(out)[0] == 0  # nothing was lost: the same deployment goes on
+    check_whole(cloud, out)
+    options = cloud.options()
+    options[options.index(COLLAB)] = "not-mine"
+    assert "access to this collab" in check_failure(command(quick_spinnaker, *options, "-o", tmp_path / "b"), "NC525")
+    cloud.faults = [Fault("submit", (413, "too large"))]
+    check_failure(send(quick_spinnaker, "-o", tmp_path / "c"), "NC531")
+    cloud.faults = [Fault("submit", (422, '{"detail": [{"loc": ["body", "tags"], "msg": "field required"}]}'))]
+    assert "field required" in check_failure(send(quick_spinnaker, "-o", tmp_path / "d"), "NC525")
+    cloud.faults = [Fault("submit", (307, ""))]  # no redirection is followed: the token would go along
+    check_failure(send(quick_spinnaker, "-o", tmp_path / "e"), "NC525")
+
+
+def test_a_build_that_is_too_large(
+    cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spinnaker_cloud, "MOST_BYTES", 10_000)
+    (tmp_path / "big.npz").write_bytes(os.urandom(20_000))
+    check_failure(send(quick_spinnaker, "-o", tmp_path / "out", "--", "--input", f"x={tmp_path}/big.npz"), "NC531")
+    assert cloud.count("submit") == 0
+
+
+@pytest.mark.parametrize("exit_code", [1, 2, 3, 5])
+def test_programs_that_fail(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, exit_code: int) -> None:
+    code = "NC528" if exit_code in {2, 3} else "NC526"
+    err = check_failure(send(quick_spinnaker, "-o", tmp_path / "out", "--", "--exit", str(exit_code)), code)
+    assert f"ended with exit code {exit_code}" in err
+    assert "step 000002 of a program" in err  # the end of its log
+    assert not (tmp_path / "out" / "results.npz").exists()
+
+
+def test_jobs_that_end_without_a_word(cloud: Cloud, send: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    """The executor died, the job was removed by its platform, or by somebody in the web interface."""
+    cloud.hold = True
+    for number, status in enumerate(("error", "finished", "removed", None)):
+        out = tmp_path / f"out{number}"
+        assert send(quick_spinnaker, "--detach", "-o", out)[0] == 0
+        job = max(cloud.jobs)
+        if status is None:
+            del cloud.jobs[job]
+        else:
+            cloud.jobs[job] |= {"status": status, "log": "Error:\n\tat JobProcessManager.java\n" if status == "error" else None}
+        err = check_failure(resume(out), "NC526")
+        assert f"job {job}: {status or 'REMOVED'}" in err
+        if status == "error":
+            assert "JobProcessManager.java" in err
+
+
+def test_a_program_that_arrives_damaged(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    accept = cloud.accept
+    cloud.accept = lambda body: accept(body | {"code": body["code"].replace('ARCHIVE = """\nUEsD', 'ARCHIVE = """\nUEsE')})  # type: ignore[method-assign]
+    assert "arrived damaged" in check_failure(send(quick_spinnaker, "-o", tmp_path / "out"), "NC526")
+
+
+def test_a_log_that_begins_again(cloud: Cloud, send: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    """The executor's server was restarted, and sends another log: what there was is kept under another name."""
+    out = tmp_path / "out"
+    cloud.hold = True
+    assert send(quick_spinnaker, "--detach", "-o", out)[0] == 0
+    (number,) = cloud.jobs
+    first = "".join(f"before the restart {n}\n" for n in range(100))
+    cloud.jobs[number]["log"] = first
+    thread = when(lambda: (out / "log.txt").exists() and (out / "log.txt").read_text() == first,
+                  lambda: (cloud.jobs[number].update(log=None), cloud.run(number)))  # fmt: skip
+    code, _, err = resume(out)
+    thread.join()
+    assert code == 0, err
+    assert "the log begins again" in err
+    assert (out / "log.1.txt").read_text() == first
+    assert (out / "log.txt").read_text() == cloud.jobs[number]["log"]
+    assert (out / "results.npz").read_bytes() == results_of(1)
+
+
+def test_a_log_with_odd_characters(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    replace_program(quick_spinnaker, QUICK.replace("started = pathlib", 'print("\\u2028 ü \\U0001f9e0 \\x1b[31m")\nstarted = pathlib'))
+    code, _, err = send(quick_spinnaker, "-o", tmp_path / "out")
+    assert code == 0, err
+    assert "\x1b[31m" not in err
+    check_whole(cloud, tmp_path / "out")
+
+
+def test_a_program_cannot_say_how_another_ended(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    line = f"@neurocompile {'0' * 16} ended 0 {'0' * 64} 5"
+    replace_program(quick_spinnaker, QUICK.replace("started = pathlib", f"print({line!r})\nstarted = pathlib"))
+    assert send(quick_spinnaker, "-o", tmp_path / "out")[0] == 0
+    check_whole(cloud, tmp_path / "out")
+
+
+def start(cloud: Cloud, *words: Any) -> subprocess.Popen[str]:
+    """Run `deploy` in a process of its own."""
+    place = words.index("--")
+    options = [*cloud.options(), "--poll", "0.05"]
+    command = [sys.executable, "-m", "neurocompile", "deploy", *map(str, words[:place]), *options, *map(str, words[place:])]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def lines(out: Path) -> int:
+    log = out / "log.txt"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+KILLED_AT: dict[str, tuple[Fault | None, Callable[[Cloud, Path], Any]]] = {
+    "before the job is submitted": (Fault("submit", "drop before", times=99), lambda cloud, out: cloud.count("submit")),
+    "before the job's number is known": (Fault("submit", "slow"), lambda cloud, out: cloud.jobs),
+    "in the log": (None, lambda cloud, out: lines(out) > 3),
+}
+
+
+@pytest.mark.parametrize("moment", KILLED_AT)
+def test_killed_and_resumed(cloud: Cloud, resume: Deploy, quick_spinnaker: Path, tmp_path: Path, moment: str) -> None:
+    out = tmp_path / "out"
+    fault, condition = KILLED_AT[moment]
+    cloud.faults, cloud.slow_seconds = [] if fault is None else [fault], 30.0
+    process = start(cloud, quick_spinnaker, "-o", out, "--", "--wait", "--lines", "20")
+    wait_for(lambda: condition(cloud, out), moment)
+    argv = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    process.kill()
+    printed = process.communicate()
+    assert b"deploy" in argv
+    assert TOKEN.encode() not in argv
+    assert not (out / "results.npz").exists()
+    cloud.faults = []
+    thread = when(lambda: cloud.jobs and lines(out) > 3, cloud.let_go)
+    code, answer, err = resume(out)
+    thread.join()
+    assert code == 0, err
+    assert len(cloud.bodies) == 1
+    check_whole(cloud, out)
+    check_secret(tmp_path, *printed, answer, err)
+
+
+def test_ctrl_c_leaves_the_job_alone(cloud: Cloud, resume: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start(cloud, quick_spinnaker, "-o", out, "--", "--wait")
+    wait_for(lambda: lines(out) > 2, "the log")
+    process.send_signal(signal.SIGINT)
+    answer, err = process.communicate(timeout=20)
+    assert (process.returncode, answer) == (130, "")
+    for words in ("the job goes on", f"neurocompile deploy --resume -o {out}", f"neurocompile deploy --cancel -o {out}"):
+        assert words in err
+    assert "Traceback" not in err
+    cloud.let_go()
+    assert resume(out)[0] == 0
+    check_whole(cloud, out)
+
+
+def test_patience_ends_and_resume_goes_on(cloud: Cloud, command: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def break_down() -> None:
+        cloud.faults = [Fault(kind, "drop before", times=10**6) for kind in ("log", "job", "userinfo")]
+
+    thread = when(lambda: lines(out) > 0, break_down)
+    err = check_failure(
+        command(quick_spinnaker, *cloud.options(), "--poll", "0.05", "--patience", "0.01", "-o", out, "--", "--wait"), "NC523"
+    )
+    thread.join()
+    assert "the job goes on" in err
+    assert f"--resume -o {out}" in err
+    check_failure(resume(out), "NC520")
+    cloud.faults = []
+    cloud.let_go()
+    assert resume(out)[0] == 0
+    check_whole(cloud, out)
+
+
+def test_nonsense_is_believed_in_the_end(cloud: Cloud, send: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert send(quick_spinnaker, "--detach", "-o", out)[0] == 0
+    for body in ("", "[]", "7", '{"id": "x", "status": 3}', '{"id": 1}', '{"id": 1, "status": "finished", "tags": 5}', "[" * 10**5):
+        cloud.faults = [Fault("job", (200, body), times=99)]
+        check_failure(resume(out), "NC530")
+    cloud.faults = [Fault("log", (200, '{"a": 1}'), times=99)]
+    check_failure(resume(out), "NC530")
+    cloud.faults = []
+    assert resume(out)[0] == 0
+    check_whole(cloud, out)
+
+
+def test_cancelling(cloud: Cloud, send: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    cloud.hold = True
+    assert send(quick_spinnaker, "--detach", "-o", tmp_path / "a")[0] == 0
+    (number,) = cloud.jobs
+    assert "its state was submitted" in send("--cancel", "-o", tmp_path / "a")[1]
+    assert (cloud.deleted, cloud.jobs) == ([number], {})
+    check_failure(resume(tmp_path / "a"), "NC526")
+    assert "its state was NONE" in send("--cancel", "-o", tmp_path / "a")[1]
+    cloud.hold = False
+    out = tmp_path / "b"
+    assert send(quick_spinnaker, "--detach", "-o", out, "--", "--wait")[0] == 0
+    (number,) = cloud.jobs
+    wait_for(lambda: cloud.jobs[number]["status"] == "running", "the job runs")
+    assert f"job {number} is running" in check_failure(send("--cancel", "-o", out), "NC525")
+    cloud.let_go()
+    assert resume(out)[0] == 0
+    assert (out / "results.npz").read_bytes() == results_of(1)
+    assert "its state was ENDED" in send("--cancel", "-o", out)[1]
+
+
+def test_cancelling_before_and_while_the_job_is_submitted(
+    cloud: Cloud, send: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path
+) -> None:
+    out, cloud.quota, cloud.hold = tmp_path / "a", False, True
+    check_failure(send(quick_spinnaker, "-o", out), "NC525")
+    assert "its state was NONE" in send("--cancel", "-o", out)[1]
+    cloud.quota = True
+    assert "was cancelled before it began" in check_failure(resume(out), "NC526")
+    assert cloud.jobs == {}
+    cloud.faults, cloud.slow_seconds, out = [Fault("submit", "slow")], 1.0, tmp_path / "b"
+    process = start(cloud, quick_spinnaker, "-o", out, "--")
+    wait_for(lambda: cloud.jobs, "the job is there, its number not yet known")
+    (out / "cancelled").touch()
+    assert process.wait(timeout=30) == 5
+    assert cloud.jobs == {}
+    process.communicate()
+
+
+def test_a_dry_run_says_all_and_touches_nothing(
+    cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "spikes.npz").write_bytes(b"12345")
+    before = {str(p): p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    words = [quick_spinnaker, "--dry-run", "--hours", "2", "-o", tmp_path / "out"]
+    args = ["--", "--steps", "7", "--input", f"in={tmp_path}/spikes.npz", "--echo", "a b"]
+    code, out, err = send(*words, *args)
+    assert (code, err) == (0, "")
+    for expected in (
+        f"GET {cloud.url}/userinfo", f"POST {cloud.url}/jobs/", "hardware_platform: 'SpiNNaker'",
+        "hardware_config: {'timeout': 2}", f"DELETE {cloud.url}/jobs/JOB", "program/run.py", "inputs/0-", "'--ebrains', '--steps', '7'",
+        "'a b'",
+        "EBRAINS_TOKEN", "nothing was done",
+    ):  # fmt: skip
+        assert expected in out, expected
+    assert TOKEN not in out
+    monkeypatch.delenv("EBRAINS_TOKEN")
+    code, answer, _ = send(*words, "--format", "json", *args)  # nor is a token needed
+    found = json.loads(answer)
+    assert (code, found["phase"], found["files"]["program/run.py"]) == (0, "planned", len(QUICK))
+    assert {str(p): p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+    assert cloud.requests == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--service", "http://example.com"), ("--service", "https://me:secret-pass@example.com"), ("--service", "example.com"),
+     ("--service", ""),
+     ("--service", "https://"), ("--service", "https://x/?a=b"), ("--service", "https://x/#a"), ("--service", "https://a b"),
+     ("--service", "file:///etc"), ("--service", "https://x:99999"), ("--service", "https://ü"), ("--service", "https://x\ny"),
+     ("--userinfo", "http://192.168.0.1/x"), ("--userinfo", "//x"), ("--collab", "a/b"), ("--collab", ""), ("--collab", "a&as_admin=true"),
+     ("--collab", "x" * 41), ("--collab", "-x")],
+)  # fmt: skip
+def test_settings_that_are_none(cloud: Cloud, command: Deploy, quick_spinnaker: Path, tmp_path: Path, option: str, value: str) -> None:
+    err = check_failure(command(quick_spinnaker, *cloud.options(), f"{option}={value}", "-o", tmp_path / "out"), "NC160")
+    assert "secret-pass" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_of_other_destinations(
+    cloud: Cloud, command: Deploy, send: Deploy, quick_spinnaker: Path, build: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert "not an option of --to spinnaker-cloud, but of --to inrc" in check_failure(
+        send(quick_spinnaker, "--board", "b", "-o", out), "NC160"
+    )
+    check_failure(command(build, "--to", "inrc", "--host", "h", "--collab", "c", "-o", out), "NC160")
+    check_failure(command(quick_spinnaker, "--to", "spinnaker-cloud", "-o", out), "NC160")
+    assert "not for loihi2" in check_failure(send(build, "-o", out), "NC160")
+    assert not out.exists()
+
+
+def test_what_cannot_be_resumed(cloud: Cloud, send: Deploy, command: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert send(quick_spinnaker, "--detach", "-o", out, "--", "--wait")[0] == 0
+    whole = (out / "deploy.json").read_bytes()
+    job = str(next(iter(cloud.jobs))).encode()
+    for text in (whole.replace(b"spinnaker-cloud", b"spinnaker-clown"), whole.replace(b'"collab"', b'"collap"'),
+                 whole.replace(b'"' + job, b'"../' + job), whole.replace(b'"' + job + b'"', b'"-1"')):  # fmt: skip
+        assert text != whole
+        (out / "deploy.json").write_bytes(text)
+        check_failure(resume(out), "NC721")
+    (out / "deploy.json").write_bytes(whole.replace(b'"http://127.0.0.1', b'"http://example.org'))
+    check_failure(resume(out), "NC160")  # a token is not sent where a changed file says, over http
+    (out / "deploy.json").write_bytes(whole)
+    check_failure(command("--resume", "-o", out, "--collab", "another"), "NC711")
+    check_failure(command("--resume", "-o", out, "--to", "inrc"), "NC711")
+    check_failure(command("--resume", "-o", out, "--host", "h"), "NC160")
+    cloud.let_go()
+    assert resume(out, "--to", "spinnaker-cloud", "--service", f"{cloud.url}/")[0] == 0
+    check_whole(cloud, out)
+
+
+def test_netrc_is_not_read(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / "home" / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login me password in-the-netrc\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert send(quick_spinnaker, "-o", tmp_path / "out")[0] == 0
+    assert {a for kind, _, _, a in cloud.requests} == {f"Bearer {TOKEN}", ""}
+
+
+def test_without_requests(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "requests", None)
+    assert "neurocompile[deploy]" in check_failure(send(quick_spinnaker, "-o", tmp_path / "out"), "NC501")
+
+
+def test_the_script_is_the_same_for_the_same_order(quick_spinnaker: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(b"1")
+    files = {f"program/{p.name}": p for p in (quick_spinnaker / "program").iterdir() if p.is_file()}
+    digest = hashlib.sha256(sums_text({n: file_digest(p) for n, p in files.items()}).encode()).hexdigest()
+    order = Order(run="0" * 16, digest=digest, files=files, inputs={"0-a.npz": tmp_path / "x.npz"}, args=("--steps", "1"))
+    first = payload.script(order, order.args, payload.archive(order))
+    for path in files.values():
+        os.utime(path, (1, 1))
+    assert payload.script(order, order.args, payload.archive(order)) == first
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "run.py").write_text(first)
+    done = subprocess.run([sys.executable, "run.py", "spiNNaker"], cwd=work, capture_output=True, text=True)
+    assert done.returncode == 1  # QUICK needs --out
+    found = payload.end_line("0" * 16).search(done.stdout)
+    assert found is not None
+    assert found.groups() == ("1", None, None)
+    assert sorted(p.name for p in work.iterdir()) == ["run.py", "started"]

@@ -44,6 +44,7 @@ def classic_machines(host: str, port: int) -> tuple[str, list[Machine]]:
 def _ask_classic(host: str, port: int) -> tuple[str, list[Machine]]:
     try:
         from spalloc_client.protocol_client import ProtocolClient, ProtocolError, ProtocolTimeoutError, SpallocServerException
+        from spalloc_client.scripts.support import VERSION_RANGE_START, VERSION_RANGE_STOP
     except ImportError:
         raise _no_sdk("spalloc_client") from None
     try:
@@ -57,10 +58,23 @@ def _ask_classic(host: str, port: int) -> tuple[str, list[Machine]]:
         raise SdkMissingError.of("NC530", f"{host}:{port}: {error}") from None
     except (ValueError, TypeError, KeyError, RecursionError):
         raise SdkMissingError.of("NC530", f"{host}:{port} does not speak spalloc's protocol") from None
+    if not _taken(str(version), VERSION_RANGE_START, VERSION_RANGE_STOP):
+        first, stop = (".".join(map(str, v)) for v in (VERSION_RANGE_START, VERSION_RANGE_STOP))
+        raise SdkMissingError.of(
+            "NC530",
+            f"{host}:{port} is a spalloc server of version {version}; sPyNNaker's client takes those from {first} to below {stop}",
+            help="releases with an epoch (1!7.0.0) say it to their clients, whose releases cannot read it; ask the server's operators",
+        )
     try:
         return str(version), [_machine(found, jobs) for found in machines]
     except (AttributeError, ValueError, TypeError, KeyError):
         raise SdkMissingError.of("NC530", f"{host}:{port} describes its machines otherwise than spalloc-server does") from None
+
+
+def _taken(version: str, first: tuple[int, ...], stop: tuple[int, ...]) -> bool:
+    """Whether sPyNNaker's client takes a server of this version; it ends with an error if not."""
+    parts = version.split(".")[:3]
+    return all(part.isascii() and part.isdigit() for part in parts) and first <= tuple(map(int, parts)) < stop
 
 
 def _machine(found: Any, jobs: Any) -> Machine:

@@ -56,6 +56,8 @@ class Cloud:
     """Seconds that a job is found only after: its tags are written last."""
     quota: bool = True
     slow_seconds: float = 1.0
+    configuration: str = "[Machine]\nremote_spinnaker_url = http://manager.invalid/\nversion = 5\n"
+    """What the executor writes to spynnaker.cfg."""
     jobs: dict[int, dict[str, Any]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     requests: list[tuple[str, str, str, str]] = field(default_factory=list)
@@ -144,7 +146,7 @@ class Cloud:
         assert "import" in job["code"]
         assert not job["code"].strip().startswith("http")
         (work / "run.py").write_text(job["code"], encoding="utf-8")
-        (work / "spynnaker.cfg").write_text("[Machine]\nremote_spinnaker_url = http://manager/\nversion = 5\n")
+        (work / "spynnaker.cfg").write_text(self.configuration)
         existing = {p for p in work.rglob("*") if p.is_file()}
         job["status"] = "running"
         process = subprocess.Popen(

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from neurocompile.deploy import job_service, payload, spinnaker_cloud
 from neurocompile.deploy.destination import Order, file_digest, sums_text
+from neurocompile.ir.npz import load_npz
 from tests.deploy.cloud import COLLAB, TOKEN, Cloud, Fault
 from tests.deploy.conftest import QUICK, Deploy, check_failure, replace_program, results_of, state_of, wait_for, when
 
@@ -98,6 +100,23 @@ def test_a_run(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path
     assert [authorization for kind, _, _, authorization in cloud.requests if kind == "output"] == [""]
     assert cloud.count("submit") == cloud.count("output") == 1
     assert TOKEN not in "".join(path for _, _, path, _ in cloud.requests)
+
+
+def test_the_program_of_a_build(cloud: Cloud, send: Deploy, spinnaker_build: Path, tmp_path: Path) -> None:
+    """The emitted program with its data, through sPyNNaker; the machine that the executor names is a virtual board."""
+    (tmp_path / "home" / ".spynnaker.cfg").write_text("[Machine]\nversion = 5\n")
+    cloud.configuration = "[Machine]\nversion = 5\nvirtual_board = True\n[Reports]\nwrite_network_graph = False\n"
+    np.savez(tmp_path / "spikes.npz", neuron=[0, 1, 0, 1], step=[1, 2, 5, 6])
+    code, answer, err = send(
+        spinnaker_build, "--format", "json", "-o", tmp_path / "out", "--", "--steps", "8", "--input", f"in={tmp_path}/spikes.npz"
+    )
+    assert code == 0, err
+    summary = json.loads(answer)["summary"]
+    assert (summary["steps"], summary["n_neurons"], summary["n_synapses"]) == (8, 5, 6)
+    found = load_npz(tmp_path / "out" / "results.npz")
+    (name,) = (key for key in found if key.startswith("weight:"))
+    np.testing.assert_allclose(found[name], 0.7, atol=1e-3)
+    check_secret(tmp_path, answer, err)
 
 
 def test_what_the_job_is_given(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ while args.wait and not os.path.exists("go") and time.monotonic() < until:
     time.sleep(0.05)
 try:
     controller.close()
-except Exception as error:  # its client makes its connection anew in threads, but not here; the server frees boards that it hears nothing of
+except Exception as error:  # its client does not connect again for this; the server frees boards that it hears nothing of
     print("boards not given back:", type(error).__name__, flush=True)
 pathlib.Path(args.out).write_bytes(json.dumps({"host": host, "boards": len(connections)}).encode())
 print(json.dumps({"host": host, "boards": len(connections)}))

@@ -6,7 +6,8 @@ fractions of w_max, so they are multiplied; multiplicative ones are factors in b
 
 **Pairs.** Ours: the arrival of a pre spike (t_pre + d) meets the post spike. sPyNNaker: t_pre meets t_post + d, or with
 ``backprop_delay=False`` t_post, which is nearer to ours and what is emitted. A lag is then longer by d than ours, so A+ is multiplied by
-exp(d / tau_plus) and A- by exp(-d / tau_minus): every pair with a lag above 0 or below -d counts as it should. Those between do not.
+exp(d / tau_plus) and A- by exp(-d / tau_minus): every pair with a lag above 0 or of -d and less counts as it should. Those between do
+not.
 
 **Reward.** dw/dt = c d in seconds here, in milliseconds there: the product of eligibility and reward is multiplied by 10^-3. Eligibility
 is a 16-bit number like a weight, reward has 11 fractional bits; the factor is split so that neither loses all its digits. The rule's own
@@ -212,8 +213,8 @@ def _stdp_rule(rule: STDP, cell: Cell, dt: float, delay: float, findings: Findin
         f"rule '{rule.name}' into '{cell.name}'",
         "a pre spike is paired when it arrives; sPyNNaker pairs it when it is sent",
         f"pairs without the delay, a_plus and a_minus corrected for a delay of {delay:g} steps",
-        "exact for pairs in which the post spike comes after the arrival, or before the pre spike was sent; a post spike in the step of "
-        f"the arrival or in the {delay:g} steps before counts as later than it is",
+        "exact for pairs in which the post spike comes after the arrival, or not after the pre spike was sent; one in the step of the "
+        "arrival, or between sending and arrival, counts as later than it is",
     )
     w_max = max(high, 0.0) * scale
     factor = 1.0 if rule.multiplicative else w_max

@@ -23,6 +23,7 @@ from neurocompile.backends.spinnaker.checks import (
     numbering,
 )
 from neurocompile.backends.spinnaker.comparison import check_ours, check_pacman, our_tables, side_by_side, trace_ours, tree_crossings
+from neurocompile.backends.spinnaker.twin.loaded import check_numbers
 from neurocompile.ir import Network
 from neurocompile.ir.errors import MismatchError
 from neurocompile.ir.npz import AnyArray, load_npz
@@ -64,6 +65,7 @@ def compare(
     slots = numbering(document, arrays)
     checks = [check_synapses(p.name, connections[p.name], results, document, arrays) for p in network.synaptic_projections]
     checks += check_cells(network, connections, document, mapping, summary)
+    checks += check_numbers(document, arrays, results, mapping)
     checks += check_cores(document, summary)
     checks += check_places(document, summary, mapping)
     checks += [check_keys(document, mapping), check_memory(mapping), check_tables(summary)]

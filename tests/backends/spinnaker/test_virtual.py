@@ -20,6 +20,7 @@ import pytest
 from neurocompile.backends.base import Check
 from neurocompile.backends.spinnaker import TARGET
 from neurocompile.backends.spinnaker.checks import check_cells, check_cores, check_places, check_routes, check_synapses, numbering
+from neurocompile.backends.spinnaker.twin.loaded import check_numbers
 from neurocompile.backends.spinnaker.validate import compare
 from neurocompile.backends.spinnaker.walk import walk
 from neurocompile.ir import ALIF, LIF, RSTDP, STDP, CubaLIF, EProp, Explicit, LeakyReadout, Network, Population, Projection, SpikeSource
@@ -188,7 +189,7 @@ def test_every_check_of_validate_holds(ran: Callable[[str], Ran], name: str) -> 
     checks = found.checks()
     assert {n: c.detail for n, c in checks.items() if not c.ok} == {}
     wanted = {f"{kind} of {p.name}" for p in found.network.projections for kind in ("synapses", "routes")}
-    wanted |= {f"cells of {p.name}" for p in found.network.populations if p.model.receives}
+    wanted |= {f"{kind} of {p.name}" for p in found.network.populations if p.model.receives for kind in ("cells", "numbers")}
     wanted |= {f"{kind} of {p['name']}" for p in found.document["populations"] for kind in ("cores", "places")}
     wanted |= {"keys", "memory of chips", "routing tables"}
     assert set(checks) == wanted
@@ -315,6 +316,45 @@ def test_checks_notice_what_is_broken(ran: Callable[[str], Ran]) -> None:
     assert not any(c.ok for c in check_places(document, summary, elsewhere))
     assert not any(c.ok for c in check_places(document, {**summary, "placement": "free"}, mapping))
     assert not found.checks(summary={**summary, "routing_entries": 0})["routing tables"].ok
+
+
+@pytest.mark.parametrize("name", ["stdp", "r_stdp"])
+def test_numbers_that_differ_by_one_unit_are_noticed(ran: Callable[[str], Ran], name: str) -> None:
+    """Each integer that sPyNNaker would load, changed by one: the population and what differs are named, and nothing else is."""
+    found = ran(name)
+    document, mapping, results = found.document, found.mapping, found.results
+    arrays = load_npz(found.folder / "program" / "network.npz")
+    post = "delta" if name == "stdp" else "hid"
+    index = [p["name"] for p in document["populations"]].index(post)
+    projection = next(p["name"] for p in document["projections"] if p["post"] == post and p["rule"])
+    entry = document["populations"][index]
+    assert all(c.ok for c in check_numbers(document, arrays, results, mapping))
+    unit = entry["weight_resolution"][0] / np.min(
+        arrays[entry["weight_scale"]["array"]] if isinstance(entry["weight_scale"], dict) else entry["weight_scale"]
+    )
+    words = [key for key in mapping if key.startswith(f"word:{index}:")]
+    assert {f"word:{index}:{n}" for n in ("v", "tau_m", "cm", "v_thresh", "i_offset", "tau_refrac", "timestep", "refract_timer")} <= set(
+        words
+    )
+    rule = f"region:{index}:synapseDynamicsParams"
+    assert len(mapping[rule]) > 20
+    broken = [(key.split(":")[2], {key: mapping[key] + (np.arange(entry["size"]) == 1)}) for key in words]
+    broken += [("rule", {rule: mapping[rule] ^ (np.arange(len(mapping[rule])) == k)}) for k in (0, 1, 9, len(mapping[rule]) - 1)]
+    broken += [("rule", {rule: mapping[rule][:-1]})]
+    for said, change in broken:
+        wrong = [c for c in check_numbers(document, arrays, results, {**mapping, **change}) if not c.ok]
+        assert [c.name for c in wrong] == [f"numbers of {post}"]
+        assert wrong[0].detail.endswith(f"the twin's: {said}")
+    ring = mapping[f"region:{index}:SynapseParams"].astype(np.int64)
+    for place, said in ((4, "delay slots"), (7, "shifts of weights")):
+        changed = {**mapping, f"region:{index}:SynapseParams": ring - 9 * (np.arange(len(ring)) == place)}
+        assert said in next(c for c in check_numbers(document, arrays, results, changed) if not c.ok).detail
+    weight = results[f"weight:{projection}"]
+    for value in (weight[3] + unit, np.nan):
+        changed = {**results, f"weight:{projection}": np.where(np.arange(len(weight)) == 3, value, weight)}
+        (wrong,) = (c for c in check_numbers(document, arrays, changed, mapping) if not c.ok)
+        assert wrong.detail.endswith(f"the twin's: weights of {projection}")
+    assert not check_numbers(document, arrays, results, {})[0].ok
 
 
 def test_split_cores_and_their_neighbours(ran: Callable[[str], Ran]) -> None:

@@ -1,0 +1,104 @@
+"""What sPyNNaker would load for an emitted program, beside the integers that the twin makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from neurocompile.backends.base import Check
+from neurocompile.backends.spinnaker import accum
+from neurocompile.backends.spinnaker.learning import Modulation, PlasticRule
+from neurocompile.backends.spinnaker.twin.events import Table
+from neurocompile.backends.spinnaker.twin.plastic import Rule, rule_numbers
+from neurocompile.backends.spinnaker.twin.population import step_ms
+from neurocompile.backends.spinnaker.twin.rows import words
+from neurocompile.ir._types import IntArray
+from neurocompile.ir.npz import AnyArray
+
+_STEPS = ("timestep", "time_step", "timestep_ms", "time_step_ms")
+"""What sPyNNaker's structures call the time step"""
+_LOG_SLOTS, _SHIFTS = 4, 7
+"""Words of the region for ring buffers: log2 of the delay slots, the shifts"""
+Document = Mapping[str, Any]
+
+
+def check_numbers(
+    document: Document, arrays: Mapping[str, AnyArray], results: Mapping[str, AnyArray], mapping: Mapping[str, AnyArray]
+) -> list[Check]:
+    """Compare the integers of every population of neurons: parameters and states, weights onto it, ring buffers, its rule.
+
+    document, arrays : network.json, network.npz; results, mapping : of ``run.py --virtual``.
+    """
+    checks = []
+    for index, entry in enumerate(document["populations"]):
+        if entry["cell"] != "source":
+            wrong, counted = [], 0
+            for what, expected, got in _numbers(index, entry, document, arrays, results, mapping):
+                counted += np.size(expected)
+                if got is None or np.shape(got) != np.shape(expected) or not np.array_equal(got, expected):
+                    wrong.append(what)
+            said = f"{counted} integers " + (f"other than the twin's: {', '.join(wrong)}" if wrong else "as in the twin")
+            checks.append(Check(name=f"numbers of {entry['name']}", ok=not wrong, detail=said))
+    return checks
+
+
+def _values(spec: Any, arrays: Mapping[str, AnyArray]) -> AnyArray:
+    return np.asarray(arrays[spec["array"]] if isinstance(spec, dict) else spec, np.float64)
+
+
+def _numbers(
+    index: int,
+    entry: Document,
+    document: Document,
+    arrays: Mapping[str, AnyArray],
+    results: Mapping[str, AnyArray],
+    mapping: Mapping[str, AnyArray],
+) -> Iterator[tuple[str, AnyArray, AnyArray | None]]:
+    """Yield (what, the twin's integers, sPyNNaker's)."""
+    dt_ms = step_ms(document["dt_ms"] / 1e3)
+    wanted = {"v" if name == "v_init" else name: accum.encode(_values(spec, arrays)) for name, spec in entry["params"].items()}
+    present = {key.split(":", 2)[2] for key in mapping if key.startswith(f"word:{index}:")}
+    for name in sorted(present | set(wanted)):
+        expected = accum.encode(dt_ms) if name in _STEPS else wanted.get(name, np.array(int(name == "n_steps_per_timestep")))
+        yield name, np.broadcast_to(expected, (entry["size"],)), mapping.get(f"word:{index}:{name}")
+    resolution = np.asarray(entry["weight_resolution"], np.float64)
+    ring = mapping.get(f"region:{index}:SynapseParams", np.zeros(0, np.uint32))
+    yield "shifts of weights", 15 + np.rint(np.log2(resolution)).astype(np.int64), ring[_SHIFTS : _SHIFTS + len(resolution)]
+    longest, rule = 0, None
+    scale = np.broadcast_to(_values(entry["weight_scale"], arrays), (entry["size"],))
+    for projection in document["projections"]:
+        if projection["post"] == entry["name"]:
+            key = projection["key"]
+            weight, post = arrays[f"weight:{key}"].astype(np.float64), arrays[f"post:{key}"]
+            unit, own = np.where(weight < 0, resolution[1], resolution[0]), scale[post]
+            got = results.get(f"weight:{projection['name']}")
+            # Exact: sPyNNaker divides words by a power of two, run.py by the scale.
+            loaded = None if got is None else np.where(np.isnan(got), -1.0, np.rint(np.abs(got * own) / unit))
+            yield f"weights of {projection['name']}", words(weight, own, unit), loaded
+            longest = max(longest, int(arrays[f"delay:{key}"].max(initial=0)))
+            rule = projection["rule"].get("excitatory", rule)
+    if rule is not None:
+        gate = next((m for m in document["modulations"] if m["post"] == entry["name"]), None)
+        made = rule_numbers(
+            PlasticRule(post=entry["name"], **document["rules"][rule]), None if gate is None else Modulation(**gate), dt_ms
+        )  # fmt: skip
+        yield "rule", _rule_words(made, len(resolution)), mapping.get(f"region:{index}:synapseDynamicsParams")
+        slots = 2 ** int(ring[_LOG_SLOTS]) if len(ring) > _LOG_SLOTS else 0
+        yield "delay slots", np.array(True), np.array(slots > longest)
+
+
+def _table_words(table: Table) -> IntArray:
+    halves = np.concatenate([[len(table.values), table.shift], table.values]).astype(np.uint16)
+    return halves.view(np.uint32).astype(np.int64)
+
+
+def _rule_words(rule: Rule, receptors: int) -> IntArray:
+    """Return a rule as the words of its region: no delay of post spikes, both tables, bounds and amplitudes of each receptor, the gate."""
+    parts: list[Any] = [[0], _table_words(rule.tau_plus), _table_words(rule.tau_minus)]
+    parts += [[rule.least, rule.most, rule.plus, rule.minus]] * receptors
+    if rule.gate:
+        parts += [[rule.gate, rule.ceiling, rule.floor], _table_words(rule.tau_c), _table_words(rule.tau_d)]
+    words_: IntArray = np.concatenate(parts).astype(np.int64) % 2**32
+    return words_

@@ -74,6 +74,7 @@ class SpinnakerTarget:
             "r_stdp": "approximation (NC340, NC341): Neuromodulation, unsigned eligibility, additive only, split cores",
             "eprop": "no; approximation (NC325): reward-modulated STDP into spiking populations, static weights into readouts",
             "emulator": "virtual board: maps, executes nothing",
+            "runs here": "the integers of its binaries, learning included (--numerics)",
             "SpiNNaker 2": "mapping only (NC329)",
             "hardware": "not verified",
         }

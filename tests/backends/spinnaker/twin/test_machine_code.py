@@ -21,7 +21,7 @@ from neurocompile.backends.spinnaker.twin.plastic import PlasticRows, Rule, rule
 from neurocompile.backends.spinnaker.twin.rows import Rows
 from tests.backends.spinnaker.machine_code import Machine, binary
 
-RUNS = int(os.environ.get("NEUROCOMPILE_EXAMPLES", "0")) or 12
+RUNS = int(os.environ.get("NEUROCOMPILE_RANDOM_PROGRAMS", "0")) or 12
 """Random programs of each kind"""
 HASHES = {
     "IF_curr_delta": "9e991ac64c9eebc2f34a53e93ff667bad9b3ef112a16d4d91ac1605fd660dbcd",

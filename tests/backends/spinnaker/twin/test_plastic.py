@@ -18,7 +18,7 @@ from neurocompile.ir.errors import UnsupportedError
 from tests.backends.spinnaker.twin.networks import learning_networks, lowered_of, pair_rules, reward_rules, spikes_of
 from tests.backends.spinnaker.twin.slow_network import SlowNetwork
 
-MANY = int(os.environ.get("NEUROCOMPILE_EXAMPLES", "0"))
+MANY = int(os.environ.get("NEUROCOMPILE_RANDOM_PROGRAMS", "0"))
 STEPS = 250
 
 

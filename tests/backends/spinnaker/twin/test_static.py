@@ -20,7 +20,7 @@ from tests.backends.spinnaker.core_model import encode, exponential
 from tests.backends.spinnaker.twin.networks import lowered_of, spikes_of, static_networks
 from tests.backends.spinnaker.twin.slow_network import SlowNetwork
 
-MANY = int(os.environ.get("NEUROCOMPILE_EXAMPLES", "0"))
+MANY = int(os.environ.get("NEUROCOMPILE_RANDOM_PROGRAMS", "0"))
 """How many random networks; 0: as many as fit into an ordinary run"""
 STEPS = 150
 

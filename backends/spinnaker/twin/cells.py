@@ -58,8 +58,7 @@ def constants(cell: Cell, dt_ms: float) -> Constants:
         for number, receptor in enumerate(("E", "I")):
             tau = written[f"tau_syn_{receptor}"]
             decay = accum.exponential_fraction(-accum.divide(step, tau))
-            # 1 - 2^-32 decay of 0 would be 2^32, which the core's word cannot hold: it wraps to 0.
-            rest = (2**32 - decay) & 0xFFFFFFFF
+            rest = 2**32 - 1 - decay  # the largest fraction of 32 bits stands for 1
             current[2 * number] = decay
             current[2 * number + 1] = (accum.divide(tau, step) * rest >> accum.BITS) & 0xFFFFFFFF
         first[_EXC], first[_INH] = written["isyn_exc"], written["isyn_inh"]

@@ -65,7 +65,7 @@ class Core:
         if self.exponential:
             for k, name in enumerate(("tau_syn_E", "tau_syn_I")):
                 self.kept[k] = exponential(-(step * ONE // p[name]))
-                self.first[k] = (p[name] * ONE // step) * ((2**32 - self.kept[k]) % 2**32) // ONE % 2**32
+                self.first[k] = (p[name] * ONE // step) * (2**32 - 1 - self.kept[k]) // ONE % 2**32
         self.ca_kept = exponential(-(step * ONE // p["tau_ca2"])) >> 17 if "tau_ca2" in p else 0
         self.rest()
 

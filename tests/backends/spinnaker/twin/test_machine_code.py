@@ -56,47 +56,49 @@ def test_exponentials(core: Callable[[str], Machine]) -> None:
     np.testing.assert_array_equal(accum.exponential(exponents), [machine.call(0x4CB0, int(x)) for x in exponents])
 
 
+LOAD = 0x16B4
+"""neuron_impl_load_neuron_parameters, at the same place in the three binaries of neurons"""
+
+
 class Updates:
-    """neuron_do_timestep_update of a binary, with neurons in memory as the core keeps them."""
+    """neuron_do_timestep_update of a binary, with neurons that its own loader has made from parameters in SDRAM's layout."""
 
     GLOBALS = 0x400168
 
-    def __init__(self, machine: Machine, entry: int, neurons: Neurons, *, exponential: bool, adaptive: bool) -> None:
-        self.machine, self.entry, self.exponential = machine, entry, exponential
-        c, n = neurons.constants, neurons.state.shape[1]
-        self.n = n
-        rest, v_rest, v_reset, v_thresh, offset = c.membrane[0], c.membrane[2], c.membrane[3], c.membrane[4], c.membrane[5]
-        state = np.zeros((n, 8), np.int32)
-        state.T[:] = c.first[0], v_rest, rest, c.membrane[1], offset, 0 * offset, v_reset, c.silent
-        self.state = machine.place(state)
-        self.threshold = machine.place(v_thresh.astype(np.int32))
-        inputs = np.zeros((n, 6 if exponential else 2), np.uint32)
-        if exponential:
-            inputs.T[:] = c.current[0], c.current[1], c.first[2], c.current[2], c.current[3], c.first[3]
-        self.inputs = machine.place(inputs)
-        words = machine.place(np.zeros(64, np.uint32))
+    def __init__(self, machine: Machine, entry: int, cell: Cell, dt_ms: float) -> None:
+        self.machine, self.entry, self.n = machine, entry, cell.size
+        self.exponential, self.adaptive = cell.cell == "IF_curr_exp", cell.cell == "IF_curr_delta_ca2_adaptive"
+        n = cell.size
         indices = machine.place(np.zeros(n, np.uint16))  # nothing is recorded but spikes
-        spikes = np.arange(n, dtype=np.uint16)
+        words = machine.place(np.zeros(64, np.uint32))
         recorded = machine.place(np.array([0, 9, 0, 0, 0, 0] * 4, np.uint32))
         bits = machine.place(np.array([9, 0, 0, 0, 0, 0], np.uint32))
         self.fired = machine.place(np.zeros(8, np.uint32))
         pointers = [recorded, machine.place(np.array([words] * 3, np.uint32)), machine.place(np.array([indices] * 3, np.uint32)), bits]
-        pointers += [machine.place(np.array([self.fired], np.uint32)), machine.place(np.array([machine.place(spikes)], np.uint32))]
+        pointers += [machine.place(np.array([self.fired], np.uint32)), 0]
+        pointers[5] = machine.place(np.array([machine.place(np.arange(n, dtype=np.uint16))], np.uint32))
         for k, pointer in enumerate(pointers):
             machine.write(self.GLOBALS + 4 * k, pointer)
-        inputs = [self.inputs]
-        self.ca2 = 0
-        if adaptive:
-            self.ca2 = machine.place(np.stack([c.ca2[0], c.first[4], c.ca2[1]], axis=1).astype(np.int32))
-            inputs = [self.ca2, self.inputs]
-        if not exponential:
-            inputs = [machine.place(np.full(n, c.scale, np.int32)), *inputs]
+        self.state, self.inputs, self.threshold, self.ca2 = (machine.place(np.zeros(k * n, np.uint32)) for k in (8, 6, 1, 3))
+        between = [] if self.exponential else [machine.place(np.zeros(n, np.uint32))]
+        between += [self.ca2] if self.adaptive else []
         where = self.GLOBALS + 76
-        for value in [1, self.state, *inputs, self.threshold, n]:
+        for value in [1, self.state, *between, self.inputs, self.threshold, n]:
             machine.write(where, value)
             where += 4
         machine.write(where + 4, 0)  # no current sources
         machine.write(where + 16, 0)  # no key: nothing is sent
+        machine.call(LOAD, machine.place(self._parameters(cell, dt_ms)), n, 0)
+
+    def _parameters(self, cell: Cell, dt_ms: float) -> Any:
+        """The structures of sPyNNaker's neuron implementation, one after the other."""
+        p = {name: np.broadcast_to(accum.encode(value), (cell.size,)) for name, value in cell.params.items()}
+        step, zero = np.full(cell.size, accum.encode(dt_ms)), np.zeros(cell.size, np.int64)
+        neuron = [p[k] for k in ("v_init", "v_rest", "cm", "tau_m", "i_offset", "v_reset", "tau_refrac")] + [zero, step]
+        parts = [neuron, [] if self.exponential else [step], [p["v_thresh"]]]
+        parts.append([p["tau_syn_E"], p["isyn_exc"], p["tau_syn_I"], p["isyn_inh"], step] if self.exponential else [zero, zero])
+        parts.append([p["tau_ca2"], zero, p["i_alpha"], step] if self.adaptive else [])
+        return np.concatenate([[1], *(np.stack(part, axis=1).ravel() for part in parts if part)]).astype(np.int32)
 
     def step(self, tick: int, arrived: Any, shift: Any) -> Any:
         machine = self.machine
@@ -143,9 +145,8 @@ def test_neurons(core: Callable[[str], Machine], kind: str, entry: int) -> None:
         machine._free = 0x30000000
         shift = rng.integers(0, 8, 2)
         dt = float(rng.choice([0.1, 0.5, 1.0]))
-        ours = Neurons(cells(rng, kind, n), dt, shift)
-        exponential, adaptive = kind == "IF_curr_exp", kind == "IF_curr_delta_ca2_adaptive"
-        theirs = Updates(machine, entry, ours, exponential=exponential, adaptive=adaptive)
+        cell = cells(rng, kind, n)
+        ours, theirs = Neurons(cell, dt, shift), Updates(machine, entry, cell, dt)
         for tick in range(150):
             arrived = (rng.random((2, n)) < 0.3) * rng.integers(0, 2 ** int(rng.integers(4, 17)), (2, n))
             expected = theirs.step(tick, arrived, shift)
@@ -154,9 +155,9 @@ def test_neurons(core: Callable[[str], Machine], kind: str, entry: int) -> None:
             state = machine.read(theirs.state, np.int32, 8 * n).reshape(n, 8)
             np.testing.assert_array_equal(ours.state[0], state[:, 0])
             np.testing.assert_array_equal(ours.state[1], state[:, 5])
-            if adaptive:
+            if theirs.adaptive:
                 np.testing.assert_array_equal(ours.state[4], machine.read(theirs.ca2, np.int32, 3 * n)[1::3])
-            if exponential:
+            if theirs.exponential:
                 held = machine.read(theirs.inputs, np.int32, 6 * n).reshape(n, 6)
                 np.testing.assert_array_equal(ours.state[2:4], held[:, [2, 5]].T)
             spikes += len(got)
@@ -325,3 +326,43 @@ def test_a_plastic_delay_of_all_slots_is_dropped(core: Callable[[str], Machine],
     theirs.row(np.array([0]), np.array([delay]), np.array([77]))
     theirs.pre(8)
     assert (machine.read(theirs.ring, np.uint16, 4 * 32).sum() == 77) == arrives
+
+
+ROWS = {"process": 0xC08, "transfer": 0x2840, "globals": 0x400114, "neurons": 0x400168}
+
+
+def test_static_rows_and_ring_buffers(core: Callable[[str], Machine]) -> None:
+    """Words of 16 bits into slots of later ticks, up to full ones, and what neurons get of them."""
+    machine, full = core("IF_curr_delta"), 0
+    for seed in range(RUNS):
+        rng = np.random.default_rng(seed)
+        machine._free = 0x30000000
+        n, sources, bits = 5, 6, int(rng.integers(1, 7))
+        slots, columns = 2**bits, 16  # eight places a receptor
+        m = int(rng.integers(1, 60))
+        pre, post, receptor = (rng.integers(0, k, m).astype(np.int32) for k in (sources, n, 2))
+        delay, weight = rng.integers(1, slots + 1, m), rng.integers(0, 2 ** int(rng.integers(8, 17)), m)
+        shift = rng.integers(0, 9, 2)
+        rows = Rows(pre, post, delay.astype(np.uint8), receptor.astype(np.bool_), weight, n_pre=sources, n_post=n)
+        word = (weight << 16 | (delay % 2 ** (16 - 4)) << 4 | receptor << 3 | post).astype(np.uint32)
+        row = [machine.place(np.concatenate([[0, (pre == k).sum(), 0], word[pre == k]]).astype(np.uint32)) for k in range(sources)]
+        ring, done = machine.place(np.zeros(slots * columns, np.uint16)), machine.place(np.zeros(4, np.uint8))
+        for offset, value in ((12, 4), (40, slots - 1), (44, (slots - 1) << 4), (56, slots * columns - 1), (60, ring)):
+            machine.write(ROWS["globals"] + offset, value)
+        inputs, shifts = machine.place(np.zeros(2 * 8, np.int32)), machine.place(shift.astype(np.uint32))
+        for offset, value in ((88, inputs), (96, n), (120, 8), (124, 2), (132, shifts)):
+            machine.write(ROWS["neurons"] + offset, value)
+        ours = np.zeros((slots + 1, 2 * n), np.uint16)
+        for tick in range(100):
+            slot = tick % len(ours)
+            machine.write(inputs, np.zeros(16, np.int32))
+            machine.call(ROWS["transfer"], ring + 2 * columns * (tick % slots))
+            got = machine.read(inputs, np.int32, 16).reshape(8, 2)[:n].T
+            np.testing.assert_array_equal(got, ours[slot].reshape(2, n).astype(np.int64) << shift[:, None])
+            full += int((ours[slot] == 65535).sum())
+            ours[slot] = 0
+            spiked = np.flatnonzero(rng.random(sources) < 0.3)
+            rows.deliver(tick, spiked, ours)
+            for k in spiked:
+                machine.call(ROWS["process"], tick, 0, 0, row[k], done)
+    assert full > RUNS

@@ -22,7 +22,7 @@ from neurocompile.cli.deploy_options import destination_options
 from neurocompile.deploy.destination import ConnectionLost, Destination, check_file, file_digest, sums_text
 from neurocompile.deploy.driver import Deployment, Tempo, order_of
 from neurocompile.deploy.registry import KINDS, Kind, Settings
-from neurocompile.deploy.state import RESULTS, STATE, RunFolder, State, locked
+from neurocompile.deploy.state import PHASES, RESULTS, STATE, RunFolder, State, locked
 from neurocompile.ir.errors import InputError, NeurocompileError, SdkMissingError
 
 _FILE_OPTIONS = ("--input", "--signal")
@@ -77,10 +77,10 @@ def deploy(
         state = _new_state(build, run_args, kind, settings)
     else:
         kind = _stored_kind(stored, to if context.get_parameter_source("to") == ParameterSource.COMMANDLINE else stored.to)
-        settings, state = _stored_settings(stored, kind, _of_kind(kind, given)), stored
+        settings, state = _stored_settings(stored, kind, _of_kind(kind, given), cancel=cancel), stored
         if build is not None:
             _must_be_same(stored, kind, build, run_args, out)
-    destination = kind.make(settings, state, out)
+    destination = kind.make(settings, state, out, cancel)
     if dry_run:
         _show_plan(state, kind, destination, out, output)
     elif cancel:
@@ -150,7 +150,7 @@ def _stored_kind(state: State, to: str) -> Kind:
     return KINDS[to]
 
 
-def _stored_settings(state: State, kind: Kind, given: Mapping[str, Any]) -> Settings:
+def _stored_settings(state: State, kind: Kind, given: Mapping[str, Any], *, cancel: bool) -> Settings:
     """Settings of the state file; how to reach the place may change (another login node), the rest must be as it was (NC711)."""
     try:
         stored = kind.settings(**state.settings)
@@ -167,6 +167,7 @@ def _stored_settings(state: State, kind: Kind, given: Mapping[str, Any]) -> Sett
                 f"the deployment began with {name} {before[name]!r}, not {wanted[name]!r}",
                 help="leave the option out, or begin anew in another folder",
             )
+    stored.confirm(given, begun=cancel or state.phase in PHASES[2:])
     found: Settings = kind.settings(**{**before, **{name: wanted[name] for name in named & set(kind.settings.WAY_THERE)}})
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -73,6 +73,9 @@ class InrcSettings:
     def as_json(self) -> dict[str, Any]:
         """Return the settings for the state file."""
         return asdict(self)
+
+    def confirm(self, given: Collection[str], *, begun: bool) -> None:
+        """Nothing to confirm: ssh knows its hosts, and no secret is sent."""
 
 
 class Inrc(ShellHost):

@@ -51,6 +51,11 @@ def check_url(option: str, url: str) -> str:
     return url.rstrip("/")
 
 
+def is_loopback(url: str) -> bool:
+    """Whether an address is on this machine."""
+    return urlsplit(url).hostname in _LOOPBACK
+
+
 class JobService:
     """The service at an address, for the user whose token ``source`` has. All methods but ``close`` raise ConnectionLost."""
 

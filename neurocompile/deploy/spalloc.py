@@ -13,7 +13,7 @@ import os
 import re
 import site
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,15 +21,18 @@ from urllib.parse import urlsplit
 
 from neurocompile.deploy import scripts, spalloc_server
 from neurocompile.deploy.destination import Order, check_name
-from neurocompile.deploy.job_service import check_url
+from neurocompile.deploy.job_service import check_url, is_loopback
 from neurocompile.deploy.local import LocalShell
 from neurocompile.deploy.shell import framed
 from neurocompile.deploy.shell_host import ShellHost
+from neurocompile.deploy.state import STATE
 from neurocompile.deploy.tokens import Secret, Source
 from neurocompile.ir.errors import InputError, SdkMissingError
 
 CLASSIC_PORT = 22244
 _BASE = "spalloc"
+_MOST_RETRIES = 3
+"""sPyNNaker's own number of them."""
 _SERVER = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)(?::([0-9]{1,5}))?")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
 _TOKEN = Source(variables=("OIDC_BEARER_TOKEN",), service="neurocompile-ebrains", user="token")
@@ -75,7 +78,10 @@ class SpallocSettings:
         """Settings of the command's options that were given (InputError NC160)."""
         if given.get("server") is None:
             raise InputError.of("NC160", "--server is needed", help="--server HOST (classic) or https://HOST/PATH (new)")
-        return cls(**given)
+        found = dict(given)
+        if "://" in found["server"]:
+            found["server"] = check_url("--server", found["server"])
+        return cls(**found)
 
     @property
     def is_new(self) -> bool:
@@ -97,15 +103,24 @@ class SpallocSettings:
         """Return the settings for the state file."""
         return asdict(self)
 
+    def confirm(self, given: Collection[str], *, begun: bool) -> None:
+        """InputError NC160 if a password would go to a server that only the state file names, which may be somebody else's."""
+        if self.is_new and not begun and "server" not in given and not is_loopback(self.server):
+            raise InputError.of(
+                "NC160", f"{STATE} names {self.server}: your password would go there", help=f"--server {self.server}, if you trust it"
+            )
+
 
 class Spalloc(ShellHost):
-    """See `Destination`. ``begun``: the program was started already; the server is not asked then, sPyNNaker deals with it."""
+    """See `Destination`. ``begun``: the program was started already, or is to be cancelled: the server is not asked then."""
 
-    def __init__(self, settings: SpallocSettings, folder: Path, *, begun: bool) -> None:
-        self.settings, self._out, self._begun = settings, Path(os.path.abspath(folder)), begun
+    def __init__(self, settings: SpallocSettings, folder: Path, run: str, *, begun: bool) -> None:
+        self.settings, self._out = settings, Path(os.path.abspath(folder))
+        self._begun = begun or (self._out / _BASE / "runs" / run / "job").exists()
         self._local = LocalShell(self._out, {})
         super().__init__(self._local, base=_BASE, place=settings.place)
         self._machines: list[spalloc_server.Machine] | None = None
+        self._retries: int | None = None
 
     def connect(self) -> None:
         """Ask whether the server answers and takes the login."""
@@ -125,12 +140,14 @@ class Spalloc(ShellHost):
             wanted = spalloc_server.boards_asked_for(_boards(order))
             machine = spalloc_server.choose(self._machines, self.settings.machine, wanted, self.place)
             logging.getLogger("neurocompile").info("machine %s: %d boards, %d of them lent", machine.name, machine.boards, machine.lent)
+            # sPyNNaker asks for other boards if these do not answer, but keeps these: with none left it would wait for itself
+            self._retries = max(0, min(_MOST_RETRIES, (machine.boards - machine.lent) // wanted - 1))
         return super().prepare(order)
 
     def submit(self, order: Order) -> str:
         """Start the program unless that was done."""
         job = super().submit(order)
-        self._begun = True
+        self._begun = True  # if the connection is made again, it is for the log alone
         return job
 
     def _secrets(self) -> tuple[Secret | None, Secret | None]:
@@ -158,6 +175,7 @@ class Spalloc(ShellHost):
             machine["spalloc_server"], machine["spalloc_port"] = settings.address
             machine["spalloc_user"] = settings.user
         machine["spalloc_machine"] = settings.machine
+        machine["spalloc_retry"] = self._retries
         lines = [f"{name} = {value}" for name, value in machine.items() if value is not None]
         # write_network_graph would need graphviz
         return "\n".join(["[Machine]", *lines, "[Mode]", "mode = Production", "[Reports]", "write_network_graph = False", ""])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from neurocompile.deploy import payload
 from neurocompile.deploy.destination import Ended, Order, Progress, Seen
-from neurocompile.deploy.job_service import JobService, check_url, file_name
+from neurocompile.deploy.job_service import JobService, check_url, file_name, is_loopback
 from neurocompile.deploy.state import STATE
 from neurocompile.deploy.tokens import Source
 from neurocompile.ir.errors import DoesNotFitError, InputError, NeurocompileError, SdkMissingError
@@ -30,7 +30,7 @@ MOST_BYTES = 64 << 20
 SEARCHES, SEARCH_SECONDS = 5, 2.0
 """Looks for a job whose submission got no answer, before it is submitted again, and the time between them."""
 _SECONDS_PER_BYTE = 1e-6
-"""The service is asked no more often than this allows, for each of its answers about a job holds the script."""
+"""The service is asked no more often than this allows, for each of its answers about a job holds the script, or the whole log."""
 _COLLAB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 
 
@@ -77,6 +77,17 @@ class CloudSettings:
         """Return the settings for the state file."""
         return asdict(self)
 
+    def confirm(self, given: Collection[str], *, begun: bool) -> None:  # noqa: ARG002
+        """InputError NC160 if the token would go to a service that only the state file names, which may be somebody else's."""
+        for name, own in (("service", SERVICE), ("userinfo", USERINFO)):
+            url = getattr(self, name)
+            if url != own and name not in given and not is_loopback(url):
+                raise InputError.of(
+                    "NC160",
+                    f"{STATE} names {url}, which is not EBRAINS': your token would go there",
+                    help=f"--{name} {url}, if you trust it; else --{name} with another",
+                )
+
 
 class SpinnakerCloud:
     """See `Destination`."""
@@ -87,7 +98,7 @@ class SpinnakerCloud:
         self._script: tuple[str, str] | None = None
         self._in_doubt = True
         """Whether an earlier submission may have arrived."""
-        self._ask_again = 0.0
+        self._ask_again = self._read_again = 0.0
 
     def connect(self) -> None:
         """Ask whose the token is."""
@@ -121,7 +132,10 @@ class SpinnakerCloud:
     def follow(self, run: str, job: str, seen: Seen, *, ask: bool) -> Progress:
         """Look at the log; at the job too, if asked or if the log says that the program has ended."""
         number = _number(job)
+        if time.monotonic() < self._read_again:
+            return Progress(state="", log=b"", more=False, ended=None, gone=None)
         text = self._service.log(number)
+        self._read_again = time.monotonic() + _SECONDS_PER_BYTE * len(text or "")
         end = _end_of(run, text)
         state, ended, gone = "", None, None
         if end is not None or (ask and time.monotonic() >= self._ask_again):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -675,6 +677,62 @@ def test_what_cannot_be_resumed(cloud: Cloud, send: Deploy, command: Deploy, res
     cloud.let_go()
     assert resume(out, "--to", "spinnaker-cloud", "--service", f"{cloud.url}/")[0] == 0
     check_whole(cloud, out)
+
+
+def test_a_deployment_of_somebody_else(cloud: Cloud, send: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    """The token does not go to a service that only a file names."""
+    out = tmp_path / "out"
+    assert send(quick_spinnaker, "--detach", "-o", out)[0] == 0
+    whole = json.dumps(state_of(out))
+    for name in ("service", "userinfo"):
+        elsewhere = json.loads(whole)
+        elsewhere["settings"][name] = "https://elsewhere.invalid"
+        (out / "deploy.json").write_text(json.dumps(elsewhere))
+        assert "your token would go there" in check_failure(resume(out), "NC160")
+    check_failure(resume(out, "--userinfo", "https://elsewhere.invalid"), "NC520")
+    (out / "deploy.json").write_text(whole)
+    assert resume(out)[0] == 0
+    check_whole(cloud, out)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate that nobody has signed but itself, for 127.0.0.1, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make a certificate")
+    found = tmp_path / "cert.pem", tmp_path / "key.pem"
+    words = [
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]
+    subprocess.run(["openssl", *words, "-out", str(found[0]), "-keyout", str(found[1])], check=True, capture_output=True)
+    return found
+
+
+def test_certificates_are_checked(
+    cloud: Cloud, command: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: tuple[Path, Path]
+) -> None:
+    """A service that cannot prove who it is gets no token."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    cloud.server.socket = context.wrap_socket(cloud.server.socket, server_side=True, do_handshake_on_connect=False)
+    url = f"https://127.0.0.1:{cloud.port}"
+    words = ["--to", "spinnaker-cloud", "--collab", COLLAB, "--service", url, "--userinfo", f"{url}/userinfo", "--poll", "0.05"]
+    assert "REQUESTS_CA_BUNDLE" in check_failure(command(quick_spinnaker, *words, "-o", tmp_path / "a"), "NC530")
+    assert cloud.requests == []
+    assert not (tmp_path / "a").exists()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+    assert command(quick_spinnaker, *words, "--detach", "-o", tmp_path / "b")[0] == 0
+    assert {authorization for _, _, _, authorization in cloud.requests} == {f"Bearer {TOKEN}"}
 
 
 def test_netrc_is_not_read(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,12 @@ def the_run(out: Path) -> Path:
     return found
 
 
+def allocated(out: Path) -> bool:
+    """Whether `ALLOCATES` says that it has boards."""
+    log = the_run(out) / "log"
+    return log.exists() and "allocated" in log.read_text()
+
+
 def lines(out: Path) -> int:
     log = out / "log.txt"
     return log.read_bytes().count(b"\n") if log.exists() else 0
@@ -241,7 +247,7 @@ def test_spynnaker_itself_takes_the_boards(server: Server, send: Deploy, resume:
     replace_program(quick_spinnaker, ALLOCATES)
     out = tmp_path / "out"
     assert send(quick_spinnaker, "--machine", "six", "--detach", "-o", out, "--", "--boards", "3", "--wait")[0] == 0
-    wait_for(lambda: "allocated" in (the_run(out) / "log").read_text(), "boards are allocated", 60)
+    wait_for(lambda: allocated(out), "boards are allocated")
     (job,) = server.ask("list_jobs")
     assert (job["owner"], job["allocated_machine_name"], len(job["boards"])) == ("me@uni.example", "six", 3)
     _, machines = spalloc_server.classic_machines("127.0.0.1", server.port)
@@ -251,6 +257,23 @@ def test_spynnaker_itself_takes_the_boards(server: Server, send: Deploy, resume:
     assert code == 0, err
     assert json.loads((out / "results.npz").read_bytes())["boards"] == 3
     wait_for(lambda: server.owners() == [], "the boards are given back")
+
+
+def test_the_program_of_a_build_finds_no_board(
+    server: Server, send: Deploy, command: Deploy, resume: Deploy, spinnaker_build: Path, tmp_path: Path
+) -> None:
+    """The emitted program takes a board, at whose address is nobody: that ends it. sPyNNaker would ask for other boards without giving
+    these back, and of a machine without others wait for itself, for ever."""
+    out = tmp_path / "out"
+    code, _, err = send(spinnaker_build, "--machine", "lone", "-o", out, "--", "--steps", "5")
+    assert code == 5, err
+    assert re.search(r"error\[NC526\]: program/run.py ended with exit code [15]", err)
+    assert "Created spalloc job" in err
+    assert "spalloc_retry = 0" in (the_run(out) / "home" / ".spynnaker.cfg").read_text()
+    assert not (out / "results.npz").exists()
+    assert send(spinnaker_build, "--machine", "six", "--detach", "-o", tmp_path / "b", "--", "--steps", "5")[0] == 0
+    assert "spalloc_retry = 3" in (the_run(tmp_path / "b") / "home" / ".spynnaker.cfg").read_text()
+    assert command("--cancel", "-o", tmp_path / "b")[0] == 0
 
 
 def test_the_connection_to_the_server_is_dropped(
@@ -264,7 +287,7 @@ def test_the_connection_to_the_server_is_dropped(
         code, _, err = command(quick_spinnaker, *options(wire.port), "--detach", "-o", out, "--", "--wait")
         assert code == 0, err
         assert (wire.cut_after, wire.logins) == (None, 2)
-        wait_for(lambda: "allocated" in (the_run(out) / "log").read_text(), "boards are allocated", 60)
+        wait_for(lambda: allocated(out), "boards are allocated")
         wire.cut()
         time.sleep(0.5)
         assert server.owners() == ["me@uni.example"]
@@ -353,6 +376,23 @@ def test_a_server_that_is_silent(
     monkeypatch.setattr(spalloc_server, "SECONDS", 0.2)
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         check_failure(command(quick_spinnaker, *options(listener.getsockname()[1]), "-o", tmp_path / "out"), "NC520")
+
+
+def test_going_on_and_cancelling_without_the_server(
+    server: Server, send: Deploy, command: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path
+) -> None:
+    """deploy was killed between the start of the program and its state file; the server is down since."""
+    for name in ("a", "b"):
+        out = tmp_path / name
+        assert send(quick_spinnaker, "--detach", "-o", out, "--", "--wait")[0] == 0
+        (out / "deploy.json").write_text(json.dumps(state_of(out) | {"phase": "ready", "job": None}))
+    server.stop()
+    (the_run(tmp_path / "a") / "go").touch()
+    assert resume(tmp_path / "a")[0] == 0
+    check_whole(tmp_path / "a")
+    assert "its state was RUNNING" in command("--cancel", "-o", tmp_path / "b")[1]
+    assert "cancelled before it began" in check_failure(resume(tmp_path / "b"), "NC526")
+    check_failure(send(quick_spinnaker, "-o", tmp_path / "c"), "NC520")
 
 
 def test_machines_that_are_not_there(server: Server, send: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
@@ -588,6 +628,22 @@ def test_a_new_server(
         assert secret.encode() not in argv
         assert [p for p in tmp_path.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()] == []
         assert not any(secret in text for text in (*printed[1:], answer, err))
+
+
+def test_a_deployment_of_somebody_else(
+    new_server: NewServer, command: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password does not go to a server that only a file names."""
+    monkeypatch.setenv("SPALLOC_PASSWORD", PASSWORD)
+    out = tmp_path / "out"
+    words = ["--to", "spalloc", "--server", new_server.url, "--user", "me", "--poll", "0.05"]
+    assert command(quick_spinnaker, *words, "--detach", "-o", out)[0] == 0
+    before = json.dumps(state_of(out) | {"phase": "new", "job": None})
+    (out / "deploy.json").write_text(before.replace(new_server.url.rstrip("/"), "https://elsewhere.invalid"))
+    shutil.rmtree(out / "spalloc")
+    assert "your password would go there" in check_failure(resume(out), "NC160")
+    check_failure(resume(out, "--server", "https://elsewhere.invalid"), "NC520")
+    check_failure(resume(out, "--server", new_server.url), "NC711")
 
 
 def in_group(process: Path, group: int) -> bool:

@@ -638,6 +638,7 @@ def test_a_deployment_of_somebody_else(
     out = tmp_path / "out"
     words = ["--to", "spalloc", "--server", new_server.url, "--user", "me", "--poll", "0.05"]
     assert command(quick_spinnaker, *words, "--detach", "-o", out)[0] == 0
+    wait_for((the_run(out) / "exit").exists, "the program ends")
     before = json.dumps(state_of(out) | {"phase": "new", "job": None})
     (out / "deploy.json").write_text(before.replace(new_server.url.rstrip("/"), "https://elsewhere.invalid"))
     shutil.rmtree(out / "spalloc")

@@ -19,9 +19,9 @@ ENTRY(_start)
 SECTIONS {
   .itcm 0x0 : { *(.itcm) }
   .dtcm 0x400000 : { *(.dtcm) }
-  .text 0x10000000 : { *(.text*) *(.rodata*) }
-  .arena 0x30000000 (NOLOAD) : { *(.arena) *(.bss*) *(COMMON) . = ALIGN(16); . += 0x10000; stack_top = .; }
-  /DISCARD/ : { *(.ARM.attributes) *(.comment) *(.ARM.exidx*) }
+  .text 0x10000000 : { *(.text) }
+  .arena 0x30000000 (NOLOAD) : { *(.arena) }
+  /DISCARD/ : { *(.ARM.attributes) }
 }
 """
 _IMAGES = '.section .itcm,"awx",%progbits\n.incbin "itcm.bin"\n.section .dtcm,"aw",%progbits\n.incbin "dtcm.bin"\n'
@@ -30,7 +30,7 @@ _IMAGES = '.section .itcm,"awx",%progbits\n.incbin "itcm.bin"\n.section .dtcm,"a
 def binary(name: str) -> Path | None:
     """Return a binary of the installed sPyNNaker, None if there is none or what runs it is missing."""
     package = importlib.util.find_spec("spynnaker")
-    if package is None or package.origin is None or not (shutil.which("qemu-arm") and shutil.which("arm-none-eabi-gcc")):
+    if package is None or package.origin is None or not (shutil.which("qemu-arm") and shutil.which("arm-none-eabi-ld")):
         return None
     path = Path(package.origin).parent / "pyNN/model_binaries" / name
     return path if path.is_file() else None
@@ -53,10 +53,10 @@ class Machine:
         (folder / "itcm.bin").write_bytes(images[0])
         (folder / "dtcm.bin").write_bytes(images[0x400000].ljust(0x10000, b"\0"))
         (folder / "link.ld").write_text(_LINK)
-        (folder / "images.S").write_text(_IMAGES)
-        driver = Path(__file__).with_name("machine_driver.c")
-        flags = ["-march=armv5te", "-marm", "-O1", "-nostdlib", "-ffreestanding", "-T", "link.ld"]
-        subprocess.run(["arm-none-eabi-gcc", *flags, str(driver), "images.S", "-o", "core.elf"], cwd=folder, check=True)
+        (folder / "images.s").write_text(_IMAGES)
+        driver = Path(__file__).with_name("machine_driver.s")
+        subprocess.run(["arm-none-eabi-as", str(driver), "images.s", "-o", "core.o"], cwd=folder, check=True)
+        subprocess.run(["arm-none-eabi-ld", "-T", "link.ld", "core.o", "-o", "core.elf"], cwd=folder, check=True)
         self._core = subprocess.Popen(["qemu-arm", str(folder / "core.elf")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._free = ARENA
 

@@ -40,7 +40,7 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], M
     def get(name: str) -> Machine:
         path = binary(f"{name}.aplx")
         if path is None:
-            pytest.skip("needs sPyNNaker's binaries, qemu-arm and arm-none-eabi-gcc")
+            pytest.skip("needs sPyNNaker's binaries, qemu-arm and an assembler for ARM (binutils-arm-none-eabi)")
         if name not in made:
             made[name] = Machine(path, tmp_path_factory.mktemp(name), HASHES[name])
         return made[name]

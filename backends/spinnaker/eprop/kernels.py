@@ -71,7 +71,7 @@ def rounded(value: int, shift: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _limited(value: int, most: int) -> int:
+def limited(value: int, most: int) -> int:
     return -most if value < -most else (most if value > most else value)
 
 
@@ -132,7 +132,7 @@ def fold(k: Constants, tick: int, psi: IntArray, signal: IntArray, reg: IntArray
             row[A] = row[B] = row[C] = row[D] = row[E] = 0
             row[A_OLD] = -rounded(row[PSI] * k.before, k.psi_to_a)
             row[B_OLD] = -rounded(row[PSI] * k.before_reg, k.psi_to_b - POWER_BITS)
-        late, hold = _limited(signal[j], k.signal_max), _limited(reg[j], k.reg_max)
+        late, hold = limited(signal[j], k.signal_max), limited(reg[j], k.reg_max)
         row[C] += rounded(late * k.kappa_past[i], k.signal_to_c)
         row[E] += rounded(late * row[A_OLD], k.a_to_total)
         if k.reg_max:
@@ -144,6 +144,20 @@ def fold(k: Constants, tick: int, psi: IntArray, signal: IntArray, reg: IntArray
         row[A] = rounded(a * k.kappa, POWER_BITS) + rounded(enters, k.psi_to_a)
         if k.reg_max:
             row[B] = rounded(b * k.kappa_reg, POWER_BITS) + rounded(enters * k.rest_reg, k.psi_to_b)
+
+
+@numba.njit(cache=True, nogil=True)
+def fold_readout(k: Constants, tick: int, error: IntArray, neuron: Ints, ring: Ints) -> None:
+    """Let the errors of step ``tick``, (n,), in units of the rule's learning signal, enter the coefficients of readouts: their synapses'
+    change is the sum of error times zbar, which E alone carries."""
+    i = tick & (WINDOW - 1)
+    for j in range(len(error)):
+        row = neuron[j]
+        if i == 0:
+            if tick:
+                _finish(k, (tick >> _WINDOW_BITS) - 1, row, ring[j])
+            row[E] = 0
+        row[E] += rounded(limited(error[j], k.signal_max) * k.alpha[i], k.a_to_total)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -183,16 +197,16 @@ def touch(
             if k.reg_max:
                 change += r[s] * total[TOTAL_D]
                 later = rounded(r[s] * k.kappa_reg_window[level] + z * total[TOTAL_B], k.power_reg)
-                r[s] = _limited(later, k.state_most)
+                r[s] = limited(later, k.state_most)
                 saturated += r[s] != later
-            acc[s] = _limited(acc[s] - rounded(change, k.sum_bits), _WORD)
+            acc[s] = limited(acc[s] - rounded(change, k.sum_bits), _WORD)
             later = rounded(e[s] * k.kappa_window[level] + z * total[TOTAL_A], k.power)
-            e[s] = _limited(later, k.state_most)
+            e[s] = limited(later, k.state_most)
             saturated += e[s] != later
         z, past = faded, past + (1 << level)
     if spike:
         n = (tick & (WINDOW - 1)) + 1
-        more, undo, undo_reg = _limited(z + k.alpha_inverse[n], _WORD), k.undo[n], k.undo_reg[n]
+        more, undo, undo_reg = limited(z + k.alpha_inverse[n], _WORD), k.undo[n], k.undo_reg[n]
         saturated += more != z + k.alpha_inverse[n]
         for s in range(len(target)):
             own = neuron[target[s]]
@@ -203,15 +217,15 @@ def touch(
             weight = low if weight < low else (high if weight > high else weight)
             sent[s] = rounded(weight, ACCUMULATOR_BITS)
             later = e[s] - rounded(own[A] * undo, k.a_to_e)
-            e[s] = _limited(later, k.state_most)
+            e[s] = limited(later, k.state_most)
             saturated += e[s] != later
             change = e[s] * own[C] + more * own[E]
             if k.reg_max:
                 later = r[s] - rounded(own[B] * undo_reg, k.b_to_r)
-                r[s] = _limited(later, k.state_most)
+                r[s] = limited(later, k.state_most)
                 saturated += r[s] != later
                 change += r[s] * own[D]
-            acc[s] = _limited(weight + rounded(change, k.sum_bits), _WORD)
+            acc[s] = limited(weight + rounded(change, k.sum_bits), _WORD)
         z = more
     head[0], head[1] = z, block
     return saturated

@@ -221,10 +221,7 @@ def choose_scales(rule: Rule, *, state_bits: int = 16) -> Scales:
         q_sum = min(q_sum, _room(limit.d, WORD_BITS - 1) + q_r, q_signal + POWER_BITS + q_r)
     q_sum = min(q_sum, q_signal + q_a + q_z, q_signal + q_b + q_z)
     if q_sum < 0 or q_signal < 0:
-        moved = signal * 2.0**-ACCUMULATOR_BITS
-        raise ValueError(
-            f"a learning signal of {rule.signal:g} moves a weight by {moved:.3g} units of {rule.weight_unit:g}: too much for 32 bits"
-        )
+        raise _too_much(rule.signal, signal, rule.weight_unit)
     undo, undo_reg = (rule.alpha * rule.kappa) ** -WINDOW, (rule.alpha * rule.kappa_reg) ** -WINDOW
     unit = rule.weight_unit * 2.0**-ACCUMULATOR_BITS * 2.0**-q_signal / rule.learning_rate
     return Scales(
@@ -248,6 +245,33 @@ def choose_scales(rule: Rule, *, state_bits: int = 16) -> Scales:
         signal_max=math.floor(rule.signal / unit),
         reg_max=math.floor(rule.reg / unit),
     )
+
+
+def choose_readout_scales(rule: Rule) -> Scales:
+    """Return the formats of a readout's rule, whose synapses have no eligibility: g is the sum of L zbar, so E is all that a neuron keeps.
+
+    Raises ValueError as :func:`choose_scales` does.
+    """
+    zbar = 1.0 / (1.0 - rule.alpha**rule.interval)
+    signal = rule.learning_rate * rule.signal / (rule.weight_unit * 2.0**-ACCUMULATOR_BITS)
+    total = signal * float((rule.alpha ** np.arange(LONGEST)).sum())
+    limit = Bounds(z=zbar * rule.alpha**-WINDOW, e=0.0, r=0.0, a=1.0, b=0.0, c=0.0, d=0.0, total=total)
+    q_z = min(_room(limit.z, WORD_BITS - 1), _MOST_FRACTION)
+    q_signal = min(_room(signal, WORD_BITS - 1), _MOST_FRACTION)
+    q_total = min(_room(total, WORD_BITS - 1), q_signal + POWER_BITS)
+    if q_total + q_z < 0 or q_signal < 0:
+        raise _too_much(rule.signal, signal, rule.weight_unit)
+    unit = rule.weight_unit * 2.0**-ACCUMULATOR_BITS * 2.0**-q_signal / rule.learning_rate
+    return Scales(
+        rule=rule, bounds=limit, state_bits=16, q_z=q_z, q_e=q_z, q_r=q_z, q_a=POWER_BITS, q_b=POWER_BITS, q_c=q_total, q_d=q_total,
+        q_total=q_total, q_signal=q_signal, q_psi=15, q_undo=12, q_undo_reg=12, q_power=POWER_BITS, q_power_reg=POWER_BITS,
+        signal_max=math.floor(rule.signal / unit), reg_max=0,
+    )  # fmt: skip
+
+
+def _too_much(signal: float, moved: float, unit: float) -> ValueError:
+    moved *= 2.0**-ACCUMULATOR_BITS
+    return ValueError(f"a learning signal of {signal:g} moves a weight by {moved:.3g} units of {unit:g}: too much for 32 bits")
 
 
 def _room(largest: float, bits: int) -> int:

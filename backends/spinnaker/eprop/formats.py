@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from neurocompile.backends.spinnaker.eprop.scales import psi_bits
 from neurocompile.ir import ALIF, LIF, LeakyReadout, Surrogate, SurrogateKind
 from neurocompile.ir._types import FloatArray
 from neurocompile.ir.neurons import Reset, decay, expand
@@ -19,7 +20,6 @@ WORD = 2**31 - 1
 DECAY_BITS = 31
 ERROR_MOST = 32767
 """The error that a packet carries has 16 bits"""
-PSI_BITS = 15
 TABLE = 256
 """Pieces of the surrogate's table, linear in between"""
 REACH = {
@@ -55,7 +55,7 @@ class Neurons:
 
     decay, current_decay, adapt_decay : 31 fraction bits; bias, v_min, threshold, v_reset, adapt_step : membrane; leak :
     v_leak, for what is recorded; refractory : steps; initial_current : membrane; subtract : reset by subtraction; readout : sends no spikes.
-    table (TABLE + 1,) : psi, 15 fraction bits; reach : |v - threshold| of the table's end (membrane, exclusive); position : distance ->
+    table (TABLE + 1,) : psi, fraction bits of scales.psi_bits; reach : |v - threshold| of the table's end (membrane, exclusive); position : distance ->
     place in the table, 8 fraction bits.
     """
 
@@ -106,7 +106,7 @@ def lower_neurons(model: LIF | LeakyReadout, size: int, dt: float, scale: float,
     table, reach, position = np.zeros(TABLE + 1, np.int64), 0, Factor(0, 1)
     if surrogate is not None:
         distance = REACH[surrogate.kind] * surrogate.width
-        table = np.rint(_psi(surrogate, np.linspace(0.0, distance, TABLE + 1)) * 2.0**PSI_BITS).astype(np.int64)
+        table = np.rint(_psi(surrogate, np.linspace(0.0, distance, TABLE + 1)) * 2.0 ** psi_bits(surrogate.height)).astype(np.int64)
         reach = int(min(round(distance * unit), WORD))
         position = Factor.of(TABLE * 256.0 / reach)
     return Neurons(

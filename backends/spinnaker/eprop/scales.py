@@ -162,6 +162,11 @@ class Scales:
         }
 
 
+def psi_bits(height: float) -> int:
+    """Return the fraction bits of psi: it fits 16 bits."""
+    return 15 - max(math.floor(math.log2(height)) + 1, 0)
+
+
 def _fixed(values: npt.NDArray[np.float64], bits: int) -> _TABLE:
     scaled = np.rint(values * 2.0**bits)
     if np.abs(scaled).max() > 2**WORD_BITS - 1:
@@ -237,7 +242,7 @@ def choose_scales(rule: Rule, *, state_bits: int = 16) -> Scales:
         q_d=q_sum - q_r,
         q_total=q_sum - q_z,
         q_signal=q_signal,
-        q_psi=15,
+        q_psi=psi_bits(rule.height),
         q_undo=min(_room(undo, WORD_BITS), 16),
         q_undo_reg=min(_room(undo_reg, WORD_BITS), 16),
         q_power=q_power,

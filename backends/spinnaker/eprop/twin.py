@@ -163,9 +163,7 @@ class EpropTwin:
             outputs={name: y / (self._populations[name].plan.scale * ONE) for name, y in outputs.items()},
         )
 
-    def _update(
-        self, t: int, learns: bool, targets: Mapping[str, tuple[Ints, Any]], outputs: Mapping[str, Ints]
-    ) -> dict[str, IntArray]:
+    def _update(self, t: int, learns: bool, targets: Mapping[str, tuple[Ints, Any]], outputs: Mapping[str, Ints]) -> dict[str, IntArray]:
         """Update all neurons, and let their surrogates and signals enter their coefficients."""
         fired: dict[str, IntArray] = {}
         tick = int(self._clock[1])
@@ -219,9 +217,7 @@ class EpropTwin:
                     )  # fmt: skip
                 else:
                     weight = s.frozen if s.learns else s.weight
-                    rows.deliver_static(
-                        spikes, delay, made.first, made.begin, made.delay, made.target, weight, p.excitatory, p.inhibitory
-                    )
+                    rows.deliver_static(spikes, delay, made.first, made.begin, made.delay, made.target, weight, p.excitatory, p.inhibitory)
             if s.learns and learns:
                 self._sweep(s, p, tick, tick % SWEEP, SWEEP)
 
@@ -237,9 +233,7 @@ class EpropTwin:
         p, made, out = self._populations[s.plan.post], s.plan.rows, np.zeros(len(s.weight), np.int64)
         tick = max(int(self._clock[1]) - 1, 0)
         self._sweep(s, p, tick, 0, 1)
-        rows.settle(
-            p.constants, made.begin, made.low, made.high, made.target, s.head, s.weight, s.e, s.r, p.neuron, out
-        )
+        rows.settle(p.constants, made.begin, made.low, made.high, made.target, s.head, s.weight, s.e, s.r, p.neuron, out)
         return out
 
     def _freeze(self) -> None:

@@ -136,6 +136,20 @@ static inline void eprop_fold_neuron(
     }
 }
 
+/* As eprop_fold_neuron for a readout, whose synapses change by the sum of error times zbar: E is all that it keeps. error: of this step,
+ * in units of the rule's learning signal. */
+static inline void eprop_fold_readout(
+        const eprop_scales_t *k, uint32_t tick, int32_t error, eprop_neuron_t *own, eprop_block_t ring[EPROP_RING]) {
+    const uint32_t i = tick & (EPROP_WINDOW - 1);
+    if (i == 0) {
+        if (tick) {
+            eprop_finish(k, (tick >> EPROP_WINDOW_BITS) - 1, own, ring);
+        }
+        own->e = 0;
+    }
+    own->e += (int32_t) eprop_rounded(eprop_product(eprop_limited(error, k->signal_max), k->alpha[i]), k->a_to_total);
+}
+
 /* The change of a synapse that e, r and z stand for, before it is rounded. */
 static inline int64_t eprop_change(
         const eprop_scales_t *k, int32_t e, int32_t r, int32_t z, int32_t c, int32_t d, int32_t total) {
@@ -208,6 +222,22 @@ static inline uint32_t eprop_spike(
     }
     row->z = more;
     return saturated;
+}
+
+/* The weights that would be sent now become the row's, and its traces are forgotten: what comes between two samples. After eprop_catch_up. */
+static inline void eprop_reset_row(
+        const eprop_scales_t *k, eprop_row_t *row, const eprop_neuron_t *neurons, int32_t low, int32_t high) {
+    for (uint32_t s = 0; s < row->n; s++) {
+        const eprop_neuron_t *own = &neurons[row->target[s]];
+        const int64_t change = eprop_change(k, row->e[s], k->reg_max ? row->r[s] : 0, row->z, own->c, own->d, own->e);
+        const int64_t weight = row->weight[s] - eprop_rounded(change, k->sum_bits);
+        row->weight[s] = weight < low ? low : weight > high ? high : (int32_t) weight;
+        row->e[s] = 0;
+        if (k->reg_max) {
+            row->r[s] = 0;
+        }
+    }
+    row->z = 0;
 }
 
 #endif

@@ -1,0 +1,176 @@
+"""What a core's memory holds before it starts: the regions and rows that templates/extension reads, from the plan of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.backends.spinnaker.eprop.formats import TABLE, Ints
+from neurocompile.backends.spinnaker.eprop.plan import EpropPlan, PlannedPopulation, PlannedProjection
+from neurocompile.backends.spinnaker.eprop.rows import SWEEP
+from neurocompile.backends.spinnaker.eprop.scales import ACCUMULATOR_BITS, Rule, Scales, choose_readout_scales
+from neurocompile.ir._types import IntArray
+
+SUBTRACT, READOUT, SOFTMAX, LEARNS = 1, 2, 4, 8
+NO_TARGET = -(2**31)
+Words = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """targets (rows, n) : integers, a row whose first is NO_TARGET is outside the learning window; ticks_per_target : of learning;
+    sample_ticks, break_ticks : see eprop_core.h, 0 without breaks."""
+
+    targets: Ints
+    ticks_per_target: int
+    sample_ticks: int = 0
+    break_ticks: int = 0
+
+
+NOTHING = Schedule(targets=np.zeros((0, 0), np.int64), ticks_per_target=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Row:
+    """synapses : places of its synapses in the projection's rows; source; delay; projection : index in the plan; content : words."""
+
+    projection: int
+    source: int
+    delay: int
+    synapses: IntArray
+    content: Words
+
+
+def neuron_region(plan: PlannedPopulation, neurons: IntArray, *, softmax: bool, error_key: int, error_mask: int) -> Words:
+    """Return eprop_cells_t and the parameters of the neurons of a core."""
+    c, p = plan.cells, plan.neurons
+    flags = SUBTRACT * p.subtract | READOUT * p.readout | SOFTMAX * softmax | LEARNS * (plan.scales is not None)
+    n_heard = 0 if plan.feedback is None else len(plan.feedback)
+    head = np.array(
+        [
+            flags,
+            p.reach,
+            *(p.position.mantissa, p.position.shift),
+            *(c.rate_decay, c.rate_step, c.rate_target),
+            *(c.hold, c.hold_shift),
+            *(c.signal, c.signal_shift),
+            *(plan.error.mantissa, plan.error.shift),
+            *(plan.learn.mantissa, plan.learn.shift),
+        ]
+    )
+    table = np.append(p.table, 0).astype("<u2")
+    assert len(table) == TABLE + 2
+    names = ("decay", "current_decay", "adapt_decay", "bias", "v_min", "threshold", "v_reset", "adapt_step", "leak", "refractory")
+    own = np.stack([getattr(p, name)[neurons] for name in (*names, "initial_current")], axis=1)
+    if plan.feedback is not None:
+        own = np.concatenate([own, plan.feedback[:, neurons].T], axis=1)
+    heard = np.array([n_heard, error_key, error_mask], np.uint32).view(np.int32)
+    return np.concatenate([_words(head), table.view("<i4"), heard, _words(own.ravel())])
+
+
+def synapse_region(scales: Scales | None, low: int, high: int, schedule: Schedule, neurons: IntArray, sweep: list[list[int]]) -> Words:
+    """Return eprop_learning_t, targets and the keys that each tick sweeps. low, high : bounds of weights, accumulator units."""
+    given = scales if scales is not None else _SILENT
+    order = [*given.tables().values(), *(np.array([value]) for value in given.constants().values())]
+    head = np.array([low, high, schedule.ticks_per_target, len(schedule.targets), schedule.sample_ticks, schedule.break_ticks])
+    first = np.concatenate([[0], np.cumsum([len(keys) for keys in sweep])])
+    keys = np.array([key for some in sweep for key in some], np.uint32).view(np.int32)
+    targets = schedule.targets[:, neurons].ravel() if len(schedule.targets) else np.zeros(0, np.int64)
+    return np.concatenate([_words(np.concatenate(order)), _words(head), _words(first[-1:]), _words(targets), _words(first), keys])
+
+
+_SILENT = choose_readout_scales(
+    Rule(alpha=0.9, kappa=0.9, kappa_reg=0.9, height=1.0, learning_rate=1.0, weight_unit=1.0, interval=1.0, signal=1.0)
+)
+"""Of populations whose synapses do not learn"""
+
+
+def core_rows(
+    plan: EpropPlan, population: str, neurons: IntArray, *, state_bits: int, control_bits: Callable[[int], tuple[int, int]]
+) -> list[Row]:
+    """Return the rows of a core. control_bits(n) : (bits of the neuron's number, bits below the delay) of a static synapse's word."""
+    place = np.full(plan.populations[population].size, -1, np.int64)
+    place[neurons] = np.arange(len(neurons))
+    found = []
+    for index, projection in enumerate(plan.projections):
+        if projection.post != population:
+            continue
+        rows = projection.rows
+        local = place[rows.target]
+        source = np.repeat(np.arange(len(rows.first) - 1), np.diff(rows.first))
+        for row in range(len(rows.delay)):
+            mine = np.arange(rows.begin[row], rows.begin[row + 1])
+            mine = mine[local[mine] >= 0]
+            if not len(mine):
+                continue
+            delay = int(rows.delay[row])
+            if projection.learns:
+                content = _plastic(projection, row, mine, local[mine], plan.populations[population], state_bits)
+            else:
+                content = _static(projection, mine, local[mine], *control_bits(len(neurons)))
+            found.append(Row(projection=index, source=int(source[row]), delay=delay, synapses=mine, content=content))
+    return found
+
+
+def _plastic(
+    projection: PlannedProjection, row: int, synapses: IntArray, local: IntArray, plan: PlannedPopulation, state_bits: int
+) -> Words:
+    rows, n = projection.rows, len(synapses)
+    sign = 0 if rows.low[row] < 0 < rows.high[row] else 1 if rows.high[row] > 0 else -1
+    regularised = plan.scales is not None and plan.scales.reg_max > 0
+    width = state_bits // 16
+    states = np.zeros(n * width * (2 if regularised else 1), "<i2")
+    states = np.append(states, np.zeros(len(states) % 2, "<i2"))
+    plastic = np.concatenate([_words(np.array([0, 0, sign])), _words(projection.weight[synapses]), states.view("<i4")])
+    controls = np.append(local, np.zeros(n % 2, np.int64)).astype("<u2")
+    return np.concatenate([_words(np.array([len(plastic)])), plastic, _words(np.array([0, n])), controls.view("<i4")])
+
+
+def _static(projection: PlannedProjection, synapses: IntArray, local: IntArray, index_bits: int, type_index_bits: int) -> Words:
+    weight = projection.weight[synapses]
+    word = np.abs(weight) << 16 | 1 << type_index_bits | (weight < 0).astype(np.int64) << index_bits | local
+    return np.concatenate([_words(np.array([0, len(word), 0])), word.astype(np.uint32).view(np.int32)])
+
+
+def read_rows(row: Row, content: Words, *, state_bits: int, regularised: bool) -> dict[str, Ints]:
+    """Return weight, e, r (m,) and head (2,) of a plastic row's words."""
+    n = len(row.synapses)
+    kind = "<i2" if state_bits == 16 else "<i4"
+    states = content[4 + n :].view(kind).astype(np.int64)
+    return {
+        "head": content[1:3].astype(np.int64),
+        "weight": content[4 : 4 + n].astype(np.int64),
+        "e": states[:n],
+        "r": states[n : 2 * n] if regularised else np.zeros(n, np.int64),
+    }
+
+
+def sweep_list(rows: list[Row], plan: EpropPlan, key_of: Mapping[tuple[str, int], int]) -> list[list[int]]:
+    """Return the keys of the plastic rows that each tick (modulo SWEEP) sweeps. key_of : (population, delay) -> key of its first neuron."""
+    found: list[list[int]] = [[] for _ in range(SWEEP)]
+    for row in rows:
+        projection = plan.projections[row.projection]
+        if projection.learns:
+            found[row.source % SWEEP].append(key_of[projection.pre, row.delay] + row.source)
+    return found
+
+
+def _words(values: npt.NDArray[np.integer]) -> Words:  # type: ignore[type-arg]
+    return values.astype("<i4")
+
+
+__all__ = [
+    "ACCUMULATOR_BITS",
+    "NOTHING",
+    "NO_TARGET",
+    "Row",
+    "Schedule",
+    "core_rows",
+    "neuron_region",
+    "read_rows",
+    "sweep_list",
+    "synapse_region",
+]

@@ -1,0 +1,55 @@
+/* What the neurons and the synapses of a core share. A core runs one population's slice; both halves are in one binary. */
+
+#ifndef EPROP_CORE_H
+#define EPROP_CORE_H
+
+#include "eprop_neurons.h"
+
+/* The head of the synapse dynamics' region; targets follow: n_targets rows of a number for each readout. A row whose first number is
+ * EPROP_NO_TARGET is outside the learning window. */
+typedef struct {
+    eprop_scales_t scales;
+    int32_t low, high; /* bounds of weights, with their fraction bits */
+    uint32_t ticks_per_target, n_targets; /* ticks of learning: breaks do not count */
+    uint32_t sample_ticks, break_ticks; /* after each sample a break, in which everything but the weights is forgotten; 0: never */
+    uint32_t n_sweep; /* after the targets: EPROP_SWEEP + 1 places in the list of rows' keys that follows: a tick's begin there */
+} eprop_learning_t;
+
+#define EPROP_NO_TARGET INT32_MIN
+#define EPROP_SWEEP ((EPROP_BLOCKS - 1) * EPROP_WINDOW)
+
+/* The head of a row's plastic part; weight[n], e[n] and with regularisation r[n] follow. */
+typedef struct {
+    int32_t z;
+    uint32_t block;
+    int32_t sign; /* +1, -1: all weights keep this sign; 0: they need not */
+} eprop_row_head_t;
+
+typedef struct {
+    eprop_learning_t learning;
+    const int32_t *targets; /* SDRAM */
+    const uint32_t *sweep_first, *sweep_keys; /* SDRAM */
+    uint32_t tick; /* of learning, which stands still in breaks; rows are anchored to its blocks */
+    uint32_t in_break; /* ticks that the break has lasted, this one included; 0 outside */
+    uint32_t n; /* neurons */
+    uint32_t saturated; /* states that reached the end of their format */
+    eprop_neuron_t *neurons;
+    eprop_block_t (*rings)[EPROP_RING];
+} eprop_core_t;
+
+extern eprop_core_t eprop_core;
+
+/* Set the tick of learning from that of the machine. Returns whether a sample begins after a break. */
+static inline bool eprop_set_time(uint32_t time) {
+    const uint32_t sample = eprop_core.learning.sample_ticks, period = sample + eprop_core.learning.break_ticks;
+    if (sample == 0) {
+        eprop_core.tick = time;
+        return false;
+    }
+    const uint32_t within = time % period;
+    eprop_core.in_break = within < sample ? 0 : within - sample + 1;
+    eprop_core.tick = time / period * sample + (within < sample ? within : sample - 1);
+    return within == 0 && time > 0;
+}
+
+#endif

@@ -1,0 +1,191 @@
+/* sPyNNaker's interface of a neuron implementation, for populations that learn by e-prop and the readouts that teach them.
+ *
+ * Region of the neurons' parameters: eprop_cells_t, then for each neuron eprop_cell_t and n_heard feedback weights (int32). */
+
+#ifndef NEURON_IMPL_EPROP_H
+#define NEURON_IMPL_EPROP_H
+
+#include <neuron/implementations/neuron_impl.h>
+#include <neuron/neuron_recording.h>
+#include <neuron/send_spike.h>
+#include <debug.h>
+#include <spin1_api.h>
+
+#include "eprop_core.h"
+#include "eprop_exp.h"
+
+#define V_RECORDING_INDEX 0
+#define SPIKE_RECORDING_BITFIELD 0
+#define N_RECORDED_VARS 1
+#define N_BITFIELD_VARS 1
+
+static eprop_cells_t eprop_cells;
+static eprop_cell_t *eprop_cell;
+static eprop_state_of_neuron_t *eprop_state;
+static int32_t *eprop_arrived; /* input of the next update, membrane units */
+static int16_t *eprop_feedback; /* n_heard a neuron */
+static int32_t *eprop_heard; /* by each neuron since its last update */
+static int32_t *eprop_y, *eprop_error, *eprop_target;
+static bool eprop_listens = false;
+
+static inline const eprop_cell_t *eprop_cell_of(uint32_t neuron) {
+    return &eprop_cell[eprop_cells.flags & EPROP_FLAG_UNIFORM ? 0 : neuron];
+}
+
+/* A packet with a payload: the error of a readout. Sums of integers: the order of packets has no effect. */
+static void eprop_error_received(uint key, uint payload) {
+    if ((key & eprop_cells.error_mask) != eprop_cells.error_key) {
+        return;
+    }
+    const uint32_t readout = key & ~eprop_cells.error_mask;
+    if (readout < eprop_cells.n_heard) {
+        for (uint32_t j = 0; j < eprop_core.n; j++) {
+            eprop_heard[j] += eprop_feedback[j * eprop_cells.n_heard + readout] * (int32_t) payload;
+        }
+    }
+}
+
+static void *eprop_room(uint32_t n, uint32_t size) {
+    uint8_t *found = spin1_malloc(n * size);
+    for (uint32_t i = 0; found != NULL && i < n * size; i++) {
+        found[i] = 0;
+    }
+    return found;
+}
+
+static bool neuron_impl_initialise(uint32_t n_neurons) {
+    eprop_core.n = n_neurons;
+    eprop_cell = eprop_room(n_neurons, sizeof *eprop_cell);
+    eprop_state = eprop_room(n_neurons, sizeof *eprop_state);
+    eprop_arrived = eprop_room(n_neurons, sizeof *eprop_arrived);
+    eprop_heard = eprop_room(n_neurons, sizeof *eprop_heard);
+    eprop_y = eprop_room(n_neurons, sizeof *eprop_y);
+    eprop_error = eprop_room(n_neurons, sizeof *eprop_error);
+    eprop_target = eprop_room(n_neurons, sizeof *eprop_target);
+    return eprop_cell && eprop_state && eprop_arrived && eprop_heard && eprop_y && eprop_error && eprop_target;
+}
+
+static void neuron_impl_add_inputs(index_t synapse_type_index, index_t neuron_index, input_t weights_this_timestep) {
+    const int32_t input = bitsk(weights_this_timestep);
+    eprop_arrived[neuron_index] += synapse_type_index == 0 ? input : -input;
+}
+
+static void neuron_impl_load_neuron_parameters(address_t address, uint32_t next, uint32_t n_neurons, address_t save_initial_state) {
+    const uint32_t *from = &address[next];
+    spin1_memcpy(&eprop_cells, from, sizeof eprop_cells);
+    from += sizeof eprop_cells / sizeof *from;
+    if (eprop_feedback == NULL && eprop_cells.n_heard) {
+        eprop_feedback = eprop_room(n_neurons * eprop_cells.n_heard, sizeof *eprop_feedback);
+        if (eprop_feedback == NULL) {
+            log_error("no memory for the feedback weights");
+            rt_error(RTE_SWERR);
+        }
+    }
+    for (uint32_t j = 0; j < n_neurons; j++) {
+        spin1_memcpy(&eprop_cell[j], from, sizeof *eprop_cell);
+        from += sizeof *eprop_cell / sizeof *from;
+        for (uint32_t k = 0; k < eprop_cells.n_heard; k++) {
+            eprop_feedback[j * eprop_cells.n_heard + k] = (int16_t) *from++;
+        }
+        eprop_state[j] = (eprop_state_of_neuron_t){.current = eprop_cell[j].initial_current};
+    }
+    if (save_initial_state) {
+        spin1_memcpy(save_initial_state, address, (from - address) * sizeof *from);
+    }
+}
+
+static void neuron_impl_store_neuron_parameters(address_t address, uint32_t next, uint32_t n_neurons) {
+    (void) address, (void) next, (void) n_neurons; /* parameters do not change */
+}
+
+static inline input_t neuron_impl_get_v(index_t neuron_index) {
+    return kbits(eprop_state[neuron_index].v);
+}
+
+static void eprop_update_hidden(uint32_t timer_count, uint32_t time, uint32_t n) {
+    for (uint32_t j = 0; j < n; j++) {
+        int32_t psi, reg;
+        const bool fires = eprop_update(&eprop_cells, eprop_cell_of(j), eprop_arrived[j], &eprop_state[j], &psi, &reg);
+        eprop_arrived[j] = 0;
+        if (eprop_cells.flags & EPROP_FLAG_LEARNS) {
+            const int32_t signal = eprop_scaled(eprop_heard[j], eprop_cells.signal);
+            eprop_heard[j] = 0;
+            eprop_fold_neuron(&eprop_core.learning.scales, eprop_core.tick, psi, signal, reg, &eprop_core.neurons[j], eprop_core.rings[j]);
+        }
+        neuron_recording_record_accum(V_RECORDING_INDEX, j, kbits(eprop_state[j].v));
+        if (fires) {
+            neuron_recording_record_bit(SPIKE_RECORDING_BITFIELD, j);
+            send_spike(timer_count, time, j);
+        }
+    }
+}
+
+/* Returns whether this tick has targets; they are then in eprop_target. */
+static bool eprop_read_target(uint32_t n) {
+    const eprop_learning_t *learning = &eprop_core.learning;
+    const uint32_t row = learning->ticks_per_target ? eprop_core.tick / learning->ticks_per_target : 0;
+    if (row >= learning->n_targets) {
+        return false;
+    }
+    spin1_memcpy(eprop_target, &eprop_core.targets[row * n], n * sizeof *eprop_target);
+    return eprop_target[0] != EPROP_NO_TARGET;
+}
+
+static void eprop_update_readouts(uint32_t n) {
+    for (uint32_t j = 0; j < n; j++) {
+        eprop_y[j] = eprop_update_readout(eprop_cell_of(j), eprop_arrived[j], &eprop_state[j]);
+        eprop_arrived[j] = eprop_error[j] = 0;
+        neuron_recording_record_accum(V_RECORDING_INDEX, j, kbits(eprop_y[j]));
+    }
+    if (eprop_read_target(n)) {
+        if (eprop_cells.flags & EPROP_FLAG_SOFTMAX) {
+            eprop_softmax_errors(&eprop_cells, eprop_exp_table, n, eprop_y, eprop_target, eprop_error);
+        } else {
+            eprop_squared_errors(&eprop_cells, n, eprop_y, eprop_target, eprop_error);
+        }
+        for (uint32_t j = 0; j < n; j++) {
+            if (eprop_error[j]) {
+                send_spike_mc_payload(neuron_keys[j], (uint32_t) eprop_error[j]);
+            }
+        }
+    }
+    if (eprop_cells.flags & EPROP_FLAG_LEARNS) {
+        for (uint32_t j = 0; j < n; j++) {
+            const int32_t error = eprop_scaled(eprop_error[j], eprop_cells.learn);
+            eprop_fold_readout(&eprop_core.learning.scales, eprop_core.tick, error, &eprop_core.neurons[j], eprop_core.rings[j]);
+        }
+    }
+}
+
+/* Neurons at rest, their coefficients too: rows have forgotten theirs in the break. */
+static void eprop_forget(uint32_t n) {
+    for (uint32_t j = 0; j < n; j++) {
+        eprop_state[j] = (eprop_state_of_neuron_t){.current = eprop_cell_of(j)->initial_current};
+        eprop_arrived[j] = eprop_heard[j] = 0;
+        eprop_core.neurons[j] = (eprop_neuron_t){0};
+        for (uint32_t i = 0; i < EPROP_RING; i++) {
+            eprop_core.rings[j][i] = (eprop_block_t){0};
+        }
+    }
+}
+
+static void neuron_impl_do_timestep_update(uint32_t timer_count, uint32_t time, uint32_t n_neurons) {
+    if (!eprop_listens && eprop_cells.n_heard) {
+        /* after sPyNNaker's own, which takes payloads for counts of spikes: none of our networks has such packets */
+        spin1_callback_on(MCPL_PACKET_RECEIVED, eprop_error_received, -1);
+        eprop_listens = true;
+    }
+    if (eprop_set_time(time)) {
+        eprop_forget(n_neurons);
+    }
+    if (eprop_core.in_break) {
+        return;
+    }
+    if (eprop_cells.flags & EPROP_FLAG_READOUT) {
+        eprop_update_readouts(n_neurons);
+    } else {
+        eprop_update_hidden(timer_count, time, n_neurons);
+    }
+}
+
+#endif

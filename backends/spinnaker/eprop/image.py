@@ -110,7 +110,7 @@ def core_rows(
             if projection.learns:
                 content = _plastic(projection, row, mine, local[mine], plan.populations[population], state_bits)
             else:
-                content = _static(projection, mine, local[mine], *control_bits(len(neurons)))
+                content = _static(projection, mine, local[mine], delay, *control_bits(len(neurons)))
             found.append(Row(projection=index, source=int(source[row]), delay=delay, synapses=mine, content=content))
     return found
 
@@ -129,9 +129,11 @@ def _plastic(
     return np.concatenate([_words(np.array([len(plastic)])), plastic, _words(np.array([0, n])), controls.view("<i4")])
 
 
-def _static(projection: PlannedProjection, synapses: IntArray, local: IntArray, index_bits: int, type_index_bits: int) -> Words:
+def _static(
+    projection: PlannedProjection, synapses: IntArray, local: IntArray, delay: int, index_bits: int, type_index_bits: int
+) -> Words:
     weight = projection.weight[synapses]
-    word = np.abs(weight) << 16 | 1 << type_index_bits | (weight < 0).astype(np.int64) << index_bits | local
+    word = np.abs(weight) << 16 | delay << type_index_bits | (weight < 0).astype(np.int64) << index_bits | local
     return np.concatenate([_words(np.array([0, len(word), 0])), word.astype(np.uint32).view(np.int32)])
 
 
@@ -148,13 +150,25 @@ def read_rows(row: Row, content: Words, *, state_bits: int, regularised: bool) -
     }
 
 
+def row_key(row: Row, plan: EpropPlan, key_of: Mapping[tuple[str, int], int]) -> int:
+    """Return the key of the packets that reach a row. key_of : (population, delay) -> key of its first neuron; spikes for plastic rows are
+    held back at the source, static synapses delay in the ring buffer."""
+    projection = plan.projections[row.projection]
+    return key_of[projection.pre, row.delay if projection.learns else 1] + row.source
+
+
 def sweep_list(rows: list[Row], plan: EpropPlan, key_of: Mapping[tuple[str, int], int]) -> list[list[int]]:
-    """Return the keys of the plastic rows that each tick (modulo SWEEP) sweeps. key_of : (population, delay) -> key of its first neuron."""
-    found: list[list[int]] = [[] for _ in range(SWEEP)]
+    """Return the keys that each tick (modulo SWEEP) sweeps: those of plastic rows, as often as the key has rows, one after the other."""
+    count: dict[int, int] = {}
+    plastic: dict[int, int] = {}
     for row in rows:
-        projection = plan.projections[row.projection]
-        if projection.learns:
-            found[row.source % SWEEP].append(key_of[projection.pre, row.delay] + row.source)
+        key = row_key(row, plan, key_of)
+        count[key] = count.get(key, 0) + 1
+        if plan.projections[row.projection].learns:
+            plastic[key] = row.source
+    found: list[list[int]] = [[] for _ in range(SWEEP)]
+    for key in sorted(plastic):
+        found[plastic[key] % SWEEP] += [key] * count[key]
     return found
 
 
@@ -171,6 +185,7 @@ __all__ = [
     "core_rows",
     "neuron_region",
     "read_rows",
+    "row_key",
     "sweep_list",
     "synapse_region",
 ]

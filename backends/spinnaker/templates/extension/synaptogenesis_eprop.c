@@ -36,7 +36,7 @@ bool synaptogenesis_dynamics_rewire(uint32_t time, spike_t *spike, pop_table_loo
         return false;
     }
     const uint32_t key = eprop_core.sweep_keys[next];
-    const bool again = next > 0 && eprop_core.sweep_keys[next - 1] == key; /* a source's second row */
+    const bool again = next > 0 && eprop_core.sweep_keys[next - 1] == key; /* a source's next row */
     next++;
     *spike = key;
     return again ? population_table_get_next_address(spike, result) : population_table_get_first_address(key, result);
@@ -44,6 +44,9 @@ bool synaptogenesis_dynamics_rewire(uint32_t time, spike_t *spike, pop_table_loo
 
 bool synaptogenesis_row_restructure(uint32_t time, synaptic_row_t row) {
     (void) time;
+    if (synapse_row_plastic_size(row) == 0) {
+        return false; /* static synapses of the same source */
+    }
     eprop_sweep_row(synapse_row_plastic_region(row), synapse_row_fixed_region(row));
     return true;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from neurocompile.backends.spinnaker.eprop.image import (
     core_rows,
     neuron_region,
     read_rows,
+    row_key,
     sweep_list,
     synapse_region,
 )
@@ -79,9 +81,8 @@ class _Core:
         n = len(neurons)
         index_bits = int(np.ceil(np.log2(n))) if n > 1 else 0
         made = core_rows(plan, population.name, neurons, state_bits=state_bits, control_bits=lambda n: (index_bits, index_bits + 1))
-        self.rows = sorted(made, key=lambda r: keys[plan.projections[r.projection].pre, r.delay if self._held(plan, r) else 1] + r.source)
+        self.rows = sorted(made, key=lambda row: row_key(row, plan, keys))
         self.key = keys[population.name, 1] + int(neurons[0])
-        held = {id(r): keys[plan.projections[r.projection].pre, r.delay if self._held(plan, r) else 1] + r.source for r in self.rows}
         low, high = bounds(plan, population.name)
         is_task = population.name == plan.readout
         region = neuron_region(population, neurons, softmax=plan.softmax and is_task, error_key=errors[0], error_mask=errors[1])
@@ -92,12 +93,7 @@ class _Core:
             self.say([len(part)], part)
         self.say([len(self.rows)])
         for row in self.rows:
-            self.say([held[id(row)], len(row.content)], row.content)
-
-    @staticmethod
-    def _held(plan: EpropPlan, row: Row) -> bool:
-        """A plastic row's spikes are held back at the source, under a key for each delay."""
-        return plan.projections[row.projection].learns
+            self.say([row_key(row, plan, keys), len(row.content)], row.content)
 
     def say(self, words: list[int], *more: npt.NDArray[np.int32]) -> None:
         assert self.process.stdin is not None
@@ -127,11 +123,18 @@ class _Core:
         saturated, ring = self.hear(2)
         return CoreState(neurons=neurons, coefficients=coefficients, rows=rows, saturated=int(saturated), ring_saturations=int(ring))
 
-    def close(self) -> None:
-        self.say([3])
+    def close(self, *, kill: bool) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.close()
-        assert self.process.wait(timeout=60) == 0
+        assert self.process.stdout is not None
+        if kill:
+            self.process.kill()
+            self.process.wait()
+        else:
+            self.say([3])
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.stdout.close()
+        assert self.process.wait(timeout=60) == 0 or kill
 
 
 def bounds(plan: EpropPlan, population: str) -> tuple[int, int]:
@@ -177,15 +180,17 @@ class CoreNetwork:
             schedule = NOTHING if signal is None else schedule_of(population, signal, sample_ticks, break_ticks)
             if signal is None:
                 schedule = Schedule(targets=NOTHING.targets, ticks_per_target=0, sample_ticks=sample_ticks, break_ticks=break_ticks)
-            for first in range(0, population.size, per_core):
-                neurons = np.arange(first, min(first + per_core, population.size))
+            together = plan.softmax and name == plan.readout  # its errors need all membranes
+            most = population.size if together else per_core
+            for first in range(0, population.size, most):
+                neurons = np.arange(first, min(first + most, population.size))
                 self.cores.append(_Core(program, plan, population, neurons, keys, errors, schedule, state_bits))
         self._late: list[tuple[int, int]] = []
+        self._sample, self._period = sample_ticks, sample_ticks + break_ticks
 
     def run(self, sources: Mapping[str, list[Ints]], n_ticks: int, begin: int = 0) -> dict[str, list[Ints]]:
         """Run some ticks; sources : spikes of each tick. Return those of the other populations, in each tick."""
         found: dict[str, list[Ints]] = {name: [] for name in self.plan.populations}
-        owner = {keys >> 16: key for key, keys in self.keys.items()}
         for t in range(begin, begin + n_ticks):
             for core in self.cores:
                 core.tick(t)
@@ -200,13 +205,14 @@ class CoreNetwork:
             self._late += [
                 (t + d - 1, self.keys[name, d] + int(i)) for name, who in fired.items() for d in self.delays[name] if d > 1 for i in who
             ]
+            if self._sample and t % self._period >= self._sample:
+                self._late.clear()  # sources forget in a break too
             due = [key for when, key in self._late if when == t]
             self._late = [entry for entry in self._late if entry[0] > t]
             keys = [self.keys[name, 1] + int(i) for name in sources for i in fired[name]] + due
             carried = np.concatenate([made, np.array([[key, 0, 0] for key in keys], np.uint32).reshape(-1, 3)])
             for core in self.cores:
                 core.say([1, len(carried)], carried.view(np.int32))
-        assert owner
         return found
 
     def states(self) -> list[tuple[PlannedPopulation, Ints, CoreState]]:
@@ -217,10 +223,7 @@ class CoreNetwork:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for core in self.cores:
-            if error is None:
-                core.close()
-            else:
-                core.process.kill()
+            core.close(kill=error is not None)
 
 
 def schedule_of(population: PlannedPopulation, signal: Signal, sample_ticks: int = 0, break_ticks: int = 0) -> Schedule:

@@ -126,7 +126,7 @@ static void tick(uint32_t time) {
 
 static void process(synaptic_row_t row, uint32_t time) {
     synapse_row_fixed_part_t *fixed = synapse_row_fixed_region(row);
-    if (row[0]) {
+    if (synapse_row_plastic_size(row)) {
         bool write_back;
         if (!synapse_dynamics_process_plastic_synapses(synapse_row_plastic_region(row), fixed, ring_buffers, time, 0, &write_back)) {
             exit(6);
@@ -146,9 +146,10 @@ static void arrive(uint32_t time) {
     for (uint32_t left = synaptogenesis_n_updates(); left > 0; left--) {
         spike_t spike;
         pop_table_lookup_result_t found;
-        if (!synaptogenesis_dynamics_rewire(time, &spike, &found) || !synaptogenesis_row_restructure(time, found.row_address)) {
+        if (!synaptogenesis_dynamics_rewire(time, &spike, &found)) {
             exit(7);
         }
+        synaptogenesis_row_restructure(time, found.row_address);
     }
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t key = word(), has = word(), payload = word();

@@ -54,6 +54,9 @@ typedef void synapse_row_plastic_data_t;
 typedef struct {
     uint32_t n_fixed, n_plastic, data[];
 } synapse_row_fixed_part_t;
+static inline uint32_t synapse_row_plastic_size(synaptic_row_t row) {
+    return row[0];
+}
 static inline synapse_row_plastic_data_t *synapse_row_plastic_region(synaptic_row_t row) {
     return &row[1];
 }

@@ -1,0 +1,134 @@
+"""Networks that learn by e-prop, with everything in them that the cores of the extension can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, plan_eprop
+from neurocompile.backends.spinnaker.neurons import Findings
+from neurocompile.ir import (
+    ALIF,
+    LIF,
+    CubaLIF,
+    EProp,
+    Explicit,
+    GradientDescent,
+    LeakyReadout,
+    Loss,
+    Network,
+    Normal,
+    Population,
+    Projection,
+    RandomFeedback,
+    Regularization,
+    Reset,
+    SpikeSource,
+    Surrogate,
+    SurrogateKind,
+    Task,
+)
+from neurocompile.ir.realise import realise_all
+from neurocompile.ir.signals import Signal, Spikes
+
+Given = list[np.ndarray[Any, np.dtype[np.int64]]]
+
+
+def edges(rng: np.random.Generator, n_pre: int, n_post: int, p: float, size: float, delay: int = 1) -> Explicit:
+    """Return random synapses, at most one a pair."""
+    pre, post = np.nonzero(rng.random((n_pre, n_post)) < p)
+    return Explicit(
+        pre=pre.astype(np.int32),
+        post=post.astype(np.int32),
+        weight=rng.normal(0.0, size, len(pre)),
+        delay=rng.integers(1, delay + 1, len(pre)),
+    )
+
+
+def learner(
+    seed: int,
+    *,
+    model: str = "lif",
+    n_in: int = 12,
+    n: int = 20,
+    n_out: int = 3,
+    delay: int = 1,
+    static: bool = False,
+    signs: bool = False,
+    loss: Loss = Loss.MEAN_SQUARED_ERROR,
+    kind: SurrogateKind = SurrogateKind.PIECEWISE_LINEAR,
+    strength: float = 1.0,
+    learning_rate: float = 1e-4,
+    tau: float = 0.02,
+    kappa: float = 0.95,
+    tau_out: float = 0.02,
+    density: float = 0.6,
+    rule: EProp | None = None,
+) -> Network:
+    """Return a network of sources, a recurrent population and a readout. model : lif, to_value, alif; static : and a population with
+    synaptic currents on the way, whose own synapses do not learn."""
+    rng = np.random.default_rng(seed)
+    common: dict[str, Any] = {"tau_mem": tau, "v_threshold": 0.6, "v_leak": 0.1, "t_ref": 0.002, "bias": 0.004, "v_min": -1.0}
+    hidden: LIF = {
+        "lif": lambda: LIF(**common),
+        "to_value": lambda: LIF(**common, reset=Reset.TO_VALUE, v_reset=-0.2),
+        "alif": lambda: ALIF(**common, adapt_beta=0.1, adapt_tau=0.1),
+    }[model]()
+    given = rule or EProp(
+        surrogate=Surrogate(kind=kind, height=0.5, width=0.6),
+        kappa=kappa,
+        kappa_reg=0.98,
+        feedback=RandomFeedback(weight=Normal(mean=0.0, std=1.0)),
+        optimizer=GradientDescent(learning_rate=learning_rate),
+        regularization=Regularization(strength=strength, rate=20.0) if strength else None,
+        sign_constraint=signs,
+    )
+    projections = [
+        Projection(pre="in", post="hidden", connect=edges(rng, n_in, n, density, 0.25, delay), learning="eprop"),
+        Projection(pre="hidden", post="hidden", connect=edges(rng, n, n, density / 2, 0.1, delay), learning="eprop"),
+        Projection(pre="hidden", post="out", connect=edges(rng, n, n_out, 1.0, 0.1), learning="eprop"),
+    ]
+    if static:
+        projections += [
+            Projection(name="fixed", pre="in", post="hidden", connect=edges(rng, n_in, n, 0.2, 0.2, 5)),
+            Projection(pre="in", post="relay", connect=edges(rng, n_in, 5, 0.5, 0.3, 3)),
+            Projection(pre="relay", post="hidden", connect=edges(rng, 5, n, 0.5, 0.2, delay), learning="eprop"),
+        ]
+    return Network(
+        name="learner",
+        dt=1e-3,
+        seed=seed % 2**31,
+        populations=(
+            Population(name="in", size=n_in, model=SpikeSource()),
+            Population(name="hidden", size=n, model=hidden),
+            Population(name="out", size=n_out, model=LeakyReadout(tau_mem=tau_out, v_leak=0.05)),
+            *([Population(name="relay", size=5, model=CubaLIF(**common, tau_syn=0.005, i_init=0.01))] if static else []),
+        ),
+        projections=tuple(projections),
+        rules=(given,),
+        task=Task(readout="out", loss=loss),
+    )
+
+
+def planned(network: Network, **options: Any) -> EpropPlan:
+    """Return the integers of a network whose deviations are all accepted."""
+    findings = Findings()
+    plan = plan_eprop(network, realise_all(network), EpropOptions(**options), findings, learning=True)
+    assert not findings.errors, findings.errors
+    return plan
+
+
+def inputs(rng: np.random.Generator, n: int, n_steps: int, rate: float) -> tuple[Given, Spikes]:
+    """Return random spikes, a list a step and as the engine wants them."""
+    given = [np.flatnonzero(rng.random(n) < rate) for _ in range(n_steps)]
+    neuron = np.concatenate(given) if given else np.zeros(0)
+    return given, Spikes(neuron=neuron.astype(np.int32), step=np.repeat(np.arange(n_steps), [len(g) for g in given]))
+
+
+def targets(rng: np.random.Generator, n_out: int, n_steps: int, loss: Loss = Loss.MEAN_SQUARED_ERROR) -> Signal:
+    """Return targets that stay for 25 steps, and a window with holes."""
+    rows = rng.random((n_steps // 25 + 1, n_out))
+    if loss is Loss.CROSS_ENTROPY:
+        rows /= rows.sum(axis=1, keepdims=True)
+    return Signal(target=np.repeat(rows, 25, axis=0)[:n_steps], window=rng.random(n_steps) < 0.7)

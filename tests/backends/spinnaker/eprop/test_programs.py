@@ -1,0 +1,171 @@
+"""Whole networks of core programs beside the twin: spikes, membranes, coefficients, weights and traces, every integer equal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
+from neurocompile.backends.spinnaker.eprop.twin import EpropTwin
+from neurocompile.ir import Loss, Network, SurrogateKind
+from neurocompile.ir.signals import Signal, Spikes
+from tests.backends.spinnaker.eprop.networks import Given, inputs, learner, planned, targets
+from tests.backends.spinnaker.eprop.programs import CoreNetwork, CoreState, compile_program, read_rows
+
+EXAMPLES = int(os.environ.get("NEUROCOMPILE_RANDOM_CORES", "40"))
+Program = Callable[[int], Path]
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """Return the compiled program for a width of states."""
+    made: dict[int, Path] = {}
+
+    def of(bits: int) -> Path:
+        if bits not in made:
+            made[bits] = compile_program(tmp_path_factory.mktemp("program"), state_bits=bits)
+        return made[bits]
+
+    return of
+
+
+def assert_equal(plan: EpropPlan, twin: EpropTwin, name: str, neurons: np.ndarray, state: CoreState, bits: int) -> None:
+    """Compare a core with the twin; the filtered rate and what is held of it count only with regularisation."""
+    population = plan.populations[name]
+    regularised = population.scales is not None and population.scales.reg_max > 0
+    ours = twin.state()
+    columns = slice(0, 8 if regularised else 5)
+    np.testing.assert_array_equal(state.neurons[:, columns], ours[f"population:{name}:state"][neurons][:, columns])
+    if population.scales is not None:
+        np.testing.assert_array_equal(state.coefficients, ours[f"population:{name}:neuron"][neurons])
+    for row, content in state.rows:
+        projection = plan.projections[row.projection]
+        if not projection.learns:
+            continue
+        for key, value in read_rows(row, content, state_bits=bits, regularised=regularised).items():
+            held = ours[f"projection:{projection.name}:{key}"]
+            mine = held[np.searchsorted(projection.rows.begin, row.synapses[0], side="right") - 1] if key == "head" else held[row.synapses]
+            np.testing.assert_array_equal(value, mine, err_msg=f"{projection.name}: {key}")
+
+
+def compare(
+    program: Program, network: Network, spikes: tuple[Given, Spikes], signal: Signal, *, per_core: int, bits: int, n_steps: int
+) -> tuple[int, int]:
+    """Run both and compare; return how many hidden spikes there were and how many synapses have changed."""
+    plan = planned(network, state_bits=bits)
+    twin = EpropTwin(network, plan)
+    before = twin.weights()
+    run = twin.run(n_steps, spikes={"in": spikes[1]}, signals={"out": signal})
+    with CoreNetwork(program(bits), network, plan, {"out": signal}, per_core=per_core, state_bits=bits) as cores:
+        found = cores.run({"in": spikes[0]}, n_steps)
+        step = np.repeat(np.arange(n_steps), [len(who) for who in found["hidden"]])
+        np.testing.assert_array_equal(step, run.spikes["hidden"].step)
+        np.testing.assert_array_equal(np.concatenate(found["hidden"]), run.spikes["hidden"].neuron)
+        saturated = 0
+        for population, neurons, state in cores.states():
+            assert_equal(plan, twin, population.name, neurons, state, bits)
+            saturated += state.saturated
+        assert saturated == twin.saturated
+    after = twin.weights()
+    return len(run.spikes["hidden"].step), sum(int((after[name] != before[name]).sum()) for name in after)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate])  # shrinking takes minutes
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    model=st.sampled_from(["lif", "to_value", "alif"]),
+    delay=st.sampled_from([1, 1, 4]),
+    static=st.booleans(),
+    signs=st.booleans(),
+    loss=st.sampled_from([Loss.MEAN_SQUARED_ERROR, Loss.CROSS_ENTROPY]),
+    kind=st.sampled_from(list(SurrogateKind)),
+    strength=st.sampled_from([0.0, 1.0]),
+    learning_rate=st.sampled_from([1e-7, 1e-4, 3e-3]),
+    bits=st.sampled_from([16, 32]),
+    per_core=st.sampled_from([1, 7, 64]),
+    rate=st.sampled_from([0.01, 0.1, 0.6]),
+    n_steps=st.integers(1, 300),
+)
+def test_programs_and_twin_agree(
+    program: Program,
+    seed: int,
+    model: str,
+    delay: int,
+    static: bool,
+    signs: bool,
+    loss: Loss,
+    kind: SurrogateKind,
+    strength: float,
+    learning_rate: float,
+    bits: int,
+    per_core: int,
+    rate: float,
+    n_steps: int,
+) -> None:
+    """Any network, cut into cores anyhow."""
+    rng = np.random.default_rng(seed)
+    network = learner(
+        seed, model=model, delay=delay, static=static, signs=signs, loss=loss, kind=kind, strength=strength, learning_rate=learning_rate
+    )
+    signal = targets(rng, 3, n_steps, loss)
+    compare(program, network, inputs(rng, 12, n_steps, rate), signal, per_core=per_core, bits=bits, n_steps=n_steps)
+
+
+def test_the_property_reaches_learning(program: Program) -> None:
+    """A case of the above in which neurons spike and nearly all synapses change, so that equality says something."""
+    rng = np.random.default_rng(1)
+    network = learner(1, learning_rate=1e-3, delay=4, static=True)
+    spikes, changed = compare(program, network, inputs(rng, 12, 300, 0.1), targets(rng, 3, 300), per_core=7, bits=16, n_steps=300)
+    assert spikes > 100
+    assert changed > 0.9 * sum(len(p.connect.pre) for p in network.projections[:3])  # type: ignore[union-attr]
+
+
+def test_a_thousand_neurons(program: Program) -> None:
+    """1,000 neurons on 16 cores of 64, 150,000 plastic synapses, 5,000 steps."""
+    rng = np.random.default_rng(2)
+    network = learner(2, n_in=200, n=1000, n_out=10, density=0.2, learning_rate=3e-6, strength=0.3)
+    spikes, changed = compare(program, network, inputs(rng, 200, 5000, 0.005), targets(rng, 10, 5000), per_core=64, bits=16, n_steps=5000)
+    assert spikes > 10_000
+    assert changed > 100_000
+
+
+def test_samples_with_breaks(program: Program) -> None:
+    """Between samples all but the weights is forgotten: on cores in a break of 5 ticks, in the twin at once."""
+    rng = np.random.default_rng(3)
+    network = learner(3, learning_rate=1e-3, delay=3, static=True)
+    plan, sample, pause, n = planned(network), 70, 5, 4
+    twin = EpropTwin(network, plan)
+    signal = targets(rng, 3, sample * n)
+    given, _ = inputs(rng, 12, sample * n, 0.1)
+    on_cores: Given = []
+    expected = []
+    for i in range(n):
+        mine = given[i * sample : (i + 1) * sample]
+        on_cores += [*mine, *([np.zeros(0, np.int64)] * pause)]
+        spikes = Spikes(neuron=np.concatenate(mine).astype(np.int32), step=twin.step + np.repeat(np.arange(sample), [len(g) for g in mine]))
+        window = slice(i * sample, (i + 1) * sample)
+        run = twin.run(sample, spikes={"in": spikes}, signals={"out": Signal(target=signal.target[window], window=signal.window[window])})
+        expected.append(len(run.spikes["hidden"].step))
+        twin.reset()
+    breaks = {"sample_ticks": sample, "break_ticks": pause}
+    with CoreNetwork(program(16), network, plan, {"out": signal}, per_core=7, **breaks) as cores:
+        found = cores.run({"in": on_cores}, (sample + pause) * n)
+        assert [sum(len(t) for t in found["hidden"][i * (sample + pause) : (i + 1) * (sample + pause)]) for i in range(n)] == expected
+        for population, neurons, state in cores.states():
+            ours = twin.state()
+            for row, content in state.rows:
+                projection = plan.projections[row.projection]
+                if projection.learns:
+                    held = read_rows(row, content, state_bits=16, regularised=population.scales.reg_max > 0)  # type: ignore[union-attr]
+                    np.testing.assert_array_equal(held["weight"], ours[f"projection:{projection.name}:weight"][row.synapses])
+                    assert not held["e"].any()
+                    assert not held["r"].any()
+                    assert held["head"][0] == 0
+            assert len(neurons) > 0
+    assert min(expected) > 10

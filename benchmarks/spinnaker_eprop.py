@@ -1,11 +1,11 @@
 """Instructions and cycles of e-prop on a SpiNNaker core: the emitted C, compiled for ARM968, counted in qemu-arm's user mode.
 
-python benchmarks/spinnaker_eprop.py [--neurons 64] [--synapses 64] [--state-bits 16]
+python benchmarks/spinnaker_eprop.py [--neurons 64] [--synapses 64] [--state-bits 16] [--generic]
 
 Needs arm-none-eabi-gcc and qemu-arm (Debian: gcc-arm-none-eabi, qemu-user). Every instruction that is executed is logged and looked up
 in the listing. Cycles are a bound from above by the instruction timings of the ARM9E-S Technical Reference Manual (DDI 0165B, chapter 8):
-every load and multiplication with its interlock, every taken branch with its refill; memory without wait states (ITCM and DTCM). No DMA,
-no neuron update, no packets. Prints JSON.
+every load and multiplication with its interlock, every taken branch with its refill; memory without wait states (ITCM and DTCM). No DMA
+and no packets. Also prints the extension's code and data (arm-none-eabi-size). Prints JSON.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.backends.spinnaker.eprop.scales import Rule, choose_scales
+from neurocompile.backends.spinnaker.eprop.formats import lower_neurons
+from neurocompile.backends.spinnaker.eprop.scales import Rule, Scales, choose_scales
+from neurocompile.ir import LIF, Reset, Surrogate, SurrogateKind
 
 CLOCK_PER_STEP = 200_000
 """Cycles of a step of 1 ms at 200 MHz"""
 REAL_TIME = 0.7
-"""Part of a step that learning may take; the rest is for neurons, packets and DMA"""
+"""Part of a step that neurons and synapses may take; the rest is for packets and DMA"""
 FLAGS = ["-mcpu=arm968e-s", "-marm", "-std=c11", "-O2", "-ffreestanding", "-nostdlib", "-static", "-Wall", "-Wextra", "-Werror"]
-PARTS = {"fold": 0, "spike": 1, "catch_up": 2}
-RUNS = {"fold": 128, "spike": 4, "catch_up": 4}
+PARTS = {"fold": 0, "spike": 1, "catch_up": 2, "update": 3, "hear": 4}
+RUNS = {"fold": 128, "spike": 4, "catch_up": 4, "update": 64, "hear": 10}
+READOUTS = 10
 """Repetitions; folds over four blocks, with the composition of their totals"""
 BLOCKS = 8
 
 
-def build(folder: Path, part: str, runs: int, *, neurons: int, synapses: int, state_bits: int, reg: float) -> Path:
+def build(folder: Path, part: str, runs: int, *, neurons: int, synapses: int, state_bits: int, reg: float, generic: bool) -> Path:
     """Compile the counting program; return it."""
     rule = Rule(
         alpha=0.951, kappa=0.97, kappa_reg=0.97, height=0.3, learning_rate=1e-3, weight_unit=2.0**-14, interval=5.0, signal=1.0, reg=reg
@@ -45,14 +48,74 @@ def build(folder: Path, part: str, runs: int, *, neurons: int, synapses: int, st
     scales = choose_scales(rule, state_bits=state_bits)
     tables = ["{" + ", ".join(map(str, table.tolist())) + "}" for table in scales.tables().values()]
     values = ", ".join([*tables, *map(str, scales.constants().values())])
-    (folder / "scales.h").write_text("#define SCALES {" + values + "}\n")
+    (folder / "scales.h").write_text(f"#define SCALES {{{values}}}\n{neuron_numbers(scales)}")
     program = folder / f"{part}-{runs}"
-    named = {"PART": PARTS[part], "RUNS": runs, "NEURONS": neurons, "SYNAPSES": synapses, "EPROP_STATE_BITS": state_bits}
+    named = {
+        "PART": PARTS[part],
+        "RUNS": runs,
+        "NEURONS": neurons,
+        "SYNAPSES": synapses,
+        "EPROP_STATE_BITS": state_bits,
+        "READOUTS": READOUTS,
+    }
     source = Path(__file__).with_suffix(".c")
     with resources.as_file(resources.files("neurocompile.backends.spinnaker") / "templates" / "extension") as include:
-        words = ["arm-none-eabi-gcc", *FLAGS, *(f"-D{k}={v}" for k, v in named.items()), f"-I{include}", f"-I{folder}", str(source)]
+        words = [
+            "arm-none-eabi-gcc",
+            *FLAGS,
+            *(["-DGENERIC"] if generic else []),
+            *(f"-D{k}={v}" for k, v in named.items()),
+            f"-I{include}",
+            f"-I{folder}",
+            str(source),
+        ]
         subprocess.run([*words, "-lgcc", "-o", str(program)], check=True)
     return program
+
+
+def neuron_numbers(scales: Scales) -> str:
+    """Return CELLS and CELL of a LIF population in C: threshold 10 in s16.15, soft reset."""
+    surrogate = Surrogate(kind=SurrogateKind.PIECEWISE_LINEAR, height=scales.rule.height, width=1.0)
+    neurons = lower_neurons(LIF(tau_mem=0.02, v_threshold=1.0, reset=Reset.SUBTRACT), 1, 1e-3, 10.0, surrogate)
+    hold = "{1000000000, 40}" if scales.reg_max else "{0, 1}"
+    fields = {
+        "flags": "EPROP_FLAG_SUBTRACT | EPROP_FLAG_LEARNS",
+        "reach": neurons.reach,
+        "position": f"{{{neurons.position.mantissa}, {neurons.position.shift}}}",
+        "rate_decay": 2100000000,
+        "rate_step": 20000000,
+        "rate_target": 10000000,
+        "hold": hold,
+        "signal": "{1000000000, 40}",
+        "table": "{" + ", ".join(map(str, neurons.table.tolist())) + "}",
+    }
+    names = ("decay", "current_decay", "adapt_decay", "bias", "v_min", "threshold", "v_reset", "adapt_step", "leak", "refractory")
+    cell = ", ".join(str(int(getattr(neurons, name)[0])) for name in (*names, "initial_current"))
+    cells = ", ".join(f".{name} = {value}" for name, value in fields.items())
+    return f"#define CELLS {{{cells}}}\n#define CELL {{{cell}}}\n"
+
+
+def sizes(*, state_bits: int) -> dict[str, int]:
+    """Return bytes of code (with constants) and of data of the extension alone, with the tests' stand-ins for sPyNNaker's headers."""
+    shim = Path(__file__).parents[1] / "tests" / "backends" / "spinnaker" / "eprop" / "shim"
+    found = {"text": 0, "data": 0, "bss": 0}
+    with (
+        tempfile.TemporaryDirectory() as name,
+        resources.as_file(resources.files("neurocompile.backends.spinnaker") / "templates" / "extension") as include,
+    ):
+        (Path(name) / "neurons.c").write_text(
+            '#include "neuron_impl_eprop.h"\nvoid *kept[] = {neuron_impl_initialise, neuron_impl_add_inputs, '
+            "neuron_impl_load_neuron_parameters, neuron_impl_store_neuron_parameters, neuron_impl_do_timestep_update, neuron_impl_get_v};\n"
+        )
+        for source in (Path(name) / "neurons.c", include / "synapse_dynamics_eprop.c", include / "synaptogenesis_eprop.c"):
+            made = Path(name) / "made.o"
+            flags = [flag for flag in FLAGS if flag not in ("-ffreestanding", "-nostdlib", "-static")]
+            words = ["arm-none-eabi-gcc", *flags, "-c", f"-DEPROP_STATE_BITS={state_bits}", f"-I{shim}", f"-I{include}", str(source)]
+            subprocess.run([*words, "-o", str(made)], check=True)
+            printed = subprocess.run(["arm-none-eabi-size", str(made)], check=True, capture_output=True, text=True).stdout
+            for key, value in zip(found, printed.splitlines()[1].split(), strict=False):
+                found[key] += int(value)
+    return found
 
 
 def executed(program: Path) -> tuple[collections.Counter[str], int]:
@@ -97,15 +160,15 @@ def cost(name: str, operands: str) -> int:
     return 2 if shifted or (name.startswith(("lsl", "lsr", "asr")) and operands.count("r") == 3) else 1
 
 
-def measure(*, neurons: int, synapses: int, state_bits: int, reg: float) -> dict[str, Any]:
+def measure(*, neurons: int, synapses: int, state_bits: int, reg: float, generic: bool) -> dict[str, Any]:
     """Return instructions and cycles of each part, per neuron or synapse."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        options: dict[str, Any] = {"neurons": neurons, "synapses": synapses, "state_bits": state_bits, "reg": reg}
+        options: dict[str, Any] = {"neurons": neurons, "synapses": synapses, "state_bits": state_bits, "reg": reg, "generic": generic}
         for part in PARTS:
             none, more = (executed(build(folder, part, runs, **options)) for runs in (1, 1 + RUNS[part]))
-            each = RUNS[part] * (neurons if part == "fold" else synapses)
+            each = RUNS[part] * (synapses if part in ("spike", "catch_up") else neurons)
             found[part] = {"instructions": (more[0].total() - none[0].total()) / each, "cycles": (more[1] - none[1]) / each}
     return found
 
@@ -125,10 +188,12 @@ def touches(rate: float, *, seconds: float = 2000.0) -> tuple[float, float]:
 
 
 def neurons_per_core(cycles: dict[str, float], *, rate: float, inputs: int) -> int:
-    """Return how many neurons' learning fits a step: a fold each; for each synapse its spikes and the blocks between two touches."""
+    """Return how many neurons fit a step: update, fold and what is heard of ten readouts each; for each synapse its spikes and the
+    blocks between two touches."""
     spikes, stretches = touches(rate)
     synapse = spikes * cycles["spike"] + stretches * cycles["catch_up"]
-    return int(REAL_TIME * CLOCK_PER_STEP * 1000 / (1000 * cycles["fold"] + inputs * synapse))
+    step = cycles["fold"] + cycles["update"] + READOUTS * cycles["hear"]
+    return int(REAL_TIME * CLOCK_PER_STEP * 1000 / (1000 * step + inputs * synapse))
 
 
 def main() -> int:
@@ -136,14 +201,21 @@ def main() -> int:
     parser.add_argument("--neurons", type=int, default=64)
     parser.add_argument("--synapses", type=int, default=64, help="of a row")
     parser.add_argument("--state-bits", type=int, default=16, choices=(16, 32))
+    parser.add_argument("--generic", action="store_true", help="the compiler does not know the rule's numbers")
     given = parser.parse_args()
     missing = [tool for tool in ("arm-none-eabi-gcc", "qemu-arm") if shutil.which(tool) is None]
     if missing:
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)
         return 5
-    result: dict[str, Any] = {"neurons": given.neurons, "synapses": given.synapses, "state_bits": given.state_bits, "rules": {}}
+    result: dict[str, Any] = {
+        "neurons": given.neurons,
+        "synapses": given.synapses,
+        "state_bits": given.state_bits,
+        "rules": {},
+        "extension_bytes": sizes(state_bits=given.state_bits),
+    }
     for name, reg in (("without_regularisation", 0.0), ("with_regularisation", 0.5)):
-        found = measure(neurons=given.neurons, synapses=given.synapses, state_bits=given.state_bits, reg=reg)
+        found = measure(neurons=given.neurons, synapses=given.synapses, state_bits=given.state_bits, reg=reg, generic=given.generic)
         cycles = {part: found[part]["cycles"] for part in PARTS}
         found["neurons_per_core"] = {
             f"{rate} Hz": {str(inputs): neurons_per_core(cycles, rate=rate, inputs=inputs) for inputs in (100, 250, 500, 1000)}

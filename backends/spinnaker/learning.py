@@ -96,8 +96,12 @@ def lower_learning(
     mode : str
         What stands in for e-prop: ``r_stdp`` or ``static``.
     """
-    if mode not in MODES:
-        findings.refuse("NC325", f"option eprop={mode!r} is unknown", did_you_mean(mode, MODES) or "use eprop=r_stdp or eprop=static")
+    if mode not in (*MODES, "cores"):  # cores: without e-prop it has no meaning
+        findings.refuse(
+            "NC325",
+            f"option eprop={mode!r} is unknown",
+            did_you_mean(mode, ("cores", *MODES)) or "use eprop=cores, eprop=r_stdp or eprop=static",
+        )
     rules: list[PlasticRule] = []
     plastic: dict[str, int] = {}
     modulations: list[Modulation] = []

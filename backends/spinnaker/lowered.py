@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.base import TargetNetwork
+from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
 from neurocompile.backends.spinnaker.learning import Learning
 from neurocompile.backends.spinnaker.neurons import Cell
 from neurocompile.machine import Machine
@@ -29,7 +30,8 @@ class RingBuffer:
 class SpinnakerNetwork(TargetNetwork):
     """``cells``: populations in order, the network's first, then added reward sources. ``buffers``: by population name (neurons only).
     ``split``: (n_populations,) synapse cores of each neuron core, 0 where neurons and synapses share a core.
-    ``machine_version``: sPyNNaker's board version; ``n_boards``; ``mapping_only``: why it cannot run, '' if it can."""
+    ``machine_version``: sPyNNaker's board version; ``n_boards``; ``mapping_only``: why it cannot run, '' if it can.
+    ``eprop``: the integers of cores that learn by e-prop; then all populations but sources run on those."""
 
     cells: tuple[Cell, ...]
     buffers: dict[str, RingBuffer]
@@ -40,3 +42,4 @@ class SpinnakerNetwork(TargetNetwork):
     mapping_only: str
     steps: int
     machine: Machine
+    eprop: EpropPlan | None = None

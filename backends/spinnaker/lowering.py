@@ -10,6 +10,8 @@ import numpy as np
 
 from neurocompile.backends.base import BuildOptions, accept, refuse_engine_only
 from neurocompile.backends.spinnaker import costs
+from neurocompile.backends.spinnaker.eprop.lower import learns_by_eprop, lower_eprop
+from neurocompile.backends.spinnaker.eprop.plan import EpropOptions
 from neurocompile.backends.spinnaker.learning import Learning, lower_learning, rule_rows
 from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
 from neurocompile.backends.spinnaker.neurons import Cell, Findings, lower_population, summary_row
@@ -30,21 +32,25 @@ SIGMAS = 5.0
 MIN_STEP_US = 100
 """sPyNNaker's shortest time step."""
 DEFAULT_STEPS = 100
-OPTIONS = ("eprop", "rate", "source_rate")
+OPTIONS = ("eprop", "rate", "source_rate", "error_limit", "state_bits")
+CORES = "cores"
+"""The option eprop's value for cores that learn by e-prop (eprop/)"""
 
 
 def lower(network: Network, connections: Mapping[str, Connections], machine: Machine, options: BuildOptions) -> SpinnakerNetwork:
     """Express a network in sPyNNaker's terms.
 
-    Options (``--set``): ``eprop`` = r_stdp | static, what stands in for e-prop; ``rate`` and ``source_rate``, Hz, assumed firing rates of
-    neurons and of sources without a rate, which set the resolution of weights and the number of synapse cores.
+    Options (``--set``): ``eprop`` = cores (our own cores, eprop/) | r_stdp | static (what stands in for e-prop); ``rate`` and
+    ``source_rate``, Hz, assumed firing rates of neurons and of sources without a rate, which set the resolution of weights and the number
+    of synapse cores; for cores, ``error_limit`` and ``state_bits`` (:class:`.eprop.plan.EpropOptions`).
 
     Raises
     ------
     UnsupportedError
         NC344 for learning that only the engine has; NC320 .. NC328, all findings at once.
     """
-    mode, rate, source_rate = read_options(options.extra)
+    chosen = read_options(options.extra)
+    mode, rate, source_rate = chosen.eprop, chosen.rate, chosen.source_rate
     refuse_engine_only(network, "spinnaker")
     findings = Findings()
     step_us = network.dt * 1e6
@@ -54,6 +60,17 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
             f"dt is {network.dt * 1e3:g} ms; sPyNNaker's time step is a whole number of microseconds, at least {MIN_STEP_US}",
             "choose another dt",
         )
+    mapping_only = ""
+    if machine.family == "spinnaker2":
+        why = "sPyNNaker 1!7.4.1 brings binaries for SpiNNaker 1 only, the program maps (--virtual) but cannot run"
+        mapping_only = f"machine '{machine.name}' is SpiNNaker 2: {why}"
+        findings.approximate("NC329", f"machine '{machine.name}'", why, "mapping only", "run it on a SpiNNaker 1 machine (spin5)")
+    steps = network.task.sample_steps if network.task is not None else DEFAULT_STEPS
+    if mode == CORES and learns_by_eprop(network):
+        own = EpropOptions(error_limit=chosen.error_limit, state_bits=chosen.state_bits, rate=rate, source_rate=source_rate)
+        return lower_eprop(
+            network, connections, machine, options, own, findings, board=_board(machine), mapping_only=mapping_only, steps=steps
+        )
     largest = {p.name: 0.0 for p in network.populations}
     for projection in network.synaptic_projections:
         weights = connections[projection.name].weight
@@ -62,11 +79,6 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
     by_name = {cell.name: cell for cell in cells}
     learning = lower_learning(network, connections, by_name, mode, findings)
     _check_tables(learning, network.dt, machine, findings)
-    mapping_only = ""
-    if machine.family == "spinnaker2":
-        why = "sPyNNaker 1!7.4.1 brings binaries for SpiNNaker 1 only, the program maps (--virtual) but cannot run"
-        mapping_only = f"machine '{machine.name}' is SpiNNaker 2: {why}"
-        findings.approximate("NC329", f"machine '{machine.name}'", why, "mapping only", "run it on a SpiNNaker 1 machine (spin5)")
     if findings.errors:
         raise UnsupportedError(findings.errors)
     cells += [Cell(name=name, size=1, cell="source", params={"rate": 0.0}) for name in learning.signals]
@@ -94,25 +106,48 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
         machine_version=version,
         n_boards=boards,
         mapping_only=mapping_only,
-        steps=network.task.sample_steps if network.task is not None else DEFAULT_STEPS,
+        steps=steps,
         machine=machine,
     )
 
 
-def read_options(extra: Mapping[str, str]) -> tuple[str, float, float]:
-    """Return what stands in for e-prop and the assumed rates (Hz); InputError NC320 for anything else."""
-    numbers = {"rate": DEFAULT_RATE, "source_rate": DEFAULT_SOURCE_RATE}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """``--set`` of the target, see :func:`lower`."""
+
+    eprop: str = "r_stdp"
+    rate: float = DEFAULT_RATE
+    source_rate: float = DEFAULT_SOURCE_RATE
+    error_limit: float = 4.0
+    state_bits: int = 16
+
+
+def read_options(extra: Mapping[str, str]) -> Options:
+    """Return the options; InputError NC320 for those that do not exist or are out of range."""
+    found: dict[str, Any] = {}
     for key, text in extra.items():
         if key not in OPTIONS:
             raise InputError.of("NC320", f"target 'spinnaker' has no option '{key}'", help=did_you_mean(key, OPTIONS))
-        if key in numbers:
-            try:
-                numbers[key] = float(text)
-            except ValueError:
-                numbers[key] = -1.0
-            if not 0.0 < numbers[key] < np.inf:
-                raise InputError.of("NC320", f"option {key}={text!r} must be a positive number", help="give a rate in Hz, e.g. rate=50")
-    return extra.get("eprop", "r_stdp"), numbers["rate"], numbers["source_rate"]
+        if key == "eprop":
+            found[key] = text
+        elif key == "state_bits":
+            if text not in ("16", "32"):
+                raise InputError.of("NC320", f"option state_bits={text!r} must be 16 or 32", help="16 halves the memory of eligibilities")
+            found[key] = int(text)
+        else:
+            found[key] = _positive(key, text)
+    return Options(**found)
+
+
+def _positive(key: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 < value < np.inf:
+        example = "an error in membrane units, e.g. error_limit=4" if key == "error_limit" else f"a rate in Hz, e.g. {key}=50"
+        raise InputError.of("NC320", f"option {key}={text!r} must be a positive number", help=f"give {example}")
+    return value
 
 
 def _check_tables(learning: Learning, dt: float, machine: Machine, findings: Findings) -> None:

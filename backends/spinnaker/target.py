@@ -7,6 +7,7 @@ from pathlib import Path
 
 from neurocompile.backends.base import Artifacts, BuildOptions, Check, TargetNetwork, Twin, require_sdk, sdk_version
 from neurocompile.backends.spinnaker.emit import emit
+from neurocompile.backends.spinnaker.eprop.population import EpropCores
 from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
 from neurocompile.backends.spinnaker.lowering import lower, read_options
 from neurocompile.backends.spinnaker.twin import Twin as CoreTwin
@@ -48,6 +49,10 @@ class SpinnakerTarget:
         """Return the twin of the emitted program, in the integers of SpiNNaker's cores."""
         if not isinstance(lowered, SpinnakerNetwork):
             raise TypeError(f"expected a SpinnakerNetwork, got {type(lowered).__name__}")
+        plan = lowered.eprop
+        if plan is not None:
+            made = {name: (lambda _, index: EpropCores(plan, lowered.cells[index].name)) for name in plan.populations}
+            return CoreTwin(lowered, learning=learning, replaced=made)
         return CoreTwin(lowered, learning=learning)
 
     def check_options(self, extra: Mapping[str, str]) -> None:

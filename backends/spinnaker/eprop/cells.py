@@ -10,7 +10,7 @@ import numpy as np
 from neurocompile.backends.spinnaker.eprop.formats import DECAY_BITS, ERROR_MOST, ONE, TABLE, WORD, Ints, Neurons
 from neurocompile.backends.spinnaker.eprop.kernels import limited, rounded
 
-V, I, REFRACTORY, ADAPTATION, SPIKED, RATE, HELD_1, HELD_2 = range(8)
+V, CURRENT, REFRACTORY, ADAPTATION, SPIKED, RATE, HELD_1, HELD_2 = range(8)
 """Columns of a neuron's state: membrane, current, refractory steps left, threshold's rise, spiked in the last step, filtered rate
 (30 fraction bits of a spike a step), regularisation terms of the last step and of the one before"""
 RATE_BITS = 30
@@ -65,7 +65,7 @@ def update(cells: Cells, excitatory: Ints, inhibitory: Ints, state: Ints, psi: I
         row = state[j]
         arrived = (excitatory[j] - inhibitory[j]) << cells.input_shift
         excitatory[j] = inhibitory[j] = 0
-        row[I] = current = _word(rounded(row[I] * cells.current_decay[j], DECAY_BITS) + arrived)
+        row[CURRENT] = current = _word(rounded(row[CURRENT] * cells.current_decay[j], DECAY_BITS) + arrived)
         refractory, v = row[REFRACTORY], row[V]
         if cells.subtract or refractory == 0:
             v = _word(rounded(v * cells.decay[j], DECAY_BITS) + current + cells.bias[j])
@@ -107,7 +107,7 @@ def update_readout(cells: Cells, excitatory: Ints, inhibitory: Ints, state: Ints
         row = state[j]
         arrived = (excitatory[j] - inhibitory[j]) << cells.input_shift
         excitatory[j] = inhibitory[j] = 0
-        row[I] = current = _word(rounded(row[I] * cells.current_decay[j], DECAY_BITS) + arrived)
+        row[CURRENT] = current = _word(rounded(row[CURRENT] * cells.current_decay[j], DECAY_BITS) + arrived)
         v = max(_word(rounded(row[V] * cells.decay[j], DECAY_BITS) + current + cells.bias[j]), cells.v_min[j])
         row[V] = v
         y[j] = _word(v + cells.leak[j])
@@ -149,6 +149,13 @@ def hear(feedback: Ints, error: Ints, heard: Ints) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
+def scaled(values: Ints, mantissa: int, shift: int, out: Ints) -> None:
+    """out <- values mantissa 2^-shift, rounded."""
+    for j in range(len(values)):
+        out[j] = _word(rounded(values[j] * mantissa, shift))
+
+
+@numba.njit(cache=True, nogil=True)
 def signals(cells: Cells, heard: Ints, signal: Ints) -> None:
     """signal <- what was heard, in units of the rule's learning signal; what was heard is forgotten."""
     for j in range(len(heard)):
@@ -156,4 +163,4 @@ def signals(cells: Cells, heard: Ints, signal: Ints) -> None:
         heard[j] = 0
 
 
-__all__ = ["ONE", "Cells", "Neurons", "hear", "signals", "softmax_errors", "squared_errors", "update", "update_readout"]
+__all__ = ["ONE", "Cells", "Neurons", "hear", "scaled", "signals", "softmax_errors", "squared_errors", "update", "update_readout"]

@@ -1,9 +1,9 @@
-"""A population's numbers on its cores: membrane, surrogate, errors and learning signals as integers (docs/spinnaker-eprop.md, "Neurons")."""
+"""A population's numbers on its cores: membrane, surrogate, errors and learning signals as integers (docs/spinnaker-eprop.md)."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -53,10 +53,10 @@ class Factor:
 class Neurons:
     """Integers of a population's update, (n,) each unless said otherwise; membranes are relative to v_leak, in s16.15 of S membrane units.
 
-    decay, current_decay, adapt_decay : 31 fraction bits; bias, v_min, threshold, v_reset, adapt_step : membrane; leak :
-    v_leak, for what is recorded; refractory : steps; initial_current : membrane; subtract : reset by subtraction; readout : sends no spikes.
-    table (TABLE + 1,) : psi, fraction bits of scales.psi_bits; reach : |v - threshold| of the table's end (membrane, exclusive); position : distance ->
-    place in the table, 8 fraction bits.
+    decay, current_decay, adapt_decay : 31 fraction bits; bias, v_min, threshold, v_reset, adapt_step : membrane; leak : v_leak, for what is
+    recorded; refractory : steps; initial_current : membrane; subtract : reset by subtraction; readout : sends no spikes.
+    table (TABLE + 1,) : psi, fraction bits of scales.psi_bits; reach : |v - threshold| at which the table ends (membrane); position :
+    distance -> place in the table, 8 fraction bits.
     """
 
     decay: Ints
@@ -75,6 +75,12 @@ class Neurons:
     table: Ints
     reach: int
     position: Factor
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all neurons have the same numbers."""
+        arrays = (getattr(self, f.name) for f in fields(self) if f.name != "table")
+        return all(bool((a == a[0]).all()) for a in arrays if isinstance(a, np.ndarray))
 
 
 def lower_neurons(model: LIF | LeakyReadout, size: int, dt: float, scale: float, surrogate: Surrogate | None) -> Neurons:

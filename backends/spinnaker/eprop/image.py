@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,10 @@ import numpy.typing as npt
 from neurocompile.backends.spinnaker.eprop.formats import TABLE, Ints
 from neurocompile.backends.spinnaker.eprop.plan import EpropPlan, PlannedPopulation, PlannedProjection
 from neurocompile.backends.spinnaker.eprop.rows import SWEEP
-from neurocompile.backends.spinnaker.eprop.scales import ACCUMULATOR_BITS, Rule, Scales, choose_readout_scales
+from neurocompile.backends.spinnaker.eprop.scales import Scales, silent_scales
 from neurocompile.ir._types import IntArray
 
-SUBTRACT, READOUT, SOFTMAX, LEARNS = 1, 2, 4, 8
+SUBTRACT, READOUT, SOFTMAX, LEARNS, UNIFORM = 1, 2, 4, 8, 16
 NO_TARGET = -(2**31)
 Words = npt.NDArray[np.int32]
 
@@ -44,48 +44,78 @@ class Row:
     content: Words
 
 
-def neuron_region(plan: PlannedPopulation, neurons: IntArray, *, softmax: bool, error_key: int, error_mask: int) -> Words:
-    """Return eprop_cells_t and the parameters of the neurons of a core."""
+def _cells(plan: PlannedPopulation, *, softmax: bool) -> tuple[list[tuple[str, list[int]]], Ints]:
+    """Return eprop_cells_t as (name, numbers) in order, but for its table, and the table with its padding."""
     c, p = plan.cells, plan.neurons
-    flags = SUBTRACT * p.subtract | READOUT * p.readout | SOFTMAX * softmax | LEARNS * (plan.scales is not None)
-    n_heard = 0 if plan.feedback is None else len(plan.feedback)
-    head = np.array(
-        [
-            flags,
-            p.reach,
-            *(p.position.mantissa, p.position.shift),
-            *(c.rate_decay, c.rate_step, c.rate_target),
-            *(c.hold, c.hold_shift),
-            *(c.signal, c.signal_shift),
-            *(plan.error.mantissa, plan.error.shift),
-            *(plan.learn.mantissa, plan.learn.shift),
-        ]
-    )
-    table = np.append(p.table, 0).astype("<u2")
+    flags = SUBTRACT * p.subtract | READOUT * p.readout | SOFTMAX * softmax | LEARNS * (plan.scales is not None) | UNIFORM * p.uniform
+    return [
+        ("flags", [flags]),
+        ("reach", [p.reach]),
+        ("position", [p.position.mantissa, p.position.shift]),
+        ("rate_decay", [c.rate_decay]),
+        ("rate_step", [c.rate_step]),
+        ("rate_target", [c.rate_target]),
+        ("hold", [c.hold, c.hold_shift]),
+        ("signal", [c.signal, c.signal_shift]),
+        ("error", [plan.error.mantissa, plan.error.shift]),
+        ("learn", [plan.learn.mantissa, plan.learn.shift]),
+    ], np.append(p.table, 0)
+
+
+def neuron_region(plan: PlannedPopulation, neurons: IntArray, *, softmax: bool, error_key: int, error_mask: int) -> Words:
+    """Return eprop_cells_t, eprop_hearing_t and the parameters of the neurons of a core."""
+    head, table = _cells(plan, softmax=softmax)
+    numbers = np.array([x for _, values in head for x in values])
     assert len(table) == TABLE + 2
-    names = ("decay", "current_decay", "adapt_decay", "bias", "v_min", "threshold", "v_reset", "adapt_step", "leak", "refractory")
-    own = np.stack([getattr(p, name)[neurons] for name in (*names, "initial_current")], axis=1)
-    if plan.feedback is not None:
-        own = np.concatenate([own, plan.feedback[:, neurons].T], axis=1)
-    heard = np.array([n_heard, error_key, error_mask], np.uint32).view(np.int32)
-    return np.concatenate([_words(head), table.view("<i4"), heard, _words(own.ravel())])
+    heard = np.array([0 if plan.feedback is None else len(plan.feedback), error_key, error_mask], np.uint32).view(np.int32)
+    own = np.stack([getattr(plan.neurons, name)[neurons] for name in CELL], axis=1)
+    weights = np.zeros((len(neurons), 0), np.int64) if plan.feedback is None else plan.feedback[:, neurons].T
+    each = np.concatenate([own[:1].ravel(), weights.ravel()]) if plan.neurons.uniform else np.concatenate([own, weights], axis=1).ravel()
+    return np.concatenate([_words(numbers), table.astype("<u2").view("<i4"), heard, _words(each)])
+
+
+def numbers_header(plan: PlannedPopulation, *, softmax: bool) -> str:
+    """Return the C header with the numbers of a population's rule, which the compiler of the extension then knows."""
+
+    def braced(values: Sequence[int] | npt.NDArray[np.integer]) -> str:  # type: ignore[type-arg]
+        return "{" + ", ".join(str(int(x)) for x in values) + "}" if len(values) > 1 else str(int(values[0]))
+
+    scales = plan.scales if plan.scales is not None else silent_scales()
+    rule = [(name, braced(table)) for name, table in scales.tables().items()]
+    rule += [(name, str(value)) for name, value in scales.constants().items()]
+    head, table = _cells(plan, softmax=softmax)
+    cells = [(name, braced(values)) for name, values in head] + [("table", braced(table))]
+    lines = ["/* Numbers of one population, which follow from its neurons and its rule (docs/spinnaker-eprop.md of neurocompile). */", ""]
+    for kind, name, fields in (("eprop_scales_t", "eprop_fixed_scales", rule), ("eprop_cells_t", "eprop_fixed_cells", cells)):
+        lines += [f"static const {kind} {name} = {{", *(f"    .{field} = {value}," for field, value in fields), "};", ""]
+    return "\n".join(lines)
+
+
+CELL = (
+    "decay",
+    "current_decay",
+    "adapt_decay",
+    "bias",
+    "v_min",
+    "threshold",
+    "v_reset",
+    "adapt_step",
+    "leak",
+    "refractory",
+    "initial_current",
+)
+"""eprop_cell_t, in order"""
 
 
 def synapse_region(scales: Scales | None, low: int, high: int, schedule: Schedule, neurons: IntArray, sweep: list[list[int]]) -> Words:
     """Return eprop_learning_t, targets and the keys that each tick sweeps. low, high : bounds of weights, accumulator units."""
-    given = scales if scales is not None else _SILENT
+    given = scales if scales is not None else silent_scales()
     order = [*given.tables().values(), *(np.array([value]) for value in given.constants().values())]
     head = np.array([low, high, schedule.ticks_per_target, len(schedule.targets), schedule.sample_ticks, schedule.break_ticks])
     first = np.concatenate([[0], np.cumsum([len(keys) for keys in sweep])])
     keys = np.array([key for some in sweep for key in some], np.uint32).view(np.int32)
     targets = schedule.targets[:, neurons].ravel() if len(schedule.targets) else np.zeros(0, np.int64)
     return np.concatenate([_words(np.concatenate(order)), _words(head), _words(first[-1:]), _words(targets), _words(first), keys])
-
-
-_SILENT = choose_readout_scales(
-    Rule(alpha=0.9, kappa=0.9, kappa_reg=0.9, height=1.0, learning_rate=1.0, weight_unit=1.0, interval=1.0, signal=1.0)
-)
-"""Of populations whose synapses do not learn"""
 
 
 def core_rows(
@@ -129,9 +159,7 @@ def _plastic(
     return np.concatenate([_words(np.array([len(plastic)])), plastic, _words(np.array([0, n])), controls.view("<i4")])
 
 
-def _static(
-    projection: PlannedProjection, synapses: IntArray, local: IntArray, delay: int, index_bits: int, type_index_bits: int
-) -> Words:
+def _static(projection: PlannedProjection, synapses: IntArray, local: IntArray, delay: int, index_bits: int, type_index_bits: int) -> Words:
     weight = projection.weight[synapses]
     word = np.abs(weight) << 16 | delay << type_index_bits | (weight < 0).astype(np.int64) << index_bits | local
     return np.concatenate([_words(np.array([0, len(word), 0])), word.astype(np.uint32).view(np.int32)])
@@ -177,13 +205,13 @@ def _words(values: npt.NDArray[np.integer]) -> Words:  # type: ignore[type-arg]
 
 
 __all__ = [
-    "ACCUMULATOR_BITS",
     "NOTHING",
     "NO_TARGET",
     "Row",
     "Schedule",
     "core_rows",
     "neuron_region",
+    "numbers_header",
     "read_rows",
     "row_key",
     "sweep_list",

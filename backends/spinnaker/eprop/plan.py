@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from neurocompile.backends.spinnaker.eprop.cells import RATE_BITS, Cells
 from neurocompile.backends.spinnaker.eprop.formats import DECAY_BITS, ERROR_MOST, ONE, Factor, Ints, Neurons, lower_neurons, membrane_scale
@@ -90,6 +89,11 @@ class EpropPlan:
     softmax: bool
     notes: tuple[str, ...]
     summary: Mapping[str, Any]
+
+    @property
+    def learns(self) -> bool:
+        """Whether any weight changes."""
+        return any(p.learns for p in self.projections)
 
 
 def plan_eprop(
@@ -198,7 +202,7 @@ class _Planner:
         if not isinstance(rule, EProp):
             self.findings.refuse(
                 "NC327",
-                f"population '{population.name}': its inputs learn by '{names[0]}' in a network that learns by e-prop; one program has either",
+                f"population '{population.name}': its inputs learn by '{names[0]}', others of the network by e-prop; a program has either",
                 "use e-prop for all, or split the network",
             )
             return None
@@ -404,6 +408,3 @@ def _row(rule: EProp, scales: Scales, unit: float) -> dict[str, Any]:
         "largest_signal": scales.rule.signal,
         "largest_regularisation": scales.rule.reg,
     }
-
-
-Mask = npt.NDArray[np.bool_]

@@ -11,7 +11,7 @@ from neurocompile.backends.spinnaker.eprop import kernels
 from neurocompile.backends.spinnaker.eprop.cells import RING_MOST
 from neurocompile.backends.spinnaker.eprop.formats import Ints
 from neurocompile.backends.spinnaker.eprop.kernels import Constants
-from neurocompile.backends.spinnaker.eprop.scales import ACCUMULATOR_BITS, WINDOW
+from neurocompile.backends.spinnaker.eprop.scales import WINDOW
 from neurocompile.ir._types import IntArray
 
 BLOCKS = 8
@@ -158,4 +158,4 @@ def settle(
         kernels.settled(k, head[row], target[s:t], acc[s:t], e[s:t], r[s:t], low[row], high[row], neuron, out[s:t])
 
 
-__all__ = ["ACCUMULATOR_BITS", "BLOCKS", "SWEEP", "Rows", "deliver", "deliver_static", "make_rows", "settle", "sweep"]
+__all__ = ["BLOCKS", "SWEEP", "WINDOW", "Rows", "deliver", "deliver_static", "make_rows", "settle", "sweep"]

@@ -274,6 +274,13 @@ def choose_readout_scales(rule: Rule) -> Scales:
     )  # fmt: skip
 
 
+def silent_scales() -> Scales:
+    """Return formats for cores whose synapses do not learn, where something has to stand in their place."""
+    return choose_readout_scales(
+        Rule(alpha=0.9, kappa=0.9, kappa_reg=0.9, height=1.0, learning_rate=1.0, weight_unit=1.0, interval=1.0, signal=1.0)
+    )
+
+
 def _too_much(signal: float, moved: float, unit: float) -> ValueError:
     moved *= 2.0**-ACCUMULATOR_BITS
     return ValueError(f"a learning signal of {signal:g} moves a weight by {moved:.3g} units of {unit:g}: too much for 32 bits")

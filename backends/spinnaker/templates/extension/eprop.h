@@ -61,8 +61,21 @@ typedef struct {
     uint32_t n;
 } eprop_row_t;
 
+/* value 2^-shift to the nearest, halves up; shift 1 .. 62: the bit below the last one decides. */
 static inline int64_t eprop_rounded(int64_t value, int32_t shift) {
-    return (value + (((int64_t) 1 << shift) >> 1)) >> shift;
+    return (value >> shift) + (int32_t) ((value >> (shift - 1)) & 1);
+}
+
+/* The same where the result is known to fit 32 bits: half the instructions on a core whose shifts have 32. */
+static inline int32_t eprop_rounded_word(int64_t value, int32_t shift) {
+    const uint32_t low = (uint32_t) value, high = (uint32_t) (value >> 32);
+    if (shift < 32) {
+        return (int32_t) ((low >> shift | high << (32 - shift)) + (low >> (shift - 1) & 1));
+    }
+    if (shift == 32) {
+        return (int32_t) (high + (low >> 31));
+    }
+    return ((int32_t) high >> (shift - 32)) + (int32_t) (high >> (shift - 33) & 1);
 }
 
 static inline int32_t eprop_limited(int64_t value, int32_t most) {
@@ -82,15 +95,15 @@ static inline uint32_t eprop_place(uint32_t level, uint32_t block) {
 static inline void eprop_compose(
         const eprop_scales_t *k, uint32_t level, const eprop_block_t *first, const eprop_block_t *second, eprop_block_t *both) {
     const int32_t alpha = k->alpha_window[level], kappa = k->kappa_window[level], kappa_reg = k->kappa_reg_window[level];
-    both->a = (int32_t) (eprop_rounded(eprop_product(first->a, kappa), k->power) + eprop_rounded(eprop_product(second->a, alpha), 30));
-    both->c = first->c + (int32_t) eprop_rounded(eprop_product(second->c, kappa), k->power);
-    both->e = first->e + (int32_t) (eprop_rounded(eprop_product(first->a, second->c), k->power)
-            + eprop_rounded(eprop_product(second->e, alpha), 30));
+    both->a = eprop_rounded_word(eprop_product(first->a, kappa), k->power) + eprop_rounded_word(eprop_product(second->a, alpha), 30);
+    both->c = first->c + eprop_rounded_word(eprop_product(second->c, kappa), k->power);
+    both->e = first->e + eprop_rounded_word(eprop_product(first->a, second->c), k->power)
+            + eprop_rounded_word(eprop_product(second->e, alpha), 30);
     if (k->reg_max) {
-        both->b = (int32_t) (eprop_rounded(eprop_product(first->b, kappa_reg), k->power_reg)
-                + eprop_rounded(eprop_product(second->b, alpha), 30));
-        both->d = first->d + (int32_t) eprop_rounded(eprop_product(second->d, kappa_reg), k->power_reg);
-        both->e += (int32_t) eprop_rounded(eprop_product(first->b, second->d), k->power_reg);
+        both->b = eprop_rounded_word(eprop_product(first->b, kappa_reg), k->power_reg)
+                + eprop_rounded_word(eprop_product(second->b, alpha), 30);
+        both->d = first->d + eprop_rounded_word(eprop_product(second->d, kappa_reg), k->power_reg);
+        both->e += eprop_rounded_word(eprop_product(first->b, second->d), k->power_reg);
     }
 }
 
@@ -113,26 +126,26 @@ static inline void eprop_fold_neuron(
             eprop_finish(k, (tick >> EPROP_WINDOW_BITS) - 1, own, ring);
         }
         own->a = own->b = own->c = own->d = own->e = 0;
-        own->a_old = (int32_t) -eprop_rounded(eprop_product(own->psi, k->before), k->psi_to_a);
-        own->b_old = (int32_t) -eprop_rounded(eprop_product(own->psi, k->before_reg), k->psi_to_b - EPROP_POWER_BITS);
+        own->a_old = -eprop_rounded_word(eprop_product(own->psi, k->before), k->psi_to_a);
+        own->b_old = -eprop_rounded_word(eprop_product(own->psi, k->before_reg), k->psi_to_b - EPROP_POWER_BITS);
     }
     const int32_t late = eprop_limited(signal, k->signal_max);
-    own->c += (int32_t) eprop_rounded(eprop_product(late, k->kappa_past[i]), k->signal_to_c);
-    own->e += (int32_t) eprop_rounded(eprop_product(late, own->a_old), k->a_to_total);
+    own->c += eprop_rounded_word(eprop_product(late, k->kappa_past[i]), k->signal_to_c);
+    own->e += eprop_rounded_word(eprop_product(late, own->a_old), k->a_to_total);
     if (k->reg_max) {
         const int32_t hold = eprop_limited(reg, k->reg_max);
-        own->d += (int32_t) eprop_rounded(eprop_product(hold, k->kappa_reg_past[i]), k->signal_to_d);
-        own->e += (int32_t) eprop_rounded(eprop_product(hold, own->b_old), k->b_to_total);
+        own->d += eprop_rounded_word(eprop_product(hold, k->kappa_reg_past[i]), k->signal_to_d);
+        own->e += eprop_rounded_word(eprop_product(hold, own->b_old), k->b_to_total);
     }
     const int32_t a = own->a, b = own->b;
     const int64_t enters = eprop_product(psi, k->alpha[i]);
     own->a_old = a;
     own->b_old = b;
     own->psi = psi;
-    own->a = (int32_t) (eprop_rounded(eprop_product(a, k->kappa), EPROP_POWER_BITS) + eprop_rounded(enters, k->psi_to_a));
+    own->a = eprop_rounded_word(eprop_product(a, k->kappa), EPROP_POWER_BITS) + eprop_rounded_word(enters, k->psi_to_a);
     if (k->reg_max) {
-        own->b = (int32_t) (eprop_rounded(eprop_product(b, k->kappa_reg), EPROP_POWER_BITS)
-                + eprop_rounded(enters * k->rest_reg, k->psi_to_b));
+        own->b = eprop_rounded_word(eprop_product(b, k->kappa_reg), EPROP_POWER_BITS)
+                + eprop_rounded_word(enters * k->rest_reg, k->psi_to_b);
     }
 }
 
@@ -147,7 +160,7 @@ static inline void eprop_fold_readout(
         }
         own->e = 0;
     }
-    own->e += (int32_t) eprop_rounded(eprop_product(eprop_limited(error, k->signal_max), k->alpha[i]), k->a_to_total);
+    own->e += eprop_rounded_word(eprop_product(eprop_limited(error, k->signal_max), k->alpha[i]), k->a_to_total);
 }
 
 /* The change of a synapse that e, r and z stand for, before it is rounded. */
@@ -184,7 +197,7 @@ static inline uint32_t eprop_catch_up(
             row->e[s] = (eprop_state_t) eprop_limited(later, k->state_most);
             saturated += row->e[s] != later;
         }
-        row->z = (int32_t) eprop_rounded(eprop_product(z, k->alpha_window[level]), 30);
+        row->z = eprop_rounded_word(eprop_product(z, k->alpha_window[level]), 30);
         past += 1u << level;
     }
     row->block = block;
@@ -205,7 +218,7 @@ static inline uint32_t eprop_spike(
         const int32_t e = row->e[s], r = k->reg_max ? row->r[s] : 0;
         const int64_t wanted = row->weight[s] - eprop_rounded(eprop_change(k, e, r, z, own->c, own->d, own->e), k->sum_bits);
         const int32_t weight = wanted < low ? low : wanted > high ? high : (int32_t) wanted;
-        sent[s] = (int32_t) eprop_rounded(weight, EPROP_ACCUMULATOR_BITS);
+        sent[s] = eprop_rounded_word(weight, EPROP_ACCUMULATOR_BITS);
         const int64_t later = e - eprop_rounded(eprop_product(own->a, k->undo[n]), k->a_to_e);
         const int32_t e_now = eprop_limited(later, k->state_most);
         int32_t r_now = 0;

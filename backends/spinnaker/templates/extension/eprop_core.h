@@ -5,6 +5,17 @@
 
 #include "eprop_neurons.h"
 
+/* A build has the numbers of a population's rule in a header of its own, eprop_fixed_scales and eprop_fixed_cells: shifts that the compiler
+ * knows halve the cycles. Without it they are those of the regions. */
+#ifdef EPROP_NUMBERS
+#include EPROP_NUMBERS
+#define EPROP_SCALES (&eprop_fixed_scales)
+#define EPROP_CELLS (&eprop_fixed_cells)
+#else
+#define EPROP_SCALES (&eprop_core.learning.scales)
+#define EPROP_CELLS (&eprop_cells)
+#endif
+
 /* The head of the synapse dynamics' region; targets follow: n_targets rows of a number for each readout. A row whose first number is
  * EPROP_NO_TARGET is outside the learning window. */
 typedef struct {

@@ -34,8 +34,12 @@ typedef struct {
     eprop_factor_t error; /* a readout's membrane -> error of a packet */
     eprop_factor_t learn; /* error of a packet -> the readout's own learning signal */
     uint16_t table[EPROP_TABLE + 2]; /* psi; the last entry is padding */
-    uint32_t n_heard, error_key, error_mask; /* readouts that are heard, and the keys of their packets */
 } eprop_cells_t;
+
+/* Readouts that are heard, and the keys of their packets. */
+typedef struct {
+    uint32_t n, key, mask;
+} eprop_hearing_t;
 
 /* Parameters of a neuron. */
 typedef struct {
@@ -53,7 +57,7 @@ static inline int32_t eprop_scaled(int64_t value, eprop_factor_t by) {
 }
 
 static inline int32_t eprop_decayed(int32_t value, int32_t decay) {
-    return (int32_t) eprop_rounded(eprop_product(value, decay), EPROP_DECAY_BITS);
+    return eprop_rounded_word(eprop_product(value, decay), EPROP_DECAY_BITS);
 }
 
 /* psi at a distance >= 0 from the threshold. */
@@ -61,10 +65,10 @@ static inline int32_t eprop_psi(const eprop_cells_t *cells, int64_t distance) {
     if (distance >= cells->reach) {
         return 0;
     }
-    const int32_t place = (int32_t) eprop_rounded(distance * cells->position.mantissa, cells->position.shift);
+    const int32_t place = eprop_rounded_word(distance * cells->position.mantissa, cells->position.shift);
     const int32_t at = (place >> 8) < EPROP_TABLE - 1 ? place >> 8 : EPROP_TABLE - 1;
     const int32_t below = cells->table[at];
-    return below + (int32_t) eprop_rounded(eprop_product(cells->table[at + 1] - below, place - (at << 8)), 8);
+    return below + eprop_rounded_word(eprop_product(cells->table[at + 1] - below, place - (at << 8)), 8);
 }
 
 /* One step of a neuron with its input, membrane units. Returns whether it spikes; psi is that of this step, reg the regularisation term of
@@ -128,7 +132,7 @@ static inline int32_t eprop_exp(const int32_t table[257], int64_t x) {
         return 0;
     }
     const int32_t place = (int32_t) (x >> 8) & 255, above = table[place];
-    return (above + (int32_t) eprop_rounded(eprop_product(table[place + 1] - above, (int32_t) (x & 255)), 8)) >> whole;
+    return (above + eprop_rounded_word(eprop_product(table[place + 1] - above, (int32_t) (x & 255)), 8)) >> whole;
 }
 
 /* error <- softmax(y) - target, target and error in 1 / 32767. */

@@ -1,6 +1,7 @@
 /* sPyNNaker's interface of a neuron implementation, for populations that learn by e-prop and the readouts that teach them.
  *
- * Region of the neurons' parameters: eprop_cells_t, then for each neuron eprop_cell_t and n_heard feedback weights (int32). */
+ * Region of the neurons' parameters: eprop_cells_t, eprop_hearing_t, then for each neuron eprop_cell_t (with EPROP_FLAG_UNIFORM: for the first
+ * one only) and a feedback weight for each readout that it hears (int32). */
 
 #ifndef NEURON_IMPL_EPROP_H
 #define NEURON_IMPL_EPROP_H
@@ -20,6 +21,7 @@
 #define N_BITFIELD_VARS 1
 
 static eprop_cells_t eprop_cells;
+static eprop_hearing_t eprop_hearing;
 static eprop_cell_t *eprop_cell;
 static eprop_state_of_neuron_t *eprop_state;
 static int32_t *eprop_arrived; /* input of the next update, membrane units */
@@ -29,18 +31,18 @@ static int32_t *eprop_y, *eprop_error, *eprop_target;
 static bool eprop_listens = false;
 
 static inline const eprop_cell_t *eprop_cell_of(uint32_t neuron) {
-    return &eprop_cell[eprop_cells.flags & EPROP_FLAG_UNIFORM ? 0 : neuron];
+    return &eprop_cell[EPROP_CELLS->flags & EPROP_FLAG_UNIFORM ? 0 : neuron];
 }
 
 /* A packet with a payload: the error of a readout. Sums of integers: the order of packets has no effect. */
 static void eprop_error_received(uint key, uint payload) {
-    if ((key & eprop_cells.error_mask) != eprop_cells.error_key) {
+    if ((key & eprop_hearing.mask) != eprop_hearing.key) {
         return;
     }
-    const uint32_t readout = key & ~eprop_cells.error_mask;
-    if (readout < eprop_cells.n_heard) {
+    const uint32_t readout = key & ~eprop_hearing.mask;
+    if (readout < eprop_hearing.n) {
         for (uint32_t j = 0; j < eprop_core.n; j++) {
-            eprop_heard[j] += eprop_feedback[j * eprop_cells.n_heard + readout] * (int32_t) payload;
+            eprop_heard[j] += eprop_feedback[j * eprop_hearing.n + readout] * (int32_t) payload;
         }
     }
 }
@@ -55,14 +57,23 @@ static void *eprop_room(uint32_t n, uint32_t size) {
 
 static bool neuron_impl_initialise(uint32_t n_neurons) {
     eprop_core.n = n_neurons;
-    eprop_cell = eprop_room(n_neurons, sizeof *eprop_cell);
     eprop_state = eprop_room(n_neurons, sizeof *eprop_state);
     eprop_arrived = eprop_room(n_neurons, sizeof *eprop_arrived);
-    eprop_heard = eprop_room(n_neurons, sizeof *eprop_heard);
-    eprop_y = eprop_room(n_neurons, sizeof *eprop_y);
-    eprop_error = eprop_room(n_neurons, sizeof *eprop_error);
-    eprop_target = eprop_room(n_neurons, sizeof *eprop_target);
-    return eprop_cell && eprop_state && eprop_arrived && eprop_heard && eprop_y && eprop_error && eprop_target;
+    return eprop_state && eprop_arrived;
+}
+
+/* What depends on the parameters: readouts need other arrays than those who hear them. */
+static bool eprop_make_room(uint32_t n) {
+    eprop_cell = eprop_room(EPROP_CELLS->flags & EPROP_FLAG_UNIFORM ? 1 : n, sizeof *eprop_cell);
+    if (EPROP_CELLS->flags & EPROP_FLAG_READOUT) {
+        eprop_y = eprop_room(n, sizeof *eprop_y);
+        eprop_error = eprop_room(n, sizeof *eprop_error);
+        eprop_target = eprop_room(n, sizeof *eprop_target);
+        return eprop_cell && eprop_y && eprop_error && eprop_target;
+    }
+    eprop_heard = eprop_room(n, sizeof *eprop_heard);
+    eprop_feedback = eprop_room(n * eprop_hearing.n, sizeof *eprop_feedback);
+    return eprop_cell && eprop_heard && eprop_feedback;
 }
 
 static void neuron_impl_add_inputs(index_t synapse_type_index, index_t neuron_index, input_t weights_this_timestep) {
@@ -74,20 +85,21 @@ static void neuron_impl_load_neuron_parameters(address_t address, uint32_t next,
     const uint32_t *from = &address[next];
     spin1_memcpy(&eprop_cells, from, sizeof eprop_cells);
     from += sizeof eprop_cells / sizeof *from;
-    if (eprop_feedback == NULL && eprop_cells.n_heard) {
-        eprop_feedback = eprop_room(n_neurons * eprop_cells.n_heard, sizeof *eprop_feedback);
-        if (eprop_feedback == NULL) {
-            log_error("no memory for the feedback weights");
-            rt_error(RTE_SWERR);
-        }
+    spin1_memcpy(&eprop_hearing, from, sizeof eprop_hearing);
+    from += sizeof eprop_hearing / sizeof *from;
+    if (eprop_cell == NULL && !eprop_make_room(n_neurons)) {
+        log_error("no memory for the neurons");
+        rt_error(RTE_SWERR);
     }
     for (uint32_t j = 0; j < n_neurons; j++) {
-        spin1_memcpy(&eprop_cell[j], from, sizeof *eprop_cell);
-        from += sizeof *eprop_cell / sizeof *from;
-        for (uint32_t k = 0; k < eprop_cells.n_heard; k++) {
-            eprop_feedback[j * eprop_cells.n_heard + k] = (int16_t) *from++;
+        if (j == 0 || !(EPROP_CELLS->flags & EPROP_FLAG_UNIFORM)) {
+            spin1_memcpy(&eprop_cell[j], from, sizeof *eprop_cell);
+            from += sizeof *eprop_cell / sizeof *from;
         }
-        eprop_state[j] = (eprop_state_of_neuron_t){.current = eprop_cell[j].initial_current};
+        for (uint32_t k = 0; k < eprop_hearing.n; k++) {
+            eprop_feedback[j * eprop_hearing.n + k] = (int16_t) *from++;
+        }
+        eprop_state[j] = (eprop_state_of_neuron_t){.current = eprop_cell_of(j)->initial_current};
     }
     if (save_initial_state) {
         spin1_memcpy(save_initial_state, address, (from - address) * sizeof *from);
@@ -105,12 +117,12 @@ static inline input_t neuron_impl_get_v(index_t neuron_index) {
 static void eprop_update_hidden(uint32_t timer_count, uint32_t time, uint32_t n) {
     for (uint32_t j = 0; j < n; j++) {
         int32_t psi, reg;
-        const bool fires = eprop_update(&eprop_cells, eprop_cell_of(j), eprop_arrived[j], &eprop_state[j], &psi, &reg);
+        const bool fires = eprop_update(EPROP_CELLS, eprop_cell_of(j), eprop_arrived[j], &eprop_state[j], &psi, &reg);
         eprop_arrived[j] = 0;
-        if (eprop_cells.flags & EPROP_FLAG_LEARNS) {
-            const int32_t signal = eprop_scaled(eprop_heard[j], eprop_cells.signal);
+        if (EPROP_CELLS->flags & EPROP_FLAG_LEARNS) {
+            const int32_t signal = eprop_scaled(eprop_heard[j], EPROP_CELLS->signal);
             eprop_heard[j] = 0;
-            eprop_fold_neuron(&eprop_core.learning.scales, eprop_core.tick, psi, signal, reg, &eprop_core.neurons[j], eprop_core.rings[j]);
+            eprop_fold_neuron(EPROP_SCALES, eprop_core.tick, psi, signal, reg, &eprop_core.neurons[j], eprop_core.rings[j]);
         }
         neuron_recording_record_accum(V_RECORDING_INDEX, j, kbits(eprop_state[j].v));
         if (fires) {
@@ -138,10 +150,10 @@ static void eprop_update_readouts(uint32_t n) {
         neuron_recording_record_accum(V_RECORDING_INDEX, j, kbits(eprop_y[j]));
     }
     if (eprop_read_target(n)) {
-        if (eprop_cells.flags & EPROP_FLAG_SOFTMAX) {
-            eprop_softmax_errors(&eprop_cells, eprop_exp_table, n, eprop_y, eprop_target, eprop_error);
+        if (EPROP_CELLS->flags & EPROP_FLAG_SOFTMAX) {
+            eprop_softmax_errors(EPROP_CELLS, eprop_exp_table, n, eprop_y, eprop_target, eprop_error);
         } else {
-            eprop_squared_errors(&eprop_cells, n, eprop_y, eprop_target, eprop_error);
+            eprop_squared_errors(EPROP_CELLS, n, eprop_y, eprop_target, eprop_error);
         }
         for (uint32_t j = 0; j < n; j++) {
             if (eprop_error[j]) {
@@ -149,10 +161,10 @@ static void eprop_update_readouts(uint32_t n) {
             }
         }
     }
-    if (eprop_cells.flags & EPROP_FLAG_LEARNS) {
+    if (EPROP_CELLS->flags & EPROP_FLAG_LEARNS) {
         for (uint32_t j = 0; j < n; j++) {
-            const int32_t error = eprop_scaled(eprop_error[j], eprop_cells.learn);
-            eprop_fold_readout(&eprop_core.learning.scales, eprop_core.tick, error, &eprop_core.neurons[j], eprop_core.rings[j]);
+            const int32_t error = eprop_scaled(eprop_error[j], EPROP_CELLS->learn);
+            eprop_fold_readout(EPROP_SCALES, eprop_core.tick, error, &eprop_core.neurons[j], eprop_core.rings[j]);
         }
     }
 }
@@ -161,7 +173,10 @@ static void eprop_update_readouts(uint32_t n) {
 static void eprop_forget(uint32_t n) {
     for (uint32_t j = 0; j < n; j++) {
         eprop_state[j] = (eprop_state_of_neuron_t){.current = eprop_cell_of(j)->initial_current};
-        eprop_arrived[j] = eprop_heard[j] = 0;
+        eprop_arrived[j] = 0;
+        if (eprop_heard != NULL) {
+            eprop_heard[j] = 0;
+        }
         eprop_core.neurons[j] = (eprop_neuron_t){0};
         for (uint32_t i = 0; i < EPROP_RING; i++) {
             eprop_core.rings[j][i] = (eprop_block_t){0};
@@ -170,7 +185,7 @@ static void eprop_forget(uint32_t n) {
 }
 
 static void neuron_impl_do_timestep_update(uint32_t timer_count, uint32_t time, uint32_t n_neurons) {
-    if (!eprop_listens && eprop_cells.n_heard) {
+    if (!eprop_listens && eprop_hearing.n) {
         /* after sPyNNaker's own, which takes payloads for counts of spikes: none of our networks has such packets */
         spin1_callback_on(MCPL_PACKET_RECEIVED, eprop_error_received, -1);
         eprop_listens = true;
@@ -181,7 +196,7 @@ static void neuron_impl_do_timestep_update(uint32_t timer_count, uint32_t time, 
     if (eprop_core.in_break) {
         return;
     }
-    if (eprop_cells.flags & EPROP_FLAG_READOUT) {
+    if (EPROP_CELLS->flags & EPROP_FLAG_READOUT) {
         eprop_update_readouts(n_neurons);
     } else {
         eprop_update_hidden(timer_count, time, n_neurons);

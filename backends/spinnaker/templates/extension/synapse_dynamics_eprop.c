@@ -26,7 +26,7 @@ bool synapse_dynamics_initialise(
     eprop_core.neurons = spin1_malloc(n_neurons * sizeof *eprop_core.neurons);
     eprop_core.rings = spin1_malloc(n_neurons * sizeof *eprop_core.rings);
     if (eprop_core.neurons == NULL || eprop_core.rings == NULL) {
-        log_error("no memory for %u neurons that learn by e-prop", n_neurons);
+        log_error("no memory for the coefficients of neurons that learn by e-prop");
         return false;
     }
     for (uint32_t j = 0; j < n_neurons; j++) {
@@ -78,8 +78,8 @@ bool synapse_dynamics_process_plastic_synapses(
     eprop_row_t row = row_of(plastic_region_data, fixed_region);
     int32_t low, high;
     bounds_of((eprop_row_head_t *) plastic_region_data, &low, &high);
-    eprop_core.saturated += eprop_catch_up(&eprop_core.learning.scales, eprop_core.tick, &row, eprop_core.rings);
-    eprop_core.saturated += eprop_spike(&eprop_core.learning.scales, eprop_core.tick, &row, eprop_core.neurons, low, high, sent);
+    eprop_core.saturated += eprop_catch_up(EPROP_SCALES, eprop_core.tick, &row, eprop_core.rings);
+    eprop_core.saturated += eprop_spike(EPROP_SCALES, eprop_core.tick, &row, eprop_core.neurons, low, high, sent);
     arrive(&row, ring_buffers, time);
     keep(plastic_region_data, &row);
     n_events += row.n;
@@ -94,11 +94,11 @@ void synapse_dynamics_process_post_synaptic_event(uint32_t time, index_t neuron_
 /* The sweep (synaptogenesis_eprop.c): bring a row up to now; in a break, let it forget. */
 void eprop_sweep_row(synapse_row_plastic_data_t *plastic, synapse_row_fixed_part_t *fixed) {
     eprop_row_t row = row_of(plastic, fixed);
-    eprop_core.saturated += eprop_catch_up(&eprop_core.learning.scales, eprop_core.tick, &row, eprop_core.rings);
+    eprop_core.saturated += eprop_catch_up(EPROP_SCALES, eprop_core.tick, &row, eprop_core.rings);
     if (eprop_core.in_break) {
         int32_t low, high;
         bounds_of((eprop_row_head_t *) plastic, &low, &high);
-        eprop_reset_row(&eprop_core.learning.scales, &row, eprop_core.neurons, low, high);
+        eprop_reset_row(EPROP_SCALES, &row, eprop_core.neurons, low, high);
     }
     keep(plastic, &row);
 }

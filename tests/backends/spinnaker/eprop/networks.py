@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, plan_eprop
-from neurocompile.backends.spinnaker.neurons import Findings
+from neurocompile.backends.base import BuildOptions
+from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
+from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
+from neurocompile.backends.spinnaker.target import TARGET
 from neurocompile.ir import (
     ALIF,
     LIF,
@@ -111,11 +113,16 @@ def learner(
     )
 
 
+def lowered(network: Network, **options: Any) -> SpinnakerNetwork:
+    """Return a network on e-prop cores, deviations accepted; options : of ``--set``."""
+    given = BuildOptions(allow_approximation=True, extra={"eprop": "cores"} | {key: str(value) for key, value in options.items()})
+    return TARGET.lower(network, realise_all(network), None, given)
+
+
 def planned(network: Network, **options: Any) -> EpropPlan:
-    """Return the integers of a network whose deviations are all accepted."""
-    findings = Findings()
-    plan = plan_eprop(network, realise_all(network), EpropOptions(**options), findings, learning=True)
-    assert not findings.errors, findings.errors
+    """Return the integers of a network on e-prop cores."""
+    plan = lowered(network, **options).eprop
+    assert plan is not None
     return plan
 
 

@@ -37,16 +37,29 @@ DELAY_BITS = 6
 Ints = npt.NDArray[np.int64]
 
 
-def compile_program(folder: Path, *, state_bits: int = 16) -> Path:
-    """Return a core's program for this machine, with sanitizers."""
+def compile_program(folder: Path, *, state_bits: int = 16, numbers: str | None = None) -> Path:
+    """Return a core's program for this machine, with sanitizers. numbers : the header of one population, which the program then is for."""
     compiler = shutil.which("gcc")
     if compiler is None:
         pytest.skip("gcc is not installed")
-    program = folder / f"program{state_bits}"
+    program, own = folder / f"program{state_bits}", []
+    if numbers is not None:
+        (folder / "numbers.h").write_text(numbers)
+        own = [f'-DEPROP_NUMBERS="{folder / "numbers.h"}"']
     with resources.as_file(resources.files("neurocompile.backends.spinnaker") / "templates" / "extension") as include:
         sources = [SHIM / "program.c", include / "synapse_dynamics_eprop.c", include / "synaptogenesis_eprop.c"]
         done = subprocess.run(
-            [compiler, *FLAGS, f"-DEPROP_STATE_BITS={state_bits}", f"-I{SHIM}", f"-I{include}", *map(str, sources), "-o", str(program)],
+            [
+                compiler,
+                *FLAGS,
+                *own,
+                f"-DEPROP_STATE_BITS={state_bits}",
+                f"-I{SHIM}",
+                f"-I{include}",
+                *map(str, sources),
+                "-o",
+                str(program),
+            ],
             capture_output=True,
             text=True,
         )
@@ -151,7 +164,7 @@ class CoreNetwork:
 
     def __init__(
         self,
-        program: Path,
+        program: Path | Mapping[str, Path],
         network: Network,
         plan: EpropPlan,
         signals: Mapping[str, Signal],
@@ -184,7 +197,8 @@ class CoreNetwork:
             most = population.size if together else per_core
             for first in range(0, population.size, most):
                 neurons = np.arange(first, min(first + most, population.size))
-                self.cores.append(_Core(program, plan, population, neurons, keys, errors, schedule, state_bits))
+                own = program if isinstance(program, Path) else program[name]
+                self.cores.append(_Core(own, plan, population, neurons, keys, errors, schedule, state_bits))
         self._late: list[tuple[int, int]] = []
         self._sample, self._period = sample_ticks, sample_ticks + break_ticks
 

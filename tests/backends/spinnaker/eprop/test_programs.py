@@ -11,11 +11,12 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from neurocompile.backends.base import Twin
 from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
-from neurocompile.backends.spinnaker.eprop.twin import EpropTwin
+from neurocompile.backends.spinnaker.target import TARGET
 from neurocompile.ir import Loss, Network, SurrogateKind
 from neurocompile.ir.signals import Signal, Spikes
-from tests.backends.spinnaker.eprop.networks import Given, inputs, learner, planned, targets
+from tests.backends.spinnaker.eprop.networks import Given, inputs, learner, lowered, targets
 from tests.backends.spinnaker.eprop.programs import CoreNetwork, CoreState, compile_program, read_rows
 
 EXAMPLES = int(os.environ.get("NEUROCOMPILE_RANDOM_CORES", "40"))
@@ -35,21 +36,21 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
     return of
 
 
-def assert_equal(plan: EpropPlan, twin: EpropTwin, name: str, neurons: np.ndarray, state: CoreState, bits: int) -> None:
+def assert_equal(plan: EpropPlan, twin: Twin, name: str, neurons: np.ndarray, state: CoreState, bits: int) -> None:
     """Compare a core with the twin; the filtered rate and what is held of it count only with regularisation."""
     population = plan.populations[name]
     regularised = population.scales is not None and population.scales.reg_max > 0
     ours = twin.state()
     columns = slice(0, 8 if regularised else 5)
-    np.testing.assert_array_equal(state.neurons[:, columns], ours[f"population:{name}:state"][neurons][:, columns])
+    np.testing.assert_array_equal(state.neurons[:, columns], ours[f"{name}:state"][neurons][:, columns])
     if population.scales is not None:
-        np.testing.assert_array_equal(state.coefficients, ours[f"population:{name}:neuron"][neurons])
+        np.testing.assert_array_equal(state.coefficients, ours[f"{name}:neuron"][neurons])
     for row, content in state.rows:
         projection = plan.projections[row.projection]
         if not projection.learns:
             continue
         for key, value in read_rows(row, content, state_bits=bits, regularised=regularised).items():
-            held = ours[f"projection:{projection.name}:{key}"]
+            held = ours[f"{name}:{projection.name}:{key}"]
             mine = held[np.searchsorted(projection.rows.begin, row.synapses[0], side="right") - 1] if key == "head" else held[row.synapses]
             np.testing.assert_array_equal(value, mine, err_msg=f"{projection.name}: {key}")
 
@@ -58,8 +59,9 @@ def compare(
     program: Program, network: Network, spikes: tuple[Given, Spikes], signal: Signal, *, per_core: int, bits: int, n_steps: int
 ) -> tuple[int, int]:
     """Run both and compare; return how many hidden spikes there were and how many synapses have changed."""
-    plan = planned(network, state_bits=bits)
-    twin = EpropTwin(network, plan)
+    made = lowered(network, state_bits=bits)
+    plan, twin = made.eprop, TARGET.twin(made, learning=True)
+    assert plan is not None
     before = twin.weights()
     run = twin.run(n_steps, spikes={"in": spikes[1]}, signals={"out": signal})
     with CoreNetwork(program(bits), network, plan, {"out": signal}, per_core=per_core, state_bits=bits) as cores:
@@ -71,7 +73,8 @@ def compare(
         for population, neurons, state in cores.states():
             assert_equal(plan, twin, population.name, neurons, state, bits)
             saturated += state.saturated
-        assert saturated == twin.saturated
+        ours = twin.state()
+        assert saturated == sum(int(ours[f"{name}:counts"][1]) for name in plan.populations)
     after = twin.weights()
     return len(run.spikes["hidden"].step), sum(int((after[name] != before[name]).sum()) for name in after)
 
@@ -139,8 +142,9 @@ def test_samples_with_breaks(program: Program) -> None:
     """Between samples all but the weights is forgotten: on cores in a break of 5 ticks, in the twin at once."""
     rng = np.random.default_rng(3)
     network = learner(3, learning_rate=1e-3, delay=3, static=True)
-    plan, sample, pause, n = planned(network), 70, 5, 4
-    twin = EpropTwin(network, plan)
+    made, sample, pause, n = lowered(network), 70, 5, 4
+    plan, twin = made.eprop, TARGET.twin(made, learning=True)
+    assert plan is not None
     signal = targets(rng, 3, sample * n)
     given, _ = inputs(rng, 12, sample * n, 0.1)
     on_cores: Given = []
@@ -163,7 +167,7 @@ def test_samples_with_breaks(program: Program) -> None:
                 projection = plan.projections[row.projection]
                 if projection.learns:
                     held = read_rows(row, content, state_bits=16, regularised=population.scales.reg_max > 0)  # type: ignore[union-attr]
-                    np.testing.assert_array_equal(held["weight"], ours[f"projection:{projection.name}:weight"][row.synapses])
+                    np.testing.assert_array_equal(held["weight"], ours[f"{population.name}:{projection.name}:weight"][row.synapses])
                     assert not held["e"].any()
                     assert not held["r"].any()
                     assert held["head"][0] == 0

@@ -1,0 +1,206 @@
+"""What a network that learns by e-prop costs on cores: neurons, local memory, cycles of a step, rows, and SDRAM a chip.
+
+Sizes are those of the structs of templates/extension (tests compare them with the compiler's); cycles are in the machine file, as
+benchmarks/spinnaker_eprop.py counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, PlannedPopulation
+from neurocompile.backends.spinnaker.eprop.rows import BLOCKS
+from neurocompile.backends.spinnaker.eprop.scales import LEVELS, WINDOW
+from neurocompile.ir import Network, SpikeSource
+from neurocompile.ir._types import FloatArray
+from neurocompile.ir.errors import DoesNotFitError
+from neurocompile.ir.neurons import expand
+from neurocompile.ir.realise import Connections
+from neurocompile.machine import Machine
+from neurocompile.mapping.problem import MappingProblem, Resource, SetResource
+from neurocompile.mapping.targets import distinct_targets
+
+RING_BYTES = 14 * 20
+COEFFICIENT_BYTES = 32
+CELL_BYTES = 44
+STATE_BYTES = 32
+WORK_BYTES, READOUT_WORK_BYTES = 8, 16
+"""Input and what was heard; of a readout input, membrane, error and target"""
+ROW_HEAD_BYTES = 12
+ROW_BYTES = 256 * 10 + 64
+"""The longest row, in each of two DMA buffers"""
+STACK_BYTES = 8192
+"""Stack, heap's own, sPyNNaker's variables and population table: a guess"""
+
+
+def neuron_bytes(population: PlannedPopulation) -> int:
+    """Return the bytes of local memory that a neuron takes."""
+    learning = RING_BYTES + COEFFICIENT_BYTES if population.scales is not None else 0
+    heard = 2 * len(population.feedback) if population.feedback is not None else 0
+    own = 0 if population.neurons.uniform else CELL_BYTES
+    return own + STATE_BYTES + (READOUT_WORK_BYTES if population.neurons.readout else WORK_BYTES) + learning + heard
+
+
+def synapse_bytes(population: PlannedPopulation) -> int:
+    """Return the bytes of SDRAM of a plastic synapse: weight, states, target."""
+    assert population.scales is not None
+    states = 2 if population.scales.reg_max else 1
+    return 4 + states * population.scales.state_bits // 8 + 2
+
+
+def stretches_per_second(rate: FloatArray, dt: float) -> FloatArray:
+    """Return the expected stretches of blocks that a row catches up with in a second, whose source spikes at random at ``rate`` (Hz).
+
+    The sweep touches a row in every (BLOCKS - 1)-th block for certain, spikes in each with the same chance; from one touch to the next it
+    takes the longest stretches of 1, 2 and 4 blocks that begin evenly and fit.
+    """
+    rates, back = np.unique(np.asarray(rate, np.float64), return_inverse=True)
+    chance = 1.0 - np.exp(-rates * dt * WINDOW)
+    swept, longest = BLOCKS - 1, 1 << (LEVELS - 1)
+    period = swept * longest
+    total = np.zeros(len(rates))
+    for begin in range(period):
+        weight = np.ones(len(rates)) if begin % swept == 0 else chance
+        for block in range(begin + 1, begin + swept + 1):
+            certain = block % swept == 0
+            total += weight * (1.0 if certain else chance) * _stretches(begin, block)
+            if certain:
+                break
+            weight = weight * (1.0 - chance)
+    found: FloatArray = (total / (period * WINDOW * dt))[back]
+    return found
+
+
+def _stretches(past: int, block: int) -> int:
+    count = 0
+    while past < block:
+        past += next(s for s in (1 << level for level in reversed(range(LEVELS))) if past % s == 0 and past + s <= block)
+        count += 1
+    return count
+
+
+def eprop_problem(
+    network: Network, connections: Mapping[str, Connections], plan: EpropPlan, options: EpropOptions, machine: Machine
+) -> MappingProblem:
+    """Return the mapper's view. Raises DoesNotFitError NC401 where one neuron does not fit a core."""
+    sizes = {p.name: p.size for p in network.populations}
+    offset = dict(zip(sizes, np.cumsum([0, *list(sizes.values())[:-1]]).tolist(), strict=True))
+    n = sum(sizes.values())
+    population = np.repeat(np.arange(len(sizes), dtype=np.int32), list(sizes.values()))
+    source = np.repeat([name not in plan.populations for name in sizes], list(sizes.values()))
+    rates = np.concatenate([_rates(network, name, options) for name in sizes])
+    cycles, sdram = np.zeros(n), np.zeros(n)
+    pairs: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int, int]] = []
+    for p in plan.projections:
+        synapses, post = connections[p.name], plan.populations[p.post]
+        pairs.append((synapses.pre, synapses.post, offset[p.pre], offset[p.post]))
+        mine = slice(offset[p.post], offset[p.post] + sizes[p.post])
+        hz = rates[offset[p.pre] + np.asarray(synapses.pre)]
+        if p.learns:
+            suffix = "_reg" if post.scales is not None and post.scales.reg_max else ""
+            spike, catch_up = machine.value(f"core.eprop_spike_cycles{suffix}"), machine.value(f"core.eprop_catch_up_cycles{suffix}")
+            each = hz * spike + stretches_per_second(hz, network.dt) * catch_up
+            size = float(synapse_bytes(post))
+        else:
+            each = hz * machine.value("core.clock") / machine.value("core.synaptic_events_per_second")
+            size = machine.value("core.synapse_bits") / 8
+        cycles[mine] += np.bincount(synapses.post, each, sizes[p.post])
+        sdram[mine] += np.bincount(synapses.post, minlength=sizes[p.post]) * size
+    steps = 1.0 / network.dt
+    for name, made in plan.populations.items():
+        mine = slice(offset[name], offset[name] + sizes[name])
+        suffix = "_reg" if made.scales is not None and made.scales.reg_max else ""
+        fold = machine.value(f"core.eprop_fold_cycles{suffix}") if made.scales is not None else 0.0
+        heard = len(made.feedback) * machine.value("core.eprop_error_cycles") if made.feedback is not None else 0.0
+        cycles[mine] += steps * (machine.value(f"core.eprop_update_cycles{suffix}") + fold + heard)
+    memory = np.concatenate(
+        [np.full(size, neuron_bytes(plan.populations[k]) if k in plan.populations else 0.0) for k, size in sizes.items()]
+    )
+    free = free_bytes(machine)
+    _check_one(plan, memory, free, offset)
+    indptr, indices = distinct_targets(n, pairs)
+    share = np.minimum(cycles / (machine.value("core.clock") * machine.value("core.eprop_share")), 1.0)
+    row_limit = _row_limit(network, connections, plan, machine)
+    together = np.full(n, -1, np.int32)
+    if plan.softmax and plan.readout is not None:
+        together[offset[plan.readout] : offset[plan.readout] + sizes[plan.readout]] = 0
+    confidence = machine.quantity("core.eprop_fold_cycles").confidence
+    return MappingProblem(
+        n_neurons=n,
+        population=population,
+        population_names=tuple(sizes),
+        external=np.zeros(n, np.bool_),
+        indptr=indptr,
+        indices=indices,
+        resources=(
+            _count("neurons", "core.neurons", ~source, machine),
+            *([_count("spike sources", "core.neurons_source", source, machine)] if source.any() else []),
+            Resource(name="local memory (estimate)", unit="byte", limit=free, per_neuron=memory, confidence="guess"),
+            Resource(name="cycles of a step", unit="share of a core", limit=1.0, per_neuron=share, confidence=confidence),
+            Resource(name="synaptic rows", unit="share of a core", limit=1.0, per_neuron=row_limit[population], confidence="published"),
+        ),
+        set_resources=(SetResource(name="populations", limit=1, label=population.copy(), confidence="published"),),
+        core_width=np.ones(len(sizes), np.int32),
+        chip_resources=(
+            Resource(
+                name="SDRAM",
+                unit="byte",
+                limit=machine.value("chip.sdram"),
+                per_neuron=sdram,
+                per_axon_in=4.0 * machine.value("core.row_header_words") + ROW_HEAD_BYTES,
+                confidence=machine.quantity("chip.sdram").confidence,
+            ),
+        ),
+        together=together if (together >= 0).any() else None,
+    )
+
+
+def free_bytes(machine: Machine) -> float:
+    """Return the local memory of a core that neurons can have: ring buffers need two slots only, longer delays wait at the source."""
+    tables = 6 * 132 + 136 + 516 + 64  # the regions' copy, for programs without numbers of their own
+    ring_buffers = 2.0 * machine.value("core.neurons") * 2.0 * 2.0
+    spikes = 4.0 * machine.value("core.incoming_spike_buffer")
+    return float(machine.value("core.dtcm") - ring_buffers - spikes - tables - 2.0 * ROW_BYTES - STACK_BYTES)
+
+
+def _count(name: str, limit: str, mine: npt.NDArray[np.bool_], machine: Machine) -> Resource:
+    found = machine.quantity(limit if machine.has(limit) else "core.neurons")
+    return Resource(name=name, unit="neuron", limit=found.value, per_neuron=mine.astype(np.float64), confidence=found.confidence)
+
+
+def _rates(network: Network, name: str, options: EpropOptions) -> FloatArray:
+    population = network.population(name)
+    if isinstance(population.model, SpikeSource):
+        own = expand(population.model.rate, population.size)
+        found: FloatArray = np.where(own > 0.0, own, options.source_rate)
+        return found
+    return np.full(population.size, options.rate)
+
+
+def _check_one(plan: EpropPlan, memory: FloatArray, free: float, offset: Mapping[str, int]) -> None:
+    for name in plan.populations:
+        if memory[offset[name]] > free:
+            raise DoesNotFitError.of(
+                "NC401",
+                f"one neuron of population '{name}' needs {memory[offset[name]]:g} byte of local memory, a core has {free:g} left",
+                help="use fewer readouts (two bytes of feedback a readout and neuron), or a machine with more core.dtcm",
+            )
+
+
+def _row_limit(network: Network, connections: Mapping[str, Connections], plan: EpropPlan, machine: Machine) -> FloatArray:
+    """Return, for each population, the share of a row of ``core.row_synapses`` words that a neuron takes in the worst case."""
+    most = {p.name: 0.0 for p in network.populations}
+    for p in plan.projections:
+        post, synapses = plan.populations[p.post], connections[p.name]
+        words = synapse_bytes(post) / 4.0 if p.learns else 1.0
+        head = ROW_HEAD_BYTES / 4.0 + 1.0 if p.learns else 0.0
+        key = synapses.pre.astype(np.int64) * 256 + synapses.delay
+        longest = int(np.unique(key, return_counts=True)[1].max(initial=0))
+        if longest * words > machine.value("core.row_synapses") - head:
+            both = synapses.pre.astype(np.int64) * post.size + synapses.post
+            pairs = int(np.unique(both, return_counts=True)[1].max())
+            most[p.post] = max(most[p.post], min(pairs * words / (machine.value("core.row_synapses") - head), 1.0))
+    return np.array([most[p.name] for p in network.populations])

@@ -1,0 +1,98 @@
+"""Network -> SpinnakerNetwork on cores that learn by e-prop: our own neurons and synapses, not sPyNNaker's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from neurocompile.backends.base import BuildOptions, accept
+from neurocompile.backends.spinnaker.eprop.costs import eprop_problem
+from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, plan_eprop
+from neurocompile.backends.spinnaker.learning import Learning
+from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
+from neurocompile.backends.spinnaker.neurons import Cell, Findings, shrink
+from neurocompile.ir import EProp, Network, SpikeSource
+from neurocompile.ir.errors import UnsupportedError
+from neurocompile.ir.neurons import expand
+from neurocompile.ir.realise import Connections
+from neurocompile.machine import Machine
+
+
+def learns_by_eprop(network: Network) -> bool:
+    """Whether any synapse of a network obeys e-prop."""
+    used = {p.learning for p in network.synaptic_projections if p.learning is not None}
+    return any(isinstance(rule, EProp) and rule.name in used for rule in network.rules)
+
+
+def lower_eprop(
+    network: Network,
+    connections: Mapping[str, Connections],
+    machine: Machine,
+    options: BuildOptions,
+    eprop: EpropOptions,
+    findings: Findings,
+    *,
+    board: tuple[int, int],
+    mapping_only: str,
+    steps: int,
+) -> SpinnakerNetwork:
+    """Express a network on cores that learn by e-prop; all of its populations run there, sources apart.
+
+    Raises
+    ------
+    UnsupportedError
+        NC325, NC327, NC328: all findings at once.
+    DoesNotFitError
+        NC401: one neuron does not fit a core.
+    """
+    plan = plan_eprop(network, connections, eprop, findings, learning=options.learning)
+    if findings.errors:
+        raise UnsupportedError(findings.errors)
+    approximations = accept(findings.approximations, options)
+    cells = tuple(_cell(network, plan, p.name) for p in network.populations)
+    return SpinnakerNetwork(
+        network=network,
+        connections=connections,
+        problem=eprop_problem(network, connections, plan, eprop, machine),
+        approximations=approximations,
+        summary=_summary(plan, cells),
+        cells=cells,
+        buffers={},
+        learning=Learning(plastic={}),
+        split=np.zeros(len(cells), np.int32),
+        machine_version=board[0],
+        n_boards=board[1],
+        mapping_only=mapping_only,
+        steps=steps,
+        machine=machine,
+        eprop=plan,
+    )
+
+
+def _cell(network: Network, plan: EpropPlan, name: str) -> Cell:
+    population = network.population(name)
+    if isinstance(population.model, SpikeSource):
+        return Cell(name=name, size=population.size, cell="source", params={"rate": shrink(expand(population.model.rate, population.size))})
+    made = plan.populations[name]
+    return Cell(
+        name=name,
+        size=population.size,
+        cell="eprop",
+        params={},
+        voltage_scale=made.scale,
+        weight_scale=made.scale,
+        record="v" if made.neurons.readout else "spikes",
+    )
+
+
+def _summary(plan: EpropPlan, cells: tuple[Cell, ...]) -> dict[str, Any]:
+    return {
+        "populations": {c.name: {"cell": c.cell, "voltage_scale": c.voltage_scale} for c in cells if c.cell != "source"},
+        "eprop": dict(plan.summary),
+        "weight_rounding": {},
+        "learning": [{"post": name, "rule": f"e-prop ({row['rule']})"} for name, row in plan.summary.items()],
+        "added_sources": [],
+        "notes": list(plan.notes),
+    }

@@ -23,6 +23,7 @@ from neurocompile.mapping.types import Mapping, Route
 IntArray = npt.NDArray[np.int64]
 Document = MappingABC[str, Any]
 PACMAN_TIMEOUT_S = 1800
+ROUTERS = {"pacman": "PACMAN", "program": "the program, where PACMAN's router fails"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -232,7 +233,8 @@ def side_by_side(
             name="side by side: table entries",
             ok=max(fullest) <= room,
             detail=f"ours {int(mine.sum())}, at most {fullest[0]} a chip; sPyNNaker {summary['routing_entries']}, at most "
-            f"{summary['max_routing_entries']}, compressed {int(theirs.sum())}, at most {fullest[1]}; a router has room for {room}",
+            f"{summary['max_routing_entries']} (routes by {ROUTERS[summary['routes']]}), compressed {int(theirs.sum())}, "
+            f"at most {fullest[1]}; a router has room for {room}",
         )
     )
     crossed = sum(len(trace.links) * n for (_, _, _, n, _), trace in zip(ours.groups.tolist(), traces, strict=True))

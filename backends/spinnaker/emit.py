@@ -19,8 +19,8 @@ from neurocompile.ir.shards import IN_TURN, Shards
 from neurocompile.mapping.types import Mapping
 
 FORMAT_VERSION = "1.1"
-SCRIPTS = ("run", "pynn_network", "board")
-"""Files of the program, the same for every network: the command, what it asks PyNN for, what it reads of sPyNNaker's mapping."""
+SCRIPTS = ("run", "pynn_network", "board", "routes")
+"""Files of the program, the same for every network: the command, what it asks PyNN for, sPyNNaker's cores and tables, routes."""
 
 
 def emit(lowered: SpinnakerNetwork, mapping: Mapping | None, shards: Shards = IN_TURN) -> Artifacts:

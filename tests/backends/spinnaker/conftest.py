@@ -109,15 +109,22 @@ def strict() -> BuildOptions:
 
 @pytest.fixture(scope="session")
 def write_program(spin5: Machine) -> Callable[..., Path]:
-    """Lower, emit and write a network, without a mapping, or mapped (``machine``: another than spin5); returns the build folder."""
+    """Lower, emit and write a network, without a mapping, or mapped (``effort``; ``machine``: another than spin5); returns the build
+    folder."""
 
     def write(
-        folder: Path, network: Network, connections: dict[str, Connections], *, mapped: bool = False, machine: Machine = spin5
+        folder: Path,
+        network: Network,
+        connections: dict[str, Connections],
+        *,
+        mapped: bool = False,
+        machine: Machine = spin5,
+        effort: str = "normal",
     ) -> Path:
         options = BuildOptions(allow_approximation=True)
         lowered = TARGET.lower(network, connections, machine, options)
         assert lowered.problem is not None
-        mapping = map_network(lowered.problem, machine, MapOptions(seed=1)) if mapped else None
+        mapping = map_network(lowered.problem, machine, MapOptions(seed=1, effort=effort)) if mapped else None
         for name, content in TARGET.emit(lowered, mapping, options).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
@@ -133,7 +140,7 @@ def script(tmp_path: Path, write_program: Callable[..., Path], build: Callable[.
     """run.py of the small network as a module; nothing of it is run."""
     path = write_program(tmp_path, *build()) / "program" / "run.py"
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in ("board", "pynn_network"):
+    for name in ("board", "pynn_network", "routes"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     loader = SourceFileLoader("emitted_run", str(path))
     spec = importlib.util.spec_from_loader("emitted_run", loader)

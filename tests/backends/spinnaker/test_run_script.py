@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neurocompile.ir import RSTDP, STDP, CubaLIF
 from neurocompile.ir.neurons import Reset
@@ -31,6 +34,18 @@ class Recorder:
         name = self.prefix.rstrip(".")
         self.calls.append((name, args, kwargs))
         return SimpleNamespace(made=name, args=args, kwargs=kwargs, initialize=kwargs.update)
+
+
+@pytest.fixture(scope="module")
+def clock(tmp_path_factory: pytest.TempPathFactory, write_program: Callable[..., Path], build: Callable[..., Any]) -> Any:
+    """The class Clock of the program."""
+    path = write_program(tmp_path_factory.mktemp("clock"), *build()) / "program" / "pynn_network.py"
+    spec = importlib.util.spec_from_file_location("emitted_network", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Clock
 
 
 def program(script: ModuleType) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -162,6 +177,83 @@ def test_results_come_in_our_steps_and_units(script: ModuleType) -> None:
     assert counts == {"hid": 3, "out": 0, "quiet": 0}
 
 
+@settings(deadline=None, derandomize=True)
+@given(n_steps=st.integers(1, 50), samples=st.integers(1, 5), delay=st.integers(1, 20))
+def test_clock_of_samples(clock: type[Any], n_steps: int, samples: int, delay: int) -> None:
+    """Each step has a tick of its own, samples lie apart by the longest delay and the last membrane, idle ticks belong to no step."""
+    made = clock(n_steps, samples, delay)
+    ticks = made.tick(np.arange(made.total))
+    step, inside = made.step(ticks)
+    assert inside.all()
+    np.testing.assert_array_equal(step, np.arange(n_steps * samples))
+    every = np.arange(made.period * samples + 5)
+    np.testing.assert_array_equal(every[made.step(every)[1]], ticks)
+    assert made.period == n_steps + 1 + (delay if samples > 1 else 0)
+    if samples > 1:  # a spike of a sample's last step with the longest delay arrives before the next begins
+        assert ticks[n_steps - 1] + delay < ticks[n_steps]
+
+
+def test_neurons_that_fill_up_a_slice_are_silent(script: ModuleType) -> None:
+    """Unreachable threshold, no input; others have their own values at their places."""
+    entry = {"size": 3, "n_slots": 5, "name": "p", "cell": "IF_curr_exp", "neurons_per_core": 3, "params": {}}
+    slot, spread = np.array([4, 0, 1]), script.pynn.spread
+    assert spread("v_thresh", 15.0, entry, slot) == [15.0, 15.0, 65535.0, 65535.0, 15.0]
+    assert spread("i_offset", np.array([1.0, 2.0, 3.0]), entry, slot) == [2.0, 3.0, 0.0, 0.0, 1.0]
+    assert spread("i_offset", 0.0, entry, slot) == 0.0
+    assert spread("tau_m", np.array([1.0, 2.0, 3.0]), entry, slot) == [2.0, 3.0, 1.0, 1.0, 1.0]
+    assert spread("tau_m", 20.0, entry, slot) == 20.0
+    assert spread("rate", 5.0, entry, slot) == [5.0, 5.0, 0.0, 0.0, 5.0]
+    assert spread("v_thresh", 15.0, {**entry, "n_slots": 3}, np.arange(3)) == 15.0
+    times = script.pynn.spike_times(entry, slot, np.array([0, 2, 0, 1]), np.array([9, 5, 2, 7]), 0.5)
+    assert times == [[3.5], [2.5], [], [], [1.0, 4.5]]
+
+
+def test_results_of_renumbered_neurons_and_samples(script: ModuleType) -> None:
+    """Spikes of neurons that fill up, and of idle ticks, are dropped; membranes of each sample begin at its own row."""
+    network = {
+        "populations": [
+            {"name": "hid", "record": "spikes", "size": 2, "n_slots": 3},
+            {"name": "out", "record": "v", "size": 2, "n_slots": 3, "voltage_scale": 2.0},
+        ]
+    }
+    clock = script.pynn.Clock(2, 2, 3)  # ticks 0, 1 and 6, 7
+    slots = {"hid": np.array([2, 0]), "out": np.array([1, 2])}
+    membrane = np.arange(36.0).reshape(12, 3)
+    segment = {
+        "hid": SimpleNamespace(spiketrains=[train([0.0, 7.0], 0), train([1.0], 1), train([1.0, 4.0, 6.0, 11.0], 2)]),
+        "out": SimpleNamespace(analogsignals=[SimpleNamespace(magnitude=membrane)]),
+    }
+    populations = {name: SimpleNamespace(get_data=lambda _kind, s=s: SimpleNamespace(segments=[s])) for name, s in segment.items()}
+    found, counts = script.pynn.collect(network, populations, slots, clock, 1.0)
+    assert list(zip(found["spike_step:hid"].tolist(), found["spike_neuron:hid"].tolist(), strict=True)) == [(0, 1), (1, 0), (2, 0), (3, 1)]
+    np.testing.assert_array_equal(found["output:out"], membrane[[1, 2, 7, 8]][:, [1, 2]] / 2.0)
+    assert counts == {"hid": 4, "out": 0}
+
+
+def test_samples_put_neurons_at_rest_and_keep_weights(script: ModuleType) -> None:
+    """Only the state of neurons is set between samples; sim.reset, which brings back initial weights, is never called."""
+    network, arrays = script.load_program()
+    log: list[Any] = []
+    sim = SimpleNamespace(run=lambda ms: log.append(("run", ms)))
+    populations = {
+        e["name"]: SimpleNamespace(set_state=lambda n=e["name"], **state: log.append((n, state))) for e in network["populations"]
+    }
+    slots, clock = script.pynn.numbering(network, arrays), script.pynn.Clock(30, 2, 4)
+    script.run_samples(sim, network, arrays, populations, slots, clock, 1.0, executed=True)
+    assert log == [("run", 35.0), ("hid", {"v": 0.0}), ("out", {"v": 0.0}), ("run", 35.0)]
+
+
+def test_live_spikes_are_written_as_they_come(script: ModuleType, tmp_path: Path) -> None:
+    network = {"populations": [{"name": 'h"id', "record": "spikes", "n_slots": 3}, {"name": "out", "record": "v", "n_slots": 1}]}
+    slots = {'h"id': np.array([2, 0]), "out": np.array([0])}
+    live = script.Live(tmp_path / "live.txt", network, slots, script.pynn.Clock(2, 2, 3))
+    assert live.labels == ['h"id']
+    for tick, neurons in ((0, [0, 1]), (4, [2]), (7, [2])):
+        live.receive('h"id', tick, neurons)
+    live.file.close()
+    assert (tmp_path / "live.txt").read_text() == '"h\\"id" 1 0\n"h\\"id" 0 3\n'
+
+
 def test_weights_are_matched_synapse_by_synapse(script: ModuleType) -> None:
     """sPyNNaker lists synapses in its own order; equal pairs are told apart by delay, then by weight; what is missing is NaN."""
     arrays = {
@@ -242,6 +334,11 @@ def test_bad_spike_files(script: ModuleType, tmp_path: Path, capsys: pytest.Capt
     ("arguments", "message", "status"),
     [
         (["--steps", "0"], "at least 1", 3),
+        (["--samples", "0"], "--samples is 0", 3),
+        (["--map-only"], "goes with --virtual", 2),
+        (["--virtual", "--spalloc"], "not allowed with", 2),
+        (["nest"], "invalid choice", 2),
+        (["--live", "nowhere/live.txt"], "its folder must exist", 3),
         (["--steps", "many"], "invalid int value", 2),
         (["--steps"], "expected one argument", 2),
         (["--nonsense"], "unrecognized arguments", 2),

@@ -24,8 +24,8 @@ from neurocompile.machine import Machine
 def test_golden_program(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
     network, connections = build()
     files = TARGET.emit(TARGET.lower(network, connections, spin5, strict), None, strict)
-    scripts = ["program/board.py", "program/network.json", "program/network.npz", "program/pynn_network.py", "program/run.py"]
-    assert sorted(files) == ["program/README.md", *scripts]
+    names = ["README.md", "board.py", "network.json", "network.npz", "pynn_network.py", "routes.py", "run.py"]
+    assert sorted(files) == [f"program/{name}" for name in names]
     document = json.loads(files["program/network.json"])
     hidden = document["populations"][1]
     assert hidden.pop("max_expected_summed_weight")[0] > 0
@@ -59,13 +59,16 @@ def test_program_is_self_contained(build: Callable[..., Any], spin5: Machine, st
     """run.py and its modules import nothing of ours, and are the same for every network: names are data."""
     files = TARGET.emit(TARGET.lower(*build(), spin5, strict), None, strict)
     imported = set()
-    for name in ("run", "board", "pynn_network"):
+    for name in ("run", "board", "pynn_network", "routes"):
         for node in ast.walk(ast.parse(files[f"program/{name}.py"])):
             if isinstance(node, ast.Import):
                 imported |= {n.name.split(".")[0] for n in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(str(node.module).split(".")[0])
-    assert imported - set(sys.stdlib_module_names) == {"numpy", "pyNN", "spynnaker", "pacman", "board", "pynn_network"}
+    assert imported - set(sys.stdlib_module_names) == {
+        *("numpy", "pyNN", "spynnaker", "pacman", "spinn_front_end_common", "spinn_machine"),
+        *("board", "pynn_network", "routes"),
+    }
 
 
 HOSTILE = ['x"; import os #', "a'b", "a\nb", "</script>", "é\\u0022", "${HOME}", "../../x", "`id`", "{array}", "@CHANGES@"]

@@ -244,7 +244,12 @@ def test_samples_put_neurons_at_rest_and_keep_weights(script: ModuleType) -> Non
 
 
 def test_live_spikes_are_written_as_they_come(script: ModuleType, tmp_path: Path) -> None:
-    network = {"populations": [{"name": 'h"id', "record": "spikes", "n_slots": 3}, {"name": "out", "record": "v", "n_slots": 1}]}
+    network = {
+        "populations": [
+            {"name": 'h"id', "record": "spikes", "size": 2, "n_slots": 3},
+            {"name": "out", "record": "v", "size": 1, "n_slots": 1},
+        ]
+    }
     slots = {'h"id': np.array([2, 0]), "out": np.array([0])}
     live = script.Live(tmp_path / "live.txt", network, slots, script.pynn.Clock(2, 2, 3))
     assert live.labels == ['h"id']

@@ -179,7 +179,7 @@ def test_runs_as_a_user_starts_it(ran: Callable[[str], Ran], name: str) -> None:
     assert sorted(p.name for p in (found.folder / "work").iterdir()) == ["mapping", "results"]
     assert [p.name for p in (found.folder / "home").iterdir()] == [".spynnaker.cfg"]
     assert (found.folder / "home" / ".spynnaker.cfg").read_text() == SENTINEL
-    written = ["README.md", "board.py", "network.json", "network.npz", "pynn_network.py", "run.py"]
+    written = ["README.md", "board.py", "network.json", "network.npz", "pynn_network.py", "routes.py", "run.py"]
     assert sorted(p.name for p in (found.folder / "program").iterdir()) == written
 
 

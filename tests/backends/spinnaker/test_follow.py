@@ -170,7 +170,7 @@ def test_free_placement_and_a_machine_that_lacks_a_core(followed: Followed, tmp_
     (program / "network.json").write_text(json.dumps(document))
     lacks = follow(tmp_path, followed.network, followed.connections, "--map-only")
     assert lacks.summary["placement"] == "free"
-    assert "the machine lacks a core that the build planned" in lacks.stderr
+    assert "cores of the build are missing or taken, e.g. 18 on (" in lacks.stderr
     assert "Traceback" not in lacks.stderr
 
 
@@ -178,7 +178,7 @@ def test_free_placement_and_a_machine_that_lacks_a_core(followed: Followed, tmp_
 def test_samples_and_live_spikes_on_a_virtual_board(followed: Followed, tmp_path: Path) -> None:
     """Three samples are three runs of one mapping; with live spikes the gatherer gets its core, and sPyNNaker places the others."""
     found = follow(followed.folder, followed.network, followed.connections, "--samples", "3", "--live", "live.txt", "--map-only")
-    assert (found.summary["samples"], found.summary["placement"]) == (3, "free")
+    assert (found.summary["samples"], found.summary["placement"]) == (3, "free")  # our first core of the Ethernet chip is the gatherer's
     assert all(c.ok for c in check_cores(found.document, found.summary))
     assert (found.folder / "live.txt").read_text() == ""  # nothing is executed
     assert "Run 1 of 1" in found.stderr
@@ -301,11 +301,19 @@ def test_delay_slots_are_spynnakers(neurons: int, slots: int) -> None:
     assert delay_slots(neurons, 14.0) == slots
 
 
+LARGE = pytest.mark.skipif(not os.environ.get("NEUROCOMPILE_LARGE"), reason="a minute and a half; NEUROCOMPILE_LARGE=1 runs it")
+
+
 @pytest.mark.slow
-def test_twenty_thousand_neurons_map_on_virtual_boards(tmp_path: Path, write_program: Callable[..., Path]) -> None:
-    """766 cores, more than a board has, and 3 for sources: cores and places as the build says, both mappings proved. Synapses are not made
-    (ten minutes on the host)."""
-    network = read_network(Path(__file__).with_name("sheet.yaml"))
+@pytest.mark.parametrize(("longest", "cores"), [(100, 519), pytest.param(200, 1019, marks=LARGE)])
+def test_twenty_thousand_neurons_map_on_virtual_boards(
+    tmp_path: Path, write_program: Callable[..., Path], longest: int, cores: int
+) -> None:
+    """64 neurons a core and a synapse core beside them with delays up to 100 steps, 32 up to 200, more cores than a board has: cores and
+    places as the build says, both mappings proved. Synapses are not made (ten minutes on the host)."""
+    text = Path(__file__).with_name("sheet.yaml").read_text()
+    (tmp_path / "sheet.yaml").write_text(text.replace("200 ms]", f"{longest} ms]"))
+    network = read_network(tmp_path / "sheet.yaml")
     connections = realise_all(network)
     assert network.n_neurons == 21_001
     folder = write_program(tmp_path, network, connections, mapped=True, machine=load_machine("spin5x18"), effort="fast")
@@ -316,9 +324,9 @@ def test_twenty_thousand_neurons_map_on_virtual_boards(tmp_path: Path, write_pro
     made += [check_keys(document, theirs), check_memory(theirs)]
     made += compare_mappings(folder / "program", found.ours, connections, summary, theirs, tmp_path)
     assert {c.name: c.detail for c in made if not c.ok} == {}
-    assert sum(p["cores"] + p["delay_cores"] for p in summary["populations"].values()) == 769 == int(found.ours.placement.width.sum())
-    boards = {(x, y) for x, y in theirs["placements"][theirs["placements"][:, 0] >= 0][:, 4:6].tolist()}
-    assert len(boards) > 48
+    assert sum(p["cores"] + p["delay_cores"] for p in summary["populations"].values()) == cores == int(found.ours.placement.width.sum())
+    if cores > load_machine("spin5").n_cores:
+        assert len(np.unique(theirs["placements"][theirs["placements"][:, 0] >= 0][:, 4:6], axis=0)) > 48
 
 
 def test_run_py_without_spynnaker_configuration_of_a_server(followed_program: Path, tmp_path: Path) -> None:

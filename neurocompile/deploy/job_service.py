@@ -21,8 +21,8 @@ from neurocompile.ir.errors import DoesNotFitError, InputError, NeurocompileErro
 if TYPE_CHECKING:
     import requests
 
-CONNECT_SECONDS, READ_SECONDS = 20.0, 60.0
-"""To reach the service, and between two pieces of an answer."""
+CONNECT_SECONDS, READ_SECONDS, SUBMIT_SECONDS = 20.0, 60.0, 300.0
+"""To reach the service, between two pieces of an answer, and for the answer to a submission, which may be large (the service's limit)."""
 MOST_ODD = 5
 """Answers in a row that make no sense, before that is believed."""
 _MOST_BYTES = 1 << 28
@@ -126,7 +126,7 @@ class JobService:
         have = into.stat().st_size
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         try:
-            with library.get(url, headers=headers, timeout=_timeout(), stream=True, auth=_nobody) as answer:
+            with library.get(url, headers=headers, timeout=(CONNECT_SECONDS, READ_SECONDS), stream=True, auth=_nobody) as answer:
                 if answer.status_code == 416:
                     into.write_bytes(b"")
                     raise ConnectionLost("the results are shorter than what is here of them")
@@ -189,9 +189,10 @@ class JobService:
         library = _requests()
         if self._session is None or self._secret is None:
             raise ConnectionLost("not logged in")
+        timeout = CONNECT_SECONDS, READ_SECONDS if body is None else SUBMIT_SECONDS
         try:
             with self._session.request(
-                method, url, params=params, timeout=_timeout(), auth=_Bearer(self._secret), allow_redirects=False, stream=True,
+                method, url, params=params, timeout=timeout, auth=_Bearer(self._secret), allow_redirects=False, stream=True,
                 data=None if body is None else json.dumps(body).encode("ascii"),
                 headers={"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"}),
             ) as answer:  # fmt: skip
@@ -255,10 +256,6 @@ def file_name(url: str) -> str:
 
 def _unlike(url: str, what: str) -> NeurocompileError:
     return SdkMissingError.of("NC530", f"{_host(url)} gave {what}, {MOST_ODD} times")
-
-
-def _timeout() -> tuple[float, float]:
-    return CONNECT_SECONDS, READ_SECONDS
 
 
 def _host(url: str) -> str:

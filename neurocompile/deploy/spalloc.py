@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from neurocompile.deploy import scripts, spalloc_server
-from neurocompile.deploy.destination import Order, check_name
+from neurocompile.deploy.destination import Order, Progress, Seen, check_name
 from neurocompile.deploy.job_service import check_url, is_loopback
 from neurocompile.deploy.local import LocalShell
 from neurocompile.deploy.shell import framed
@@ -31,6 +31,9 @@ from neurocompile.ir.errors import InputError, SdkMissingError
 
 CLASSIC_PORT = 22244
 _BASE = "spalloc"
+_CREATED = re.compile(r"Created spalloc job (\d{1,9})\b")
+"""What sPyNNaker's client says in the log."""
+_CLOCKS_DIFFER = 60.0
 _MOST_RETRIES = 3
 """sPyNNaker's own number of them."""
 _SERVER = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)(?::([0-9]{1,5}))?")
@@ -149,6 +152,32 @@ class Spalloc(ShellHost):
         job = super().submit(order)
         self._begun = True  # if the connection is made again, it is for the log alone
         return job
+
+    def follow(self, run: str, job: str, seen: Seen, *, ask: bool) -> Progress:
+        """Look at the run's folder; if the program has failed, see to it that its boards are given back."""
+        found = super().follow(run, job, seen, ask=ask)
+        if (found.ended is not None and found.ended.exit_code) or found.gone is not None:
+            self._release(run)
+        return found
+
+    def cancel(self, run: str, job: str | None) -> str:
+        """End the program, and give its boards back."""
+        state = super().cancel(run, job)
+        self._release(run)
+        return state
+
+    def _release(self, run: str) -> None:
+        """Give back what boards of a classic server the run has left: those that its log names."""
+        folder = self._out / _BASE / "runs" / run
+        try:
+            begun = (folder / "claim").stat().st_mtime
+            jobs = {int(found) for found in _CREATED.findall((folder / "log").read_text(encoding="utf-8", errors="replace"))}
+        except OSError:
+            return
+        if jobs and not self.settings.is_new and self.settings.user is not None:
+            done = spalloc_server.release(*self.settings.address, jobs, self.settings.user, begun - _CLOCKS_DIFFER)
+            if done:
+                logging.getLogger("neurocompile").info("boards of job %s given back", ", ".join(map(str, done)))
 
     def _secrets(self) -> tuple[Secret | None, Secret | None]:
         """Password and token for a new server, which sPyNNaker finds in its environment (SdkMissingError NC529: neither is there)."""

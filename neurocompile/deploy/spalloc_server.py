@@ -6,7 +6,7 @@ sPyNNaker.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,26 @@ def choose(machines: Sequence[Machine], name: str | None, n_boards: int, place: 
     if not large:
         raise SdkMissingError.of("NC525", f"{place} has no machine of {n_boards} boards; it has: {listed}")
     return max(large, key=lambda m: m.boards - m.lent)
+
+
+def release(host: str, port: int, jobs: Collection[int], owner: str, since: float) -> list[int]:
+    """Give back the boards of a classic server's jobs that a program has left; return which. Only jobs of the owner that began after
+    ``since`` (seconds since 1970); a server that does not answer frees them by itself, when it has heard nothing of them for a minute."""
+    try:
+        from spalloc_client.protocol_client import ProtocolClient, ProtocolError, ProtocolTimeoutError, SpallocServerException
+    except ImportError:
+        return []
+    done = []
+    try:
+        with ProtocolClient(host, port, timeout=SECONDS) as client:
+            found: Any = client.list_jobs(timeout=SECONDS)
+            for job in found:
+                if job["job_id"] in jobs and job["owner"] == owner and float(job["start_time"]) >= since:
+                    client.destroy_job(int(job["job_id"]), "the program has ended", timeout=SECONDS)
+                    done.append(int(job["job_id"]))
+    except (ProtocolTimeoutError, ProtocolError, SpallocServerException, OSError, ValueError, TypeError, KeyError, AttributeError):
+        pass
+    return done
 
 
 def boards_asked_for(n_boards: int) -> int:

@@ -37,6 +37,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(job_service, "READ_SECONDS", 5.0)
+    monkeypatch.setattr(job_service, "SUBMIT_SECONDS", 5.0)
     monkeypatch.setattr(spinnaker_cloud, "SEARCH_SECONDS", 0.1)
     found = Cloud(tmp_path / "cloud")
     try:
@@ -162,7 +163,8 @@ def test_what_the_job_is_given(cloud: Cloud, send: Deploy, quick_spinnaker: Path
 def test_a_fault_at_each_request(
     cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, what: Any
 ) -> None:
-    monkeypatch.setattr(job_service, "READ_SECONDS", 0.5 if what == "slow" else 5.0)
+    for name in ("READ_SECONDS", "SUBMIT_SECONDS"):
+        monkeypatch.setattr(job_service, name, 0.5 if what == "slow" else 5.0)
     cloud.faults = [Fault(kind, what)]
     code, _, err = send(quick_spinnaker, "-o", tmp_path / "out", "--", "--size", "200000")
     assert code == 0, err

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -106,10 +106,10 @@ class Server:
             self.process.kill()
             self.process.wait()
 
-    def ask(self, command: str) -> Any:
+    def ask(self, command: str, args: Sequence[Any] = (), **more: Any) -> Any:
         """Ask it something, without its client."""
         with closing(socket.create_connection(("127.0.0.1", self.port), timeout=5)) as link, link.makefile("rw") as lines:
-            lines.write(json.dumps({"command": command, "args": [], "kwargs": {}}) + "\n")
+            lines.write(json.dumps({"command": command, "args": list(args), "kwargs": more}) + "\n")
             lines.flush()
             return json.loads(lines.readline())["return"]
 
@@ -259,6 +259,28 @@ def test_spynnaker_itself_takes_the_boards(server: Server, send: Deploy, resume:
     wait_for(lambda: server.owners() == [], "the boards are given back")
 
 
+def test_boards_are_given_back_when_it_is_cancelled(
+    server: Server, send: Deploy, command: Deploy, quick_spinnaker: Path, tmp_path: Path
+) -> None:
+    """Those of the run, and no others: not of another owner, not the same owner's that the run's log does not name."""
+    replace_program(quick_spinnaker, ALLOCATES)
+    others = [server.ask("create_job", [1], owner=owner, keepalive=60.0, machine="six") for owner in ("me@uni.example", "you@uni.example")]
+    out = tmp_path / "out"
+    assert send(quick_spinnaker, "--machine", "six", "--detach", "-o", out, "--", "--boards", "3", "--wait")[0] == 0
+    wait_for(lambda: allocated(out), "boards are allocated")
+    assert len(server.ask("list_jobs")) == 3
+    assert "its state was RUNNING" in command("--cancel", "-o", out)[1]
+    assert sorted(job["job_id"] for job in server.ask("list_jobs")) == sorted(others)
+    (run,) = (out / "spalloc" / "runs").iterdir()
+    (run / "log").write_text("".join(f"Created spalloc job {number}\n" for number in others))
+    os.utime(run / "claim", (time.time() + 3600, time.time() + 3600))  # jobs from before this run: their numbers may be used again
+    assert command("--cancel", "-o", out)[0] == 0
+    assert len(server.ask("list_jobs")) == 2
+    os.utime(run / "claim", (time.time() - 5, time.time() - 5))
+    assert command("--cancel", "-o", out)[0] == 0
+    assert [job["owner"] for job in server.ask("list_jobs")] == ["you@uni.example"]
+
+
 def test_the_program_of_a_build_finds_no_board(
     server: Server, send: Deploy, command: Deploy, resume: Deploy, spinnaker_build: Path, tmp_path: Path
 ) -> None:
@@ -271,6 +293,7 @@ def test_the_program_of_a_build_finds_no_board(
     assert "Created spalloc job" in err
     assert "spalloc_retry = 0" in (the_run(out) / "home" / ".spynnaker.cfg").read_text()
     assert not (out / "results.npz").exists()
+    assert server.owners() == []
     assert send(spinnaker_build, "--machine", "six", "--detach", "-o", tmp_path / "b", "--", "--steps", "5")[0] == 0
     assert "spalloc_retry = 3" in (the_run(tmp_path / "b") / "home" / ".spynnaker.cfg").read_text()
     assert command("--cancel", "-o", tmp_path / "b")[0] == 0

@@ -122,6 +122,21 @@ def test_the_program_of_a_build(cloud: Cloud, send: Deploy, spinnaker_build: Pat
     check_secret(tmp_path, answer, err)
 
 
+def test_results_survive_a_machine_that_is_not_given_back(cloud: Cloud, send: Deploy, spinnaker_build: Path, tmp_path: Path) -> None:
+    """sPyNNaker's client of classic spalloc servers ends with ProtocolError there, if its connection was lost while the program ran."""
+    shutil.copytree(spinnaker_build, tmp_path / "build")
+    text = (spinnaker_build / "program" / "run.py").read_text()
+    broken = text.replace("        sim.end()\n    except", '        sim.end()\n        raise ConnectionError("gone")\n    except')
+    assert broken != text
+    replace_program(tmp_path / "build", broken)
+    (tmp_path / "home" / ".spynnaker.cfg").write_text("[Machine]\nversion = 5\n")
+    cloud.configuration = "[Machine]\nversion = 5\nvirtual_board = True\n[Reports]\nwrite_network_graph = False\n"
+    code, _, err = send(tmp_path / "build", "-o", tmp_path / "out", "--", "--steps", "8")
+    assert code == 0, err
+    assert "not given back in order: ConnectionError: gone" in err
+    assert any(key.startswith("weight:") for key in load_npz(tmp_path / "out" / "results.npz"))
+
+
 def test_what_the_job_is_given(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
     hostile = [
         "a b",

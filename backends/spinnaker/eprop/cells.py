@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from neurocompile.backends.spinnaker.eprop.formats import DECAY_BITS, ERROR_MOST, ONE, TABLE, WORD, Ints, Neurons
+from neurocompile.backends.spinnaker.eprop.formats import DECAY_BITS, ERROR_MOST, NEAR, ONE, PER_OCTAVE, TABLE, WORD, Ints, Neurons
 from neurocompile.backends.spinnaker.eprop.kernels import limited, rounded
 
 V, CURRENT, REFRACTORY, ADAPTATION, SPIKED, RATE, HELD_1, HELD_2 = range(8)
@@ -54,6 +54,22 @@ def _word(value: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
+def _surrogate(table: Ints, place: int) -> int:
+    """psi at a place: linear between the table's corners, which are evenly spaced up to a width and within each octave beyond."""
+    whole = place >> 8
+    at, bits = whole, 8
+    if whole >= NEAR:
+        octave = 0
+        while whole >> octave >= 2 * NEAR:
+            octave += 1
+        bits = 9 + octave
+        at = NEAR + PER_OCTAVE * (octave - 1) + (whole >> (octave + 1))
+    at = min(at, TABLE - 1)
+    below = table[at]
+    return below + rounded((table[at + 1] - below) * (place & ((1 << bits) - 1)), bits)
+
+
+@numba.njit(cache=True, nogil=True)
 def update(cells: Cells, excitatory: Ints, inhibitory: Ints, state: Ints, psi: Ints, reg: Ints, spikes: Ints) -> int:
     """Update all neurons of a population with the input that arrives in this tick; return how many spike.
 
@@ -82,10 +98,7 @@ def update(cells: Cells, excitatory: Ints, inhibitory: Ints, state: Ints, psi: I
             fires = distance >= 0
             distance = abs(distance)
             if distance < cells.reach:
-                place = rounded(distance * cells.position, cells.position_shift)
-                at = min(place >> 8, TABLE - 1)
-                below = cells.table[at]
-                psi[j] = below + rounded((cells.table[at + 1] - below) * (place - (at << 8)), 8)
+                psi[j] = _surrogate(cells.table, rounded(distance * cells.position, cells.position_shift))
         if fires:
             refractory = cells.refractory[j]
             v = v - cells.threshold[j] if cells.subtract else cells.v_reset[j]

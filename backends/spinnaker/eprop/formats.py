@@ -20,8 +20,9 @@ WORD = 2**31 - 1
 DECAY_BITS = 31
 ERROR_MOST = 32767
 """The error that a packet carries has 16 bits"""
-TABLE = 256
-"""Pieces of the surrogate's table, linear in between"""
+NEAR, PER_OCTAVE, OCTAVES = 64, 32, 8
+"""Pieces of the surrogate's table up to one width from the threshold, and in each octave of widths beyond; linear in between"""
+TABLE = NEAR + PER_OCTAVE * OCTAVES
 REACH = {
     SurrogateKind.PIECEWISE_LINEAR: 1.0,
     SurrogateKind.EXPONENTIAL: 10.4,
@@ -56,7 +57,7 @@ class Neurons:
     decay, current_decay, adapt_decay : 31 fraction bits; bias, v_min, threshold, v_reset, adapt_step : membrane; leak : v_leak, for what is
     recorded; refractory : steps; initial_current : membrane; subtract : reset by subtraction; readout : sends no spikes.
     table (TABLE + 1,) : psi, fraction bits of scales.psi_bits; reach : |v - threshold| at which the table ends (membrane); position :
-    distance -> place in the table, 8 fraction bits.
+    distance -> sixty-fourths of a width, 8 fraction bits.
     """
 
     decay: Ints
@@ -112,9 +113,9 @@ def lower_neurons(model: LIF | LeakyReadout, size: int, dt: float, scale: float,
     table, reach, position = np.zeros(TABLE + 1, np.int64), 0, Factor(0, 1)
     if surrogate is not None:
         distance = REACH[surrogate.kind] * surrogate.width
-        table = np.rint(_psi(surrogate, np.linspace(0.0, distance, TABLE + 1)) * 2.0 ** psi_bits(surrogate.height)).astype(np.int64)
+        table = np.rint(_psi(surrogate, _corners() * surrogate.width) * 2.0 ** psi_bits(surrogate.height)).astype(np.int64)
         reach = int(min(round(distance * unit), WORD))
-        position = Factor.of(TABLE * 256.0 / reach)
+        position = Factor.of(NEAR * 256.0 / (surrogate.width * unit))
     return Neurons(
         decay=fraction(decay(model.tau_mem, dt, model.integration, n)),
         current_decay=fraction(decay(getattr(model, "tau_syn", 0.0), dt, model.integration, n)),
@@ -133,6 +134,12 @@ def lower_neurons(model: LIF | LeakyReadout, size: int, dt: float, scale: float,
         reach=reach,
         position=position,
     )
+
+
+def _corners() -> FloatArray:
+    """Return where the table's pieces meet, widths, (TABLE + 1,)."""
+    octaves = [2.0**k * (1.0 + np.arange(PER_OCTAVE) / PER_OCTAVE) for k in range(OCTAVES)]
+    return np.concatenate([np.arange(NEAR) / NEAR, *octaves, [2.0**OCTAVES]])
 
 
 def _psi(surrogate: Surrogate, distance: FloatArray) -> FloatArray:

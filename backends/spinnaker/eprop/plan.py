@@ -234,7 +234,7 @@ class _Planner:
                 where,
                 "the eligibility of an adaptive neuron has a second state a synapse",
                 "the eligibility without adaptation; the neuron itself adapts as described",
-                "as if adapt_beta were 0 in the eligibility (LSNN's simplification)",
+                "the gradient takes no account of what a spike does to later thresholds",
             )
         if isinstance(rule.feedback, SymmetricFeedback) and not isinstance(population.model, LeakyReadout):
             self.findings.approximate(

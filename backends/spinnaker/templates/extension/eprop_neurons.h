@@ -8,7 +8,9 @@
 #include "eprop.h"
 
 #define EPROP_DECAY_BITS 31
-#define EPROP_TABLE 256
+#define EPROP_NEAR 64 /* pieces of the surrogate's table up to a width from the threshold */
+#define EPROP_OCTAVE 32 /* and in each octave of widths beyond */
+#define EPROP_TABLE (EPROP_NEAR + 8 * EPROP_OCTAVE)
 #define EPROP_ERROR_MOST 32767
 #define EPROP_EXP_BITS 16
 
@@ -27,7 +29,7 @@ typedef struct {
 typedef struct {
     uint32_t flags;
     int32_t reach; /* |v - threshold| at which the table ends */
-    eprop_factor_t position; /* distance -> place in the table, 8 fraction bits */
+    eprop_factor_t position; /* distance -> sixty-fourths of a width, 8 fraction bits */
     int32_t rate_decay, rate_step, rate_target; /* 31, 30, 30 fraction bits */
     eprop_factor_t hold; /* rate -> regularisation term */
     eprop_factor_t signal; /* what was heard -> learning signal */
@@ -66,9 +68,16 @@ static inline int32_t eprop_psi(const eprop_cells_t *cells, int64_t distance) {
         return 0;
     }
     const int32_t place = eprop_rounded_word(distance * cells->position.mantissa, cells->position.shift);
-    const int32_t at = (place >> 8) < EPROP_TABLE - 1 ? place >> 8 : EPROP_TABLE - 1;
-    const int32_t below = cells->table[at];
-    return below + eprop_rounded_word(eprop_product(cells->table[at + 1] - below, place - (at << 8)), 8);
+    const uint32_t whole = (uint32_t) place >> 8;
+    uint32_t at = whole, bits = 8;
+    if (whole >= EPROP_NEAR) {
+        const uint32_t octave = 25 - (uint32_t) __builtin_clz(whole); /* whole is 64 .. 127: 0 */
+        bits = 9 + octave;
+        at = EPROP_NEAR + EPROP_OCTAVE * (octave - 1) + (whole >> (octave + 1));
+    }
+    at = at < EPROP_TABLE - 1 ? at : EPROP_TABLE - 1;
+    const int32_t below = cells->table[at], rise = cells->table[at + 1] - below;
+    return below + eprop_rounded_word(eprop_product(rise, place & ((1 << bits) - 1)), (int32_t) bits);
 }
 
 /* One step of a neuron with its input, membrane units. Returns whether it spikes; psi is that of this step, reg the regularisation term of

@@ -43,10 +43,13 @@ def mapping_problem(
     learning: Learning,
     rates: Mapping[str, FloatArray],
     machine: Machine,
+    *,
+    packets: bool = False,
 ) -> tuple[MappingProblem, npt.NDArray[np.int32]]:
     """Return the mapper's view and the number of synapse cores of each population (0: combined).
 
-    ``cells`` may hold populations that lowering added; their neurons are numbered after the network's.
+    ``cells`` may hold populations that lowering added; their neurons are numbered after the network's. ``packets``: keep cores within the
+    packets of a step as well.
     """
     sizes = [c.size for c in cells]
     offset = dict(zip([c.name for c in cells], np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
@@ -136,6 +139,7 @@ def mapping_problem(
                     confidence="published",
                 ),
                 Resource(name="synaptic events", unit="share of a core", limit=1.0, per_neuron=load, confidence="guess"),
+                *(_packets(cells, rates, indptr, network.dt, machine) if packets else ()),
             ),
             set_resources=(SetResource(name="populations", limit=1, label=population.copy(), confidence="published"),),
             core_width=(1 + split + [c.name in delayed for c in cells]).astype(np.int32),
@@ -166,6 +170,26 @@ def _sources(source: npt.NDArray[np.bool_], machine: Machine) -> tuple[Resource,
             limit=quantity.value,
             per_neuron=source.astype(np.float64),
             confidence=quantity.confidence,
+        ),
+    )
+
+
+def _packets(
+    cells: list[Cell], rates: Mapping[str, FloatArray], indptr: npt.NDArray[np.int64], dt: float, machine: Machine
+) -> tuple[Resource, ...]:
+    """Return the limit of packets that come in a step: a spike buffer holds them. Each source with a target on a core counts as the mean
+    source of the network; packets that reach a core without a target (stray deliveries) come on top."""
+    spikes = np.minimum(np.concatenate([rates[c.name] for c in cells]) * dt, 1.0)
+    sends = np.diff(indptr) > 0
+    limit = machine.quantity("core.incoming_spike_buffer")
+    return (
+        Resource(
+            name="incoming packets",
+            unit="packet a step",
+            limit=limit.value,
+            per_neuron=np.zeros(len(spikes)),
+            per_axon_in=float(spikes[sends].mean()) if sends.any() else 0.0,
+            confidence=limit.confidence,
         ),
     )
 

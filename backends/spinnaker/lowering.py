@@ -32,7 +32,7 @@ SIGMAS = 5.0
 MIN_STEP_US = 100
 """sPyNNaker's shortest time step."""
 DEFAULT_STEPS = 100
-OPTIONS = ("eprop", "rate", "source_rate", "error_limit", "state_bits")
+OPTIONS = ("eprop", "rate", "source_rate", "error_limit", "state_bits", "packets")
 CORES = "cores"
 """The option eprop's value for cores that learn by e-prop (eprop/)"""
 
@@ -42,7 +42,8 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
 
     Options (``--set``): ``eprop`` = cores (our own cores, eprop/) | r_stdp | static (what stands in for e-prop); ``rate`` and
     ``source_rate``, Hz, assumed firing rates of neurons and of sources without a rate, which set the resolution of weights and the number
-    of synapse cores; for cores, ``error_limit`` and ``state_bits`` (:class:`.eprop.plan.EpropOptions`).
+    of synapse cores; ``packets`` = limit | free, whether cores are kept within the packets of a step at these rates; for cores,
+    ``error_limit`` and ``state_bits`` (:class:`.eprop.plan.EpropOptions`).
 
     Raises
     ------
@@ -91,7 +92,8 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
     buffers = _ring_buffers(cells, network, connections, learning, rates, options.shards)
     _check_amplitudes(learning, buffers, findings)
     approximations = accept(findings.approximations, options)
-    problem, split = costs.mapping_problem(network, connections, cells, learning, rates, machine)
+    packets = chosen.packets == "limit"
+    problem, split = costs.mapping_problem(network, connections, cells, learning, rates, machine, packets=packets)
     version, boards = _board(machine)
     return SpinnakerNetwork(
         network=network,
@@ -120,6 +122,7 @@ class Options:
     source_rate: float = DEFAULT_SOURCE_RATE
     error_limit: float = 4.0
     state_bits: int = 16
+    packets: str = "free"
 
 
 def read_options(extra: Mapping[str, str]) -> Options:
@@ -129,6 +132,12 @@ def read_options(extra: Mapping[str, str]) -> Options:
         if key not in OPTIONS:
             raise InputError.of("NC320", f"target 'spinnaker' has no option '{key}'", help=did_you_mean(key, OPTIONS))
         if key == "eprop":
+            found[key] = text
+        elif key == "packets":
+            if text not in ("limit", "free"):
+                raise InputError.of(
+                    "NC320", f"option packets={text!r} must be limit or free", help="limit: no core gets more than its buffer"
+                )
             found[key] = text
         elif key == "state_bits":
             if text not in ("16", "32"):

@@ -12,10 +12,11 @@ import pytest
 from neurocompile.backends.base import BuildOptions, Target
 from neurocompile.backends.spinnaker import TARGET
 from neurocompile.backends.spinnaker.lowering import resolution
-from neurocompile.ir import ALIF, LIF, RSTDP, STDP, CubaLIF, EProp, Network, Population, SpikeSource
+from neurocompile.ir import ALIF, LIF, RSTDP, STDP, CubaLIF, EProp, Explicit, Network, Population, Projection, SpikeSource
 from neurocompile.ir.codes import CODES
 from neurocompile.ir.errors import DoesNotFitError, ExitCode, InputError, UnsupportedError
 from neurocompile.ir.neurons import Reset
+from neurocompile.ir.realise import realise_all
 from neurocompile.machine import Machine, load_machine
 from neurocompile.mapping import MapOptions, map_network
 
@@ -153,7 +154,9 @@ def test_unknown_stand_in_for_eprop_is_refused(build: Callable[..., Any], spin5:
     assert "r_stdp" in str(error.value)
 
 
-@pytest.mark.parametrize("extra", [{"eprops": "static"}, {"rate": "fast"}, {"source_rate": "-3"}, {"rate": "inf"}, {"rate": "nan"}])
+@pytest.mark.parametrize(
+    "extra", [{"eprops": "static"}, {"rate": "fast"}, {"source_rate": "-3"}, {"rate": "inf"}, {"rate": "nan"}, {"packets": "some"}]
+)
 def test_bad_options(build: Callable[..., Any], spin5: Machine, extra: dict[str, str]) -> None:
     network, connections = build()
     with pytest.raises(InputError, match="NC320"):
@@ -251,6 +254,91 @@ def test_a_core_too_small_for_one_neuron(
     assert error.value.exit_code == ExitCode.DOES_NOT_FIT
     assert {d.code for d in error.value.diagnostics} == {"NC401"}
     assert all(d.help for d in error.value.diagnostics)
+
+
+LIMITS = {
+    # machine's number -> (what one neuron or the network needs, a little less, rule, what the error says)
+    "core.neurons": (1.0, 0.99, None, r"alone needs 1 neuron of neurons; a core has 0\.99"),
+    "core.dtcm": (33_792 + 64.0, 33_792 + 63.0, None, r"needs 64 byte of local memory beside 33792 byte .* a core has 33855"),
+    "core.row_synapses": (1.0, 0.0, None, r"of synaptic rows"),
+    "core.ring_buffer_bits": (8.0, 7.0, None, r"of delay slots"),  # 255 steps: 128 slots, a stage of 128; a bit for the receptor
+    "router.usable_entries": (1.0, 0.0, None, r"entr"),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_at_each_limit(build: Callable[..., Any], spin5: Machine, strict: BuildOptions, name: str) -> None:
+    """The number that is needed fits; a little less is an error with the limit's name and both numbers."""
+    enough, less, rule, says = LIMITS[name]
+    network, connections = build(rule=rule)
+    if name == "core.ring_buffer_bits":
+        connections["hid->hid"] = replace(connections["hid->hid"], delay=np.full_like(connections["hid->hid"].delay, 255))
+
+    def compile_it(value: float) -> None:
+        machine = spin5.with_overrides({name: value})
+        problem = TARGET.lower(network, connections, machine, strict).problem
+        assert problem is not None
+        map_network(problem, machine, MapOptions(seed=1))
+
+    compile_it(enough)
+    with pytest.raises(DoesNotFitError, match=says) as error:
+        compile_it(less)
+    assert error.value.exit_code == ExitCode.DOES_NOT_FIT
+
+
+@pytest.mark.parametrize(
+    ("name", "enough", "says"),
+    [
+        ("core.incoming_spike_buffer", 1.0, r"alone needs 1 packet a step of incoming packets; a core has 0\.99"),  # 10 sources of 100 Hz
+        ("chip.sdram", 160.0, r"160 byte of SDRAM; a chip has 159\.99"),  # 10 synapses of 4 byte, 10 rows with 3 words before them
+    ],
+)
+def test_at_the_limits_of_packets_and_memory(spin5: Machine, name: str, enough: float, says: str) -> None:
+    """One neuron with ten sources; what is counted is written out beside each case."""
+    ten, zeros = np.arange(10), np.zeros(10, int)
+    network = Network(
+        name="one",
+        dt=1e-3,
+        populations=(
+            Population(name="in", size=10, model=SpikeSource(rate=100.0)),
+            Population(name="a", size=1, model=LIF(**HARD, tau_mem=0.02)),
+        ),
+        projections=(Projection(pre="in", post="a", connect=Explicit(pre=ten, post=zeros, weight=np.ones(10), delay=zeros + 1)),),
+    )
+    connections = realise_all(network)
+
+    def compile_it(value: float) -> None:
+        machine = spin5.with_overrides({name: value})
+        problem = TARGET.lower(network, connections, machine, BuildOptions(extra={"packets": "limit"})).problem
+        assert problem is not None
+        map_network(problem, machine, MapOptions(seed=1))
+
+    compile_it(enough)
+    with pytest.raises(DoesNotFitError, match=says) as error:
+        compile_it(enough - 0.01)
+    assert error.value.exit_code == ExitCode.DOES_NOT_FIT
+
+
+def test_packets_limit_the_neurons_of_a_core(spin5: Machine) -> None:
+    """40 neurons with 10 sources of 100 Hz each, no source shared: a buffer for 20 packets takes 20 neurons; without the option, all 40."""
+    each = np.arange(400)
+    network = Network(
+        name="many",
+        dt=1e-3,
+        populations=(
+            Population(name="in", size=400, model=SpikeSource(rate=100.0)),
+            Population(name="a", size=40, model=LIF(**HARD, tau_mem=0.02)),
+        ),
+        projections=(
+            Projection(pre="in", post="a", connect=Explicit(pre=each, post=each // 10, weight=np.ones(400), delay=np.ones(400, int))),
+        ),
+    )
+    machine = spin5.with_overrides({"core.incoming_spike_buffer": 20.0})
+    for packets, parts in (("limit", 2), ("free", 1)):
+        problem = TARGET.lower(network, realise_all(network), machine, BuildOptions(extra={"packets": packets})).problem
+        assert problem is not None
+        mapping = map_network(problem, machine, MapOptions(seed=1))
+        assert len(np.unique(mapping.partition.part[400:])) == parts
 
 
 def test_faster_sources_need_more_synapse_cores(build: Callable[..., Any], spin5: Machine) -> None:

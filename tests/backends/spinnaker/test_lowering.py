@@ -31,7 +31,7 @@ def codes(error: pytest.ExceptionInfo[Any]) -> list[str]:
 def test_target_is_complete() -> None:
     assert isinstance(TARGET, Target)
     assert TARGET.sdk_versions()["spynnaker"] is not None
-    assert "no" in TARGET.capabilities()["eprop"]
+    assert "NC325" in TARGET.capabilities()["eprop"]
     assert {f"NC32{i}" for i in range(10)} | {"NC340", "NC341", "NC620", "NC621"} <= set(CODES)
 
 

@@ -65,7 +65,7 @@ def _surrogate(table: Ints, place: int) -> int:
         bits = 9 + octave
         at = NEAR + PER_OCTAVE * (octave - 1) + (whole >> (octave + 1))
     at = min(at, TABLE - 1)
-    below = table[at]
+    below: int = table[at]
     return below + rounded((table[at + 1] - below) * (place & ((1 << bits) - 1)), bits)
 
 

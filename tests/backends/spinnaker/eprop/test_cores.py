@@ -53,9 +53,11 @@ def both(
 
 
 def test_weight_changes_are_those_of_the_engine() -> None:
-    """20 networks, scales chosen by the compiler, states of 16 bits: cosines of weight changes of at least 0.999, lengths within 2 %, and in
-    most networks 99 % of the spikes at the engine's steps (a recurrent network that has moved one spike moves more). The learning rate is so small that changed weights do not change the spikes: what is compared is the
-    change itself. What is left is one step's share of each spike of a source (docs/spinnaker-eprop.md) and rounding."""
+    """20 networks, scales chosen by the compiler, states of 16 bits: cosines of weight changes of at least 0.999, lengths within 2 %; in
+    most networks 99 % of the spikes are at the engine's steps (a recurrent network that has moved one spike moves more).
+
+    The learning rate is so small that changed weights do not change the spikes: what is compared is the change itself. What is left is one
+    step's share of each spike of a source (docs/spinnaker-eprop.md) and rounding."""
     rng = np.random.default_rng(0)
     worst, faithful = 1.0, 0
     for seed in range(20):

@@ -74,8 +74,11 @@ def python_word(python: str) -> str:
     return f'"$HOME"/{shlex.quote(python[2:])}' if python.startswith("~/") and len(python) > 2 else shlex.quote(python)
 
 
-def job_script(*, python: str, digest: str, arguments: Sequence[str], environment: Sequence[tuple[str, str]], path: str = "") -> str:
-    """Return job.sh: it runs the program in its run's folder, once, and says last how that ended; ``path`` is added to PATH."""
+def job_script(
+    *, python: str, digest: str, arguments: Sequence[str], environment: Sequence[tuple[str, str]], path: str = "", afterwards: str = ""
+) -> str:
+    """Return job.sh: it runs the program in its run's folder, once, and says last how that ended; ``path`` is added to PATH,
+    ``afterwards`` is Python that runs when the program has ended."""
     word = python_word(python)
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment)
     unset = "unset NOSLURM\n" if any(name == "SLURM" for name, _ in environment) else ""
@@ -90,6 +93,7 @@ def job_script(*, python: str, digest: str, arguments: Sequence[str], environmen
         f"{unset}{exports}"
         f"{word} ../../builds/{digest}/program/run.py {shlex.join(arguments)} >>log 2>&1\n"
         "code=$?\n"
+        f"{f'{word} -c {shlex.quote(afterwards)} >>log 2>&1' if afterwards else ':'}\n"
         "results='- -'\n"
         f"[ ! -f results.npz ] || results=$({word} -c {shlex.quote(_DIGEST_OF_RESULTS)}) || results='? -'\n"
         'printf \'%s %s %s\\n\' "$code" "$(($(wc -c <log)))" "$results" >exit.tmp && mv exit.tmp exit\n'

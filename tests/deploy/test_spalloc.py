@@ -599,8 +599,18 @@ def new_server(at_home: Path, tmp_path: Path) -> Iterator[NewServer]:
     end_programs(tmp_path)
 
 
+COOKIE = "JSESSIONID-that-must-not-stay-77d0"
 KNOWS = QUICK.replace(
     "started = pathlib",
+    "import sqlite3\n"  # as sPyNNaker's databases have it
+    'os.makedirs("reports/run_1")\n'
+    'base = sqlite3.connect("reports/run_1/ds.sqlite3")\n'
+    'base.execute("CREATE TABLE proxy_configuration(kind, name, value)")\n'
+    f"rows = [('COOKIE', 'JSESSIONID', {COOKIE!r}), ('HEADER', 'X-CSRF', {COOKIE!r}), ('SPALLOC', 'job uri', 'https://kept')]\n"
+    'base.executemany("INSERT INTO proxy_configuration VALUES (?, ?, ?)", rows)\n'
+    "base.commit()\n"
+    "base.close()\n"
+    'pathlib.Path("reports/other.sqlite3").write_text("no database")\n'
     "import hashlib\n"
     'names = ("SPALLOC_USER", "SPALLOC_PASSWORD", "OIDC_BEARER_TOKEN")\n'
     'print("secrets", [hashlib.sha256(os.environ.get(n, "").encode()).hexdigest()[:8] for n in names])\n'
@@ -644,6 +654,9 @@ def test_a_new_server(
     check_whole(out)
     hashes = [hashlib.sha256(text.encode()).hexdigest()[:8] for text in expected]
     assert f"secrets {hashes}" in (out / "log.txt").read_text()
+    database = (the_run(out) / "reports" / "run_1" / "ds.sqlite3").read_bytes()
+    assert b"https://kept" in database
+    assert COOKIE.encode() not in database
     cfg = (the_run(out) / "home" / ".spynnaker.cfg").read_text()
     assert f"spalloc_server = {new_server.url.rstrip('/')}" in cfg
     assert "spalloc_group = my-group" in cfg

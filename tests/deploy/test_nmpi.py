@@ -12,7 +12,7 @@ import pytest
 from neurocompile.deploy import job_service
 from tests.deploy.cloud import COLLAB, TOKEN, USER, Cloud
 from tests.deploy.conftest import Deploy, wait_for
-from tests.deploy.test_cloud import cloud, send
+from tests.deploy.in_cloud import cloud, send
 
 __all__ = ["cloud", "send"]
 

@@ -1,5 +1,4 @@
-"""Deployments to boards of a spalloc server: a real spalloc-server on loopback whose board controller is a stub, and a stand-in for the
-login of a new one."""
+"""Deployments to boards of a spalloc server (`boards.py`)."""
 
 from __future__ import annotations
 
@@ -7,217 +6,37 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
 
 from neurocompile.deploy import spalloc_server
-from tests.deploy.conftest import QUICK, Deploy, Wire, check_failure, replace_program, results_of, state_of, wait_for, when
+from tests.deploy.boards import (
+    ALLOCATES,
+    Server,
+    alive,
+    allocated,
+    at_home,
+    check_whole,
+    lines,
+    options,
+    resume,
+    send,
+    server,
+    server_python,
+    the_run,
+)
+from tests.deploy.conftest import Deploy, Wire, check_failure, replace_program, state_of, wait_for, when
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIGURATION = """\
-lone = Machine.single_board("lone", bmp_ip="bmp-of-lone", spinnaker_ip="127.0.0.91")
-places = {(x, 0, z): (0, 0, 3 * x + z) for x in range(2) for z in range(3)}
-six = Machine.with_standard_ips("six", board_locations=places, base_ip="10.2.0.0")
-odd = Machine.single_board("odd", tags={"experimental"}, bmp_ip="bmp-of-odd", spinnaker_ip="127.0.0.92")
-configuration = Configuration(machines=[lone, six, odd], ip="127.0.0.1", timeout_check_interval=0.2, seconds_before_free=0)
-"""
-ALLOCATES = '''\
-"""A program that takes boards as sPyNNaker does, by its own code and configuration, waits, and gives them back."""
-import argparse, json, os, pathlib, time
-
-options = argparse.ArgumentParser()
-options.add_argument("--spalloc", action="store_true", required=True)
-options.add_argument("--boards", type=int, default=1)
-options.add_argument("--wait", action="store_true")
-options.add_argument("--out")
-args = options.parse_args()
-import pyNN.spiNNaker as sim
-from spinn_front_end_common.interface.interface_functions.spalloc_allocator_old import spalloc_allocate_job_old
-
-sim.setup(timestep=1.0, n_boards_required=args.boards)
-host, connections, controller = spalloc_allocate_job_old()
-print("allocated", flush=True)
-until = time.monotonic() + 120
-while args.wait and not os.path.exists("go") and time.monotonic() < until:
-    time.sleep(0.05)
-try:
-    controller.close()
-except Exception as error:  # its client does not connect again for this; the server frees boards that it hears nothing of
-    print("boards not given back:", type(error).__name__, flush=True)
-pathlib.Path(args.out).write_bytes(json.dumps({"host": host, "boards": len(connections)}).encode())
-print(json.dumps({"host": host, "boards": len(connections)}))
-'''
-PASSWORD = "correct-horse-that-must-not-be-seen-91c2"
-TOKEN = "eyJ-bearer-that-must-not-be-seen-55aa"
-
-
-@dataclass
-class Server:
-    """A spalloc-server."""
-
-    python: Path
-    folder: Path
-    version: str = "6.0.0"
-    port: int = 0
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.folder.mkdir(exist_ok=True)
-        (self.folder / "machines.py").write_text(CONFIGURATION)
-        if not self.port:
-            with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-                self.port = probe.getsockname()[1]
-        command = [
-            self.python,
-            ROOT / "tests/deploy/spalloc/serve.py",
-            self.version,
-            "machines.py",
-            "--port",
-            str(self.port),
-            "--cold-start",
-        ]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([str(c) for c in command], cwd=self.folder, stdout=log, stderr=log)
-        wait_for(self._listens, "spalloc-server listens")
-
-    def _listens(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, (self.folder / "log").read_text()
-        with suppress(OSError), closing(socket.create_connection(("127.0.0.1", self.port), timeout=1)):
-            return True
-        return False
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def ask(self, command: str, args: Sequence[Any] = (), **more: Any) -> Any:
-        """Ask it something, without its client."""
-        with closing(socket.create_connection(("127.0.0.1", self.port), timeout=5)) as link, link.makefile("rw") as lines:
-            lines.write(json.dumps({"command": command, "args": list(args), "kwargs": more}) + "\n")
-            lines.flush()
-            return json.loads(lines.readline())["return"]
-
-    def owners(self) -> list[str]:
-        """Whose jobs have boards."""
-        return [job["owner"] for job in self.ask("list_jobs")]
-
-
-@pytest.fixture(scope="session")
-def server_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter of its own that has spalloc-server."""
-    uv = shutil.which("uv")
-    if uv is None:
-        pytest.skip("needs uv for an environment with spalloc-server")
-    folder = tmp_path_factory.mktemp("spalloc-server") / "venv"
-    python = folder / "bin" / "python"
-    for words in (
-        ["venv", "-q", "--python", sys.executable, str(folder)],
-        ["pip", "install", "-q", "--python", str(python), "spalloc-server==1!7.0.0"],
-    ):
-        done = subprocess.run([uv, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
-        if done.returncode:
-            pytest.skip(f"spalloc-server cannot be installed: {done.stderr.strip()[-300:]}")
-    return python
-
-
-@pytest.fixture
-def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A HOME that stays as it is."""
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / ".spynnaker.cfg").write_text("[Machine]\nmachine_name = the-users-own-board\nversion = 3\n")
-    monkeypatch.setenv("HOME", str(home))
-    for name in ("SPALLOC_USER", "SPALLOC_PASSWORD", "OIDC_BEARER_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(spalloc_server, "SECONDS", 5.0)
-    return home
-
-
-@pytest.fixture
-def server(server_python: Path, tmp_path: Path, at_home: Path) -> Iterator[Server]:
-    """A server that runs."""
-    found = Server(server_python, tmp_path / "server")
-    try:
-        found.start()
-        yield found
-    finally:
-        found.stop()
-        end_programs(tmp_path)
-
-
-def end_programs(folder: Path) -> None:
-    """End what tests have left running."""
-    for job in folder.glob("*/spalloc/runs/*/job"):
-        with suppress(ProcessLookupError, ValueError):
-            os.killpg(int(job.read_text().strip()[4:]), signal.SIGKILL)
-
-
-def options(port: int) -> list[str]:
-    return ["--to", "spalloc", "--server", f"127.0.0.1:{port}", "--user", "me@uni.example", "--poll", "0.05", "--patience", "0.3"]
-
-
-@pytest.fixture
-def send(server: Server, command: Deploy) -> Deploy:
-    """Deploy to the server's boards."""
-
-    def go(*words: str | Path) -> tuple[int, str, str]:
-        place = words.index("--") if "--" in words else len(words)
-        return command(*words[:place], *options(server.port), *words[place:])
-
-    return go
-
-
-@pytest.fixture
-def resume(command: Deploy) -> Deploy:
-    return lambda folder, *more: command("--resume", "-o", folder, "--poll", "0.05", "--patience", "0.3", *more)
-
-
-def the_run(out: Path) -> Path:
-    (found,) = (out / "spalloc" / "runs").iterdir()
-    return found
-
-
-def allocated(out: Path) -> bool:
-    """Whether `ALLOCATES` says that it has boards."""
-    log = the_run(out) / "log"
-    return log.exists() and "allocated" in log.read_text()
-
-
-def lines(out: Path) -> int:
-    log = out / "log.txt"
-    return log.read_bytes().count(b"\n") if log.exists() else 0
-
-
-def check_whole(out: Path, *, steps: int = 1) -> None:
-    run = the_run(out)
-    assert (run / "started").read_text() == "once"
-    assert (out / "log.txt").read_bytes() == (run / "log").read_bytes()
-    assert (out / "results.npz").read_bytes() == results_of(steps)
-    assert {p.name for p in out.iterdir()} == {"deploy.json", "log.txt", "results.npz", ".lock", "spalloc"}
-    assert state_of(out)["phase"] == "done"
-
-
-def alive(out: Path) -> bool:
-    """Whether the program runs."""
-    pid = int(state_of(out)["job"][4:])
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+__all__ = ["at_home", "resume", "send", "server", "server_python"]
 
 
 def test_a_run(server: Server, send: Deploy, at_home: Path, quick_spinnaker: Path, tmp_path: Path) -> None:
@@ -527,188 +346,3 @@ def test_settings_that_are_none(at_home: Path, command: Deploy, quick_spinnaker:
 def test_options_that_are_needed(at_home: Path, command: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
     for words in (["--server", "h"], ["--user", "me"], []):
         check_failure(command(quick_spinnaker, "--to", "spalloc", *words, "-o", tmp_path / "out"), "NC160")
-
-
-@dataclass
-class NewServer:
-    """The login of a new spalloc server: what spinnman's client asks of it before anything else."""
-
-    drop: bool = False
-    garbage: bool = False
-
-    def __post_init__(self) -> None:
-        this = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def do_GET(self) -> None:
-                if this.drop:
-                    self.connection.shutdown(socket.SHUT_RDWR)
-                elif this.garbage:
-                    self._answer(200, "<html>It works!</html>")
-                elif self.path.endswith("/system/login.html"):
-                    given = self.headers.get("Authorization")
-                    if given not in {None, f"Bearer {TOKEN}"}:
-                        self._answer(401, f"no such token: {given}")
-                        return
-                    session = "anonymous" if given is None else "in"
-                    self._answer(200, '<input type="hidden" name="_csrf" value="c1" />', session)
-                elif self.path.endswith("/srv/spalloc/"):
-                    if "JSESSIONID=in" not in self.headers.get("Cookie", ""):
-                        self._answer(401, "log in first")
-                        return
-                    version = {"major-version": 7, "minor-version": 2, "revision": 0}
-                    url = f"{this.url}srv/spalloc/"
-                    found = {"version": version, "machines-ref": f"{url}machines", "jobs-ref": f"{url}jobs"}
-                    self._answer(200, json.dumps({**found, "csrf-header": "X-CSRF", "csrf-token": "c2"}))
-                else:
-                    self._answer(404, "")
-
-            def do_POST(self) -> None:
-                form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-                good = (form["username"], form["password"]) == (["me"], [PASSWORD])
-                if good:
-                    self._answer(302, "", "in")
-                else:
-                    self._answer(403, json.dumps({"message": f"bad credentials: {form['password'][0]}"}))
-
-            def _answer(self, status: int, text: str, session: str | None = None) -> None:
-                self.send_response(status)
-                if session is not None:
-                    self.send_header("Set-Cookie", f"JSESSIONID={session}; Path=/")
-                self.send_header("Content-Length", str(len(text.encode())))
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/spalloc/"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture
-def new_server(at_home: Path, tmp_path: Path) -> Iterator[NewServer]:
-    found = NewServer()
-    yield found
-    found.close()
-    end_programs(tmp_path)
-
-
-COOKIE = "JSESSIONID-that-must-not-stay-77d0"
-KNOWS = QUICK.replace(
-    "started = pathlib",
-    "import sqlite3\n"  # as sPyNNaker's databases have it
-    'os.makedirs("reports/run_1")\n'
-    'base = sqlite3.connect("reports/run_1/ds.sqlite3")\n'
-    'base.execute("CREATE TABLE proxy_configuration(kind, name, value)")\n'
-    f"rows = [('COOKIE', 'JSESSIONID', {COOKIE!r}), ('HEADER', 'X-CSRF', {COOKIE!r}), ('SPALLOC', 'job uri', 'https://kept')]\n"
-    'base.executemany("INSERT INTO proxy_configuration VALUES (?, ?, ?)", rows)\n'
-    "base.commit()\n"
-    "base.close()\n"
-    'pathlib.Path("reports/other.sqlite3").write_text("no database")\n'
-    "import hashlib\n"
-    'names = ("SPALLOC_USER", "SPALLOC_PASSWORD", "OIDC_BEARER_TOKEN")\n'
-    'print("secrets", [hashlib.sha256(os.environ.get(n, "").encode()).hexdigest()[:8] for n in names])\n'
-    "started = pathlib",
-)
-
-
-@pytest.mark.parametrize("kind", ["password", "token"])
-def test_a_new_server(
-    new_server: NewServer,
-    command: Deploy,
-    resume: Deploy,
-    quick_spinnaker: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-) -> None:
-    """The secret reaches the program through its environment, and is in no file, no argv and nothing that is printed."""
-    replace_program(quick_spinnaker, KNOWS)
-    out = tmp_path / "out"
-    words = ["--to", "spalloc", "--server", new_server.url, "--poll", "0.05"]
-    if kind == "password":
-        monkeypatch.setenv("SPALLOC_PASSWORD", PASSWORD)
-        words += ["--user", "me"]
-        expected = ["me", PASSWORD, ""]
-    else:
-        monkeypatch.setenv("OIDC_BEARER_TOKEN", TOKEN)
-        expected = ["", "", TOKEN]
-    printed = command(quick_spinnaker, *words, "--group", "my-group", "--detach", "-v", "-o", out, "--", "--wait")
-    assert printed[0] == 0, printed
-    job = int(state_of(out)["job"][4:])
-    processes = [p for p in Path("/proc").glob("[0-9]*") if in_group(p, job)]
-    assert processes
-    argv = b"".join(p.joinpath("cmdline").read_bytes() for p in processes)
-    assert b"run.py" in argv
-    (the_run(out) / "go").touch()
-    monkeypatch.delenv("SPALLOC_PASSWORD", raising=False)
-    monkeypatch.delenv("OIDC_BEARER_TOKEN", raising=False)
-    code, answer, err = resume(out)  # the program has it: it is not needed again
-    assert code == 0, err
-    check_whole(out)
-    hashes = [hashlib.sha256(text.encode()).hexdigest()[:8] for text in expected]
-    assert f"secrets {hashes}" in (out / "log.txt").read_text()
-    database = (the_run(out) / "reports" / "run_1" / "ds.sqlite3").read_bytes()
-    assert b"https://kept" in database
-    assert COOKIE.encode() not in database
-    cfg = (the_run(out) / "home" / ".spynnaker.cfg").read_text()
-    assert f"spalloc_server = {new_server.url.rstrip('/')}" in cfg
-    assert "spalloc_group = my-group" in cfg
-    for secret in (PASSWORD, TOKEN):
-        assert secret.encode() not in argv
-        assert [p for p in tmp_path.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()] == []
-        assert not any(secret in text for text in (*printed[1:], answer, err))
-
-
-def test_a_deployment_of_somebody_else(
-    new_server: NewServer, command: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A password does not go to a server that only a file names."""
-    monkeypatch.setenv("SPALLOC_PASSWORD", PASSWORD)
-    out = tmp_path / "out"
-    words = ["--to", "spalloc", "--server", new_server.url, "--user", "me", "--poll", "0.05"]
-    assert command(quick_spinnaker, *words, "--detach", "-o", out)[0] == 0
-    wait_for((the_run(out) / "exit").exists, "the program ends")
-    before = json.dumps(state_of(out) | {"phase": "new", "job": None})
-    (out / "deploy.json").write_text(before.replace(new_server.url.rstrip("/"), "https://elsewhere.invalid"))
-    shutil.rmtree(out / "spalloc")
-    assert "your password would go there" in check_failure(resume(out), "NC160")
-    check_failure(resume(out, "--server", "https://elsewhere.invalid"), "NC520")
-    check_failure(resume(out, "--server", new_server.url), "NC711")
-
-
-def in_group(process: Path, group: int) -> bool:
-    with suppress(OSError, IndexError, ValueError):
-        return int(re.sub(r"^.*\) ", "", process.joinpath("stat").read_text()).split()[2]) == group
-    return False
-
-
-def test_a_new_server_that_refuses(
-    new_server: NewServer, command: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    words = [quick_spinnaker, "--to", "spalloc", "--server", new_server.url, "-o", out]
-    err = check_failure(command(*words), "NC529")
-    assert "OIDC_BEARER_TOKEN" in err
-    assert "SPALLOC_PASSWORD" in check_failure(command(*words, "--user", "me"), "NC529")
-    monkeypatch.setenv("SPALLOC_PASSWORD", "wrong-password-that-must-not-be-seen")
-    err = check_failure(command(*words, "--user", "me"), "NC529")
-    assert "wrong-password" not in err
-    monkeypatch.setenv("OIDC_BEARER_TOKEN", "wrong-token-that-must-not-be-seen")
-    err = check_failure(command(*words), "NC529")
-    assert "wrong-token" not in err
-    monkeypatch.setenv("OIDC_BEARER_TOKEN", TOKEN)
-    new_server.garbage = True
-    check_failure(command(*words), "NC530")
-    new_server.garbage, new_server.drop = False, True
-    check_failure(command(*words), "NC520")
-    assert not out.exists()
-    new_server.drop = False
-    assert command(*words, "--poll", "0.05")[0] == 0
-    check_whole(out)

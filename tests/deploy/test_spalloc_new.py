@@ -137,6 +137,7 @@ def test_a_new_server(
         expected = ["", "", TOKEN]
     printed = command(quick_spinnaker, *words, "--group", "my-group", "--detach", "-v", "-o", out, "--", "--wait")
     assert printed[0] == 0, printed
+    wait_for((the_run(out) / "started").exists, "the program runs")
     job = int(state_of(out)["job"][4:])
     processes = [p for p in Path("/proc").glob("[0-9]*") if in_group(p, job)]
     assert processes

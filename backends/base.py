@@ -75,11 +75,13 @@ class TargetNetwork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One comparison of ``validate``: name, whether it holds, and the numbers compared (one line)."""
+    """One comparison of ``validate``: name, whether it holds, and the numbers compared (one line); ``pair``: the same count of our mapping
+    and of the toolchain's, where there are two."""
 
     name: str
     ok: bool
     detail: str
+    pair: tuple[str, str] | None = None
 
 
 @runtime_checkable

@@ -217,36 +217,27 @@ def side_by_side(
     chips = len({core[:2] for core in planned}), len({core[:2] for core in used})
     follows = summary["placement"] == "build"
     found = [
-        Check(
-            name="side by side: cores",
-            ok=not follows or len(planned) == len(used),
-            detail=f"ours {len(planned)}, sPyNNaker {len(used)} (with synapse and delay cores, without monitors)",
-        ),
-        Check(name="side by side: chips", ok=not follows or chips[0] == chips[1], detail=f"ours {chips[0]}, sPyNNaker {chips[1]}"),
+        _pair("cores", not follows or len(planned) == len(used), len(planned), len(used), "with synapse and delay cores, without monitors"),
+        _pair("chips", not follows or chips[0] == chips[1], *chips, "that hold any of them"),
     ]
     mine = np.unique(ours.entries[:, :2], axis=0, return_counts=True)[1]
     theirs = np.unique(np.asarray(mapping["compressed"], np.int64)[:, :2], axis=0, return_counts=True)[1]
     room = int(np.asarray(mapping["chips"], np.int64)[:, 5].min())
+    by = f"routes by {ROUTERS[summary['routes']]}; {summary['routing_entries']} before its pair compressor"
+    found.append(_pair("table entries", int(theirs.sum()) <= summary["routing_entries"], int(mine.sum()), int(theirs.sum()), by))
     fullest = int(mine.max(initial=0)), int(theirs.max(initial=0))
-    found.append(
-        Check(
-            name="side by side: table entries",
-            ok=max(fullest) <= room,
-            detail=f"ours {int(mine.sum())}, at most {fullest[0]} a chip; sPyNNaker {summary['routing_entries']}, at most "
-            f"{summary['max_routing_entries']} (routes by {ROUTERS[summary['routes']]}), compressed {int(theirs.sum())}, "
-            f"at most {fullest[1]}; a router has room for {room}",
-        )
-    )
+    by = f"{summary['max_routing_entries']} before its pair compressor; a router has room for {room}"
+    found.append(_pair("entries of the fullest chip", max(fullest) <= room, *fullest, by))
     crossed = sum(len(trace.links) * n for (_, _, _, n, _), trace in zip(ours.groups.tolist(), traces, strict=True))
-    found.append(
-        Check(
-            name="side by side: packets x links",
-            ok=crossed == tree_links,
-            detail=f"ours {crossed} when every neuron spikes once ({tree_links} by the planned routes), "
-            f"sPyNNaker {_their_crossings(document, slots, mapping)} (delay cores send again)",
-        )
-    )
+    by = f"when every neuron spikes once; delay cores send again; {tree_links} by our planned routes"
+    found.append(_pair("packets x links", crossed == tree_links, crossed, _their_crossings(document, slots, mapping), by))
     return found
+
+
+def _pair(what: str, ok: bool, ours: int, theirs: int, note: str) -> Check:
+    return Check(
+        name=f"side by side: {what}", ok=ok, detail=f"ours {ours:,}, sPyNNaker {theirs:,} ({note})", pair=(f"{ours:,}", f"{theirs:,}")
+    )
 
 
 def places(entry: Document) -> list[tuple[int, int, int]]:

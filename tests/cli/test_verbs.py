@@ -150,12 +150,20 @@ def test_validate_gives_targets_an_absolute_folder(pattern: Path, call: Any, mon
 
     def fake(_self: object, build: Path, *_rest: object, steps: int) -> list[Check]:
         seen.append(build)
-        return [Check(name="fake", ok=steps == 200, detail="1 differs")]
+        return [Check(name="fake", ok=steps == 200, detail="1 differs"), Check(name="<both>", ok=True, detail="", pair=("1,234", "5,678"))]
 
     monkeypatch.setattr(type(TARGET), "validate", fake)
     monkeypatch.chdir(pattern)
     assert call("validate", "out")[0] == 0
     assert seen[0].is_absolute()
+    assert call("validate", "out", "--html", "page.html")[0] == 0
+    page = (pattern / "page.html").read_text()
+    assert "1,234" in page
+    assert "5,678" in page
+    assert "&lt;both&gt;" in page
+    assert "1 differs" in page
+    assert "1,234" not in (pattern / "out" / "report.html").read_text()
+    assert call("validate", "out", "--html", "nowhere/page.html")[0] == 3
     code, _, err = call("validate", "out", "--steps", "7")
     assert code == 6
     assert "NC650" in err

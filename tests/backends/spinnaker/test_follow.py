@@ -140,7 +140,9 @@ def test_parts_of_other_sizes_and_order_are_followed(followed: Followed, tmp_pat
     assert (followed.summary["placement"], followed.summary["routes"]) == ("build", "pacman")
     assert "chips" in found["side by side: chips"].name
     wanted = {"our tables, our tracer", "our tables, PACMAN compare_tables", "our tables, PACMAN validate_routes"}
-    assert wanted | {f"side by side: {what}" for what in ("cores", "chips", "table entries", "packets x links")} <= set(found)
+    assert wanted | {
+        f"side by side: {what}" for what in ("cores", "chips", "table entries", "entries of the fullest chip", "packets x links")
+    } <= set(found)
 
 
 @pytest.mark.slow
@@ -247,7 +249,8 @@ def test_side_by_side_notices_what_does_not_fit(followed: Followed) -> None:
     assert failed(summary, theirs) == []
     nowhere = np.where(theirs["placements"][:, :1] == 3, -1, theirs["placements"])  # the readout, which sends nothing
     assert failed(summary, {**theirs, "placements": nowhere}) == ["cores"]
-    assert failed(summary, {**theirs, "chips": np.where(np.arange(6) == 5, 1, theirs["chips"])}) == ["table entries"]
+    assert failed(summary, {**theirs, "chips": np.where(np.arange(6) == 5, 1, theirs["chips"])}) == ["entries of the fullest chip"]
+    assert failed({**summary, "routing_entries": 0}, theirs) == ["table entries"]
     assert failed(summary, theirs, tree_crossings(followed.ours) + 1) == ["packets x links"]
     assert not check_memory({**theirs, "chips": np.where(np.arange(6) == 3, 10, theirs["chips"])}).ok
     assert not check_keys(document, {**theirs, "keys": np.where(np.arange(3) == 1, 0, theirs["keys"])}).ok

@@ -97,7 +97,8 @@ def run_virtual(program: Path, steps: int, out: Path, mapping: Path, folder: Pat
     except subprocess.TimeoutExpired:
         raise MismatchError.of("NC620", f"run.py --virtual did not end within {TIMEOUT_S} s", file=str(program / "run.py")) from None
     if done.returncode != 0:
-        last = "\n".join(done.stderr.strip().splitlines()[-3:])
+        lines = done.stderr.strip().splitlines()  # sPyNNaker lists its own warnings again at the end
+        last = "\n".join([line for line in lines if line.startswith("error: ")] or lines[-3:])
         raise MismatchError.of(
             "NC620", f"run.py --virtual ended with status {done.returncode}: {last}", file=str(program / "run.py"), help="run it by hand"
         )

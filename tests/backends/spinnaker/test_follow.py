@@ -30,7 +30,7 @@ from neurocompile.backends.spinnaker.comparison import (
 )
 from neurocompile.backends.spinnaker.layout import delay_slots, layouts
 from neurocompile.backends.spinnaker.validate import compare, compare_mappings
-from neurocompile.ir import LIF, Explicit, LeakyReadout, Network, Population, Projection, SpikeSource
+from neurocompile.ir import LIF, RSTDP, Explicit, LeakyReadout, Network, Population, Projection, SpikeSource
 from neurocompile.ir.neurons import Reset
 from neurocompile.ir.npz import load_npz
 from neurocompile.ir.read import read_network
@@ -211,6 +211,30 @@ def test_scattered_populations_are_routed_though_pacman_cannot(
     theirs = found.theirs
     made = check_routes(found.document, connections, theirs, slots) + check_places(found.document, found.summary, theirs)
     assert {c.name: c.detail for c in [*made, check_keys(found.document, theirs)] if not c.ok} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3])
+def test_several_synapse_cores_share_the_sources(tmp_path: Path, build: Callable[..., Any], spin5: Machine, n: int) -> None:
+    """sPyNNaker deals sources out anew whenever it is asked: PACMAN's routes pass its own validate_routes all the same."""
+    network, connections = build(rule=RSTDP(reward="rew", weight_bounds=(0.0, 0.2)), mean=0.1)
+    for rate in np.geomspace(1e3, 1e6, 60):
+        options = BuildOptions(allow_approximation=True, extra={"source_rate": str(rate)})
+        lowered = TARGET.lower(network, connections, spin5, options)
+        if lowered.split[1] == n:
+            break
+    assert lowered.split[1] == n
+    assert lowered.problem is not None
+    mapping = map_network(lowered.problem, spin5, MapOptions(seed=1))
+    for name, content in TARGET.emit(lowered, mapping, options).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    found = follow(tmp_path, network, connections)
+    assert (found.summary["placement"], found.summary["routes"]) == ("build", "pacman")
+    assert found.summary["populations"]["hid"]["cores"] == 1 + n
+    slots = numbering(found.document, load_npz(tmp_path / "program" / "network.npz"))
+    made = check_routes(found.document, connections, found.theirs, slots) + check_places(found.document, found.summary, found.theirs)
+    assert {c.name: c.detail for c in made if not c.ok} == {}
 
 
 @pytest.mark.slow

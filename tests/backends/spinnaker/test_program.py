@@ -137,8 +137,19 @@ def test_walk_follows_entries_and_default_routes() -> None:
     assert walk(first) == {0: []}  # the first match wins
 
 
-@pytest.mark.parametrize(("code", "text"), [("NC620", "raise SystemExit(1)"), ("NC621", "print('hello')")])
-def test_broken_program_is_noticed(tmp_path: Path, code: str, text: str) -> None:
+BROKEN = {
+    "no message": ("raise SystemExit(1)", "NC620"),
+    "its message, not what is printed behind it": (
+        "import sys; print('error: one core', file=sys.stderr); sys.exit('chatter')",
+        "NC620.*one core",
+    ),
+    "no summary": ("print('hello')", "NC621"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_program_is_noticed(tmp_path: Path, case: str) -> None:
+    text, says = BROKEN[case]
     (tmp_path / "run.py").write_text(text)
-    with pytest.raises(MismatchError, match=code):
+    with pytest.raises(MismatchError, match=says):
         run_virtual(tmp_path, 1, tmp_path / "o.npz", tmp_path / "m.npz", tmp_path)

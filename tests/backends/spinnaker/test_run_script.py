@@ -429,6 +429,26 @@ def test_an_error_inside_spynnaker_is_one_line(
     assert "Traceback" in capfd.readouterr().err
 
 
+def test_ebrains_keeps_its_results_in_the_folder(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a batch job: the system's name behind the options, results in the current folder unless a file is named; no virtual board."""
+    seen: list[Any] = []
+
+    def executed(args: Any, *_: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        seen.append(args)
+        return {"executed": True}, {"spike_step:hid": np.arange(3)}, {}
+
+    monkeypatch.setattr(script, "execute", executed)
+    monkeypatch.chdir(tmp_path)
+    script.main(["--ebrains", "spiNNaker"])
+    assert np.load(tmp_path / "results.npz")["spike_step:hid"].tolist() == [0, 1, 2]
+    script.main(["--ebrains", "--out", "other.npz"])
+    assert (tmp_path / "other.npz").exists()
+    assert not seen[0].virtual
+    assert capsys.readouterr().out.count('"executed": true') == 2
+
+
 def test_program_for_spinnaker2_only_maps(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads((script.HERE / "network.json").read_text())
     document["mapping_only"] = "no binaries"

@@ -82,6 +82,8 @@ def job_script(
     word = python_word(python)
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment)
     unset = "unset NOSLURM\n" if any(name == "SLURM" for name, _ in environment) else ""
+    more = f"PATH=$PATH:{path}\n" if path else ""
+    last = f"{word} -c {shlex.quote(afterwards)} >>log 2>&1\n" if afterwards else ""
     return (
         "#!/bin/sh\n"
         "# One run of one build; written by neurocompile deploy.\n"
@@ -89,13 +91,13 @@ def job_script(
         "job=${SLURM_JOB_ID:-pid-$$}\n"
         'mkdir claim || { echo "this run was begun before" >&2; exit 75; }\n'
         "printf '%s\\n' \"$job\" >claim/job\n"
-        f"{f'PATH=$PATH:{path}' if path else ':'}\n"
-        f"{unset}{exports}"
+        f"{more}{unset}{exports}"
         f"{word} ../../builds/{digest}/program/run.py {shlex.join(arguments)} >>log 2>&1\n"
         "code=$?\n"
-        f"{f'{word} -c {shlex.quote(afterwards)} >>log 2>&1' if afterwards else ':'}\n"
+        f"{last}"
         "results='- -'\n"
         f"[ ! -f results.npz ] || results=$({word} -c {shlex.quote(_DIGEST_OF_RESULTS)}) || results='? -'\n"
+        "results=$(printf '%s\\n' \"$results\" | tail -n 1)\n"  # an interpreter's start-up may print
         'printf \'%s %s %s\\n\' "$code" "$(($(wc -c <log)))" "$results" >exit.tmp && mv exit.tmp exit\n'
         'exit "$code"\n'
     )

@@ -97,6 +97,9 @@ class SpallocSettings:
         found = dict(given)
         if "://" in found["server"]:
             found["server"] = check_url("--server", found["server"])
+        if "python" in found:  # the program runs in another folder, with another home
+            python = os.path.expanduser(found["python"])
+            found["python"] = os.path.abspath(python) if os.sep in python else python
         return cls(**found)
 
     @property

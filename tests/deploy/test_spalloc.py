@@ -61,6 +61,22 @@ def test_a_run(server: Server, send: Deploy, at_home: Path, quick_spinnaker: Pat
     assert list(tmp_path.rglob("pwned")) == []
 
 
+@pytest.mark.parametrize("where", ["relative", "home"])
+def test_another_python(
+    server: Server, send: Deploy, quick_spinnaker: Path, tmp_path: Path, at_home: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Its path is this command's, although the program runs in another folder and with another home."""
+    odd = at_home / "my $(env)'s"
+    odd.mkdir()
+    (odd / "python").write_text(f'#!/bin/sh\necho of my own\nexec {sys.executable} "$@"\n')
+    (odd / "python").chmod(0o755)
+    monkeypatch.chdir(at_home)
+    python = f"{odd.name}/python" if where == "relative" else f"~/{odd.name}/python"
+    code, _, err = send(quick_spinnaker, "--python", python, "-o", tmp_path / "out")
+    assert code == 0, err
+    assert "of my own" in (tmp_path / "out" / "log.txt").read_text()
+
+
 def test_spynnaker_itself_takes_the_boards(server: Server, send: Deploy, resume: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
     """Its own code reads the configuration of the run, asks the server, keeps the boards, and gives them back."""
     replace_program(quick_spinnaker, ALLOCATES)

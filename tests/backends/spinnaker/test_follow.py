@@ -214,6 +214,23 @@ def test_scattered_populations_are_routed_though_pacman_cannot(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["spin3", "spinnaker2-48"])
+def test_other_boards_are_followed(tmp_path: Path, write_program: Callable[..., Path], name: str) -> None:
+    """Reserved cores of the machine file are those that sPyNNaker's monitors take on its virtual board, chip by chip."""
+    network = clustered()
+    connections = realise_all(network)
+    machine = load_machine(name)
+    folder = write_program(tmp_path, network, connections, mapped=True, machine=machine.with_overrides({"core.neurons": 64.0}))
+    found = follow(folder, network, connections, "--map-only")
+    made = check_cores(found.document, found.summary) + check_places(found.document, found.summary, found.theirs)
+    made += compare_mappings(folder / "program", found.ours, connections, found.summary, found.theirs, tmp_path)
+    assert {c.name: c.detail for c in made if not c.ok} == {}
+    system = found.theirs["placements"][(found.theirs["placements"][:, :2] < 0).all(axis=1)]
+    taken = {(x, y): 1 + int(((system[:, 4] == x) & (system[:, 5] == y)).sum()) for x, y in system[:, 4:6].tolist()}
+    assert taken == {machine.topology.position(c): int(machine.topology.n_reserved[c]) for c in machine.topology.chips.tolist()}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3])
 def test_several_synapse_cores_share_the_sources(tmp_path: Path, build: Callable[..., Any], spin5: Machine, n: int) -> None:
     """sPyNNaker deals sources out anew whenever it is asked: PACMAN's routes pass its own validate_routes all the same."""

@@ -405,6 +405,24 @@ def test_a_server_that_does_not_answer(followed_program: Path, tmp_path: Path) -
     assert not (tmp_path / "results.npz").exists()
 
 
+@pytest.mark.slow
+def test_the_way_of_a_machine_to_its_results(followed: Followed, tmp_path: Path) -> None:
+    """Without a mode the user's own configuration counts, here of a virtual board: what is recorded is asked for and read (nothing there),
+    on the cores of the build."""
+    (tmp_path / ".spynnaker.cfg").write_text("[Machine]\nversion = 5\nvirtual_board = True\n[Reports]\nwrite_network_graph = False\n")
+    done = start(followed.folder / "program", tmp_path, "--out", "results.npz", "--mapping", "theirs.npz")
+    assert done.returncode == 0, done.stderr[-2000:]
+    summary = json.loads(done.stdout)
+    assert (summary["mode"], summary["executed"], summary["placement"]) == ("machine", True, "build")
+    results, before = load_npz(tmp_path / "results.npz"), load_npz(followed.folder / "results.npz")
+    assert set(results) == set(before)
+    assert results["output:out"].shape == (0, 3)
+    assert all(results[name].size == 0 for name in results if name.startswith("spike_"))
+    for name in followed.connections:
+        np.testing.assert_array_equal(results[f"weight:{name}"], before[f"weight:{name}"])
+    assert all(c.ok for c in check_places(followed.document, summary, load_npz(tmp_path / "theirs.npz")))
+
+
 def start(program: Path, home: Path, *options: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "XDG_CONFIG_HOME"} | {"HOME": str(home)}
     command = [sys.executable, "-B", str(program / "run.py"), "--steps", "5", *options]

@@ -62,16 +62,20 @@ def _cells(plan: PlannedPopulation, *, softmax: bool) -> tuple[list[tuple[str, l
     ], np.append(p.table, 0)
 
 
-def neuron_region(plan: PlannedPopulation, neurons: IntArray, *, softmax: bool, error_key: int, error_mask: int) -> Words:
-    """Return eprop_cells_t, eprop_hearing_t and the parameters of the neurons of a core."""
+def cells_words(plan: PlannedPopulation, *, softmax: bool) -> Words:
+    """Return eprop_cells_t."""
     head, table = _cells(plan, softmax=softmax)
-    numbers = np.array([x for _, values in head for x in values])
     assert len(table) == TABLE + 2
-    heard = np.array([0 if plan.feedback is None else len(plan.feedback), error_key, error_mask], np.uint32).view(np.int32)
+    return np.concatenate([_words(np.array([x for _, values in head for x in values])), table.astype("<u2").view("<i4")])
+
+
+def neuron_region(plan: PlannedPopulation, neurons: IntArray, *, softmax: bool) -> Words:
+    """Return eprop_cells_t, how many readouts are heard, and the parameters of the neurons of a core."""
+    heard = np.array([0 if plan.feedback is None else len(plan.feedback)])
     own = np.stack([getattr(plan.neurons, name)[neurons] for name in CELL], axis=1)
     weights = np.zeros((len(neurons), 0), np.int64) if plan.feedback is None else plan.feedback[:, neurons].T
     each = np.concatenate([own[:1].ravel(), weights.ravel()]) if plan.neurons.uniform else np.concatenate([own, weights], axis=1).ravel()
-    return np.concatenate([_words(numbers), table.astype("<u2").view("<i4"), heard, _words(each)])
+    return np.concatenate([cells_words(plan, softmax=softmax), _words(heard), _words(each)])
 
 
 def numbers_header(plan: PlannedPopulation, *, softmax: bool) -> str:
@@ -107,15 +111,30 @@ CELL = (
 """eprop_cell_t, in order"""
 
 
-def synapse_region(scales: Scales | None, low: int, high: int, schedule: Schedule, neurons: IntArray, sweep: list[list[int]]) -> Words:
-    """Return eprop_learning_t, targets and the keys that each tick sweeps. low, high : bounds of weights, accumulator units."""
+def rule_words(scales: Scales | None) -> Words:
+    """Return eprop_scales_t."""
     given = scales if scales is not None else silent_scales()
-    order = [*given.tables().values(), *(np.array([value]) for value in given.constants().values())]
+    return _words(np.concatenate([*given.tables().values(), *(np.array([value]) for value in given.constants().values())]))
+
+
+def synapse_region(
+    scales: Scales | None,
+    low: int,
+    high: int,
+    schedule: Schedule,
+    neurons: IntArray,
+    sweep: list[list[int]],
+    rows_per_key: int,
+    hearing: tuple[int, int, int],
+) -> Words:
+    """Return eprop_learning_t, targets and the keys that each tick sweeps. low, high : bounds of weights, accumulator units; hearing : key,
+    mask and shift of the readouts' packets."""
     head = np.array([low, high, schedule.ticks_per_target, len(schedule.targets), schedule.sample_ticks, schedule.break_ticks])
     first = np.concatenate([[0], np.cumsum([len(keys) for keys in sweep])])
     keys = np.array([key for some in sweep for key in some], np.uint32).view(np.int32)
     targets = schedule.targets[:, neurons].ravel() if len(schedule.targets) else np.zeros(0, np.int64)
-    return np.concatenate([_words(np.concatenate(order)), _words(head), _words(first[-1:]), _words(targets), _words(first), keys])
+    tail = np.array([*hearing, first[-1], rows_per_key], np.uint32).view(np.int32)
+    return np.concatenate([rule_words(scales), _words(head), tail, _words(targets), _words(first), keys])
 
 
 def core_rows(
@@ -185,8 +204,8 @@ def row_key(row: Row, plan: EpropPlan, key_of: Mapping[tuple[str, int], int]) ->
     return key_of[projection.pre, row.delay if projection.learns else 1] + row.source
 
 
-def sweep_list(rows: list[Row], plan: EpropPlan, key_of: Mapping[tuple[str, int], int]) -> list[list[int]]:
-    """Return the keys that each tick (modulo SWEEP) sweeps: those of plastic rows, as often as the key has rows, one after the other."""
+def sweep_list(rows: list[Row], plan: EpropPlan, key_of: Mapping[tuple[str, int], int]) -> tuple[list[list[int]], int]:
+    """Return the keys of plastic rows that each tick (modulo SWEEP) sweeps, and the most rows, static ones too, that a key has."""
     count: dict[int, int] = {}
     plastic: dict[int, int] = {}
     for row in rows:
@@ -196,8 +215,8 @@ def sweep_list(rows: list[Row], plan: EpropPlan, key_of: Mapping[tuple[str, int]
             plastic[key] = row.source
     found: list[list[int]] = [[] for _ in range(SWEEP)]
     for key in sorted(plastic):
-        found[plastic[key] % SWEEP] += [key] * count[key]
-    return found
+        found[plastic[key] % SWEEP].append(key)
+    return found, max(count.values(), default=1)
 
 
 def _words(values: npt.NDArray[np.integer]) -> Words:  # type: ignore[type-arg]
@@ -209,11 +228,13 @@ __all__ = [
     "NO_TARGET",
     "Row",
     "Schedule",
+    "cells_words",
     "core_rows",
     "neuron_region",
     "numbers_header",
     "read_rows",
     "row_key",
+    "rule_words",
     "sweep_list",
     "synapse_region",
 ]

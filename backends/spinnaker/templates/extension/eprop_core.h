@@ -23,7 +23,9 @@ typedef struct {
     int32_t low, high; /* bounds of weights, with their fraction bits */
     uint32_t ticks_per_target, n_targets; /* ticks of learning: breaks do not count */
     uint32_t sample_ticks, break_ticks; /* after each sample a break, in which everything but the weights is forgotten; 0: never */
-    uint32_t n_sweep; /* after the targets: EPROP_SWEEP + 1 places in the list of rows' keys that follows: a tick's begin there */
+    eprop_hearing_t hearing;
+    uint32_t n_sweep; /* after the targets: EPROP_SWEEP + 1 places in the list of sources' keys that follows: a tick's begin there */
+    uint32_t rows_per_key; /* at most */
 } eprop_learning_t;
 
 #define EPROP_NO_TARGET INT32_MIN

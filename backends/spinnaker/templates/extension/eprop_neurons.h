@@ -38,9 +38,9 @@ typedef struct {
     uint16_t table[EPROP_TABLE + 2]; /* psi; the last entry is padding */
 } eprop_cells_t;
 
-/* Readouts that are heard, and the keys of their packets. */
+/* Keys of the readouts' packets; the number of a readout is what the mask leaves, shifted right (sPyNNaker's colour bits stand below it). */
 typedef struct {
-    uint32_t n, key, mask;
+    uint32_t key, mask, shift;
 } eprop_hearing_t;
 
 /* Parameters of a neuron. */

@@ -1,7 +1,7 @@
 /* sPyNNaker's interface of a neuron implementation, for populations that learn by e-prop and the readouts that teach them.
  *
- * Region of the neurons' parameters: eprop_cells_t, eprop_hearing_t, then for each neuron eprop_cell_t (with EPROP_FLAG_UNIFORM: for the first
- * one only) and a feedback weight for each readout that it hears (int32). */
+ * Region of the neurons' parameters: eprop_cells_t, the number of readouts that are heard, then for each neuron eprop_cell_t (with
+ * EPROP_FLAG_UNIFORM: for the first one only) and a feedback weight for each readout (int32). */
 
 #ifndef NEURON_IMPL_EPROP_H
 #define NEURON_IMPL_EPROP_H
@@ -21,7 +21,7 @@
 #define N_BITFIELD_VARS 1
 
 static eprop_cells_t eprop_cells;
-static eprop_hearing_t eprop_hearing;
+static uint32_t eprop_n_heard; /* readouts */
 static eprop_cell_t *eprop_cell;
 static eprop_state_of_neuron_t *eprop_state;
 static int32_t *eprop_arrived; /* input of the next update, membrane units */
@@ -36,13 +36,14 @@ static inline const eprop_cell_t *eprop_cell_of(uint32_t neuron) {
 
 /* A packet with a payload: the error of a readout. Sums of integers: the order of packets has no effect. */
 static void eprop_error_received(uint key, uint payload) {
-    if ((key & eprop_hearing.mask) != eprop_hearing.key) {
+    const eprop_hearing_t *hearing = &eprop_core.learning.hearing;
+    if ((key & hearing->mask) != hearing->key) {
         return;
     }
-    const uint32_t readout = key & ~eprop_hearing.mask;
-    if (readout < eprop_hearing.n) {
+    const uint32_t readout = (key & ~hearing->mask) >> hearing->shift;
+    if (readout < eprop_n_heard) {
         for (uint32_t j = 0; j < eprop_core.n; j++) {
-            eprop_heard[j] += eprop_feedback[j * eprop_hearing.n + readout] * (int32_t) payload;
+            eprop_heard[j] += eprop_feedback[j * eprop_n_heard + readout] * (int32_t) payload;
         }
     }
 }
@@ -72,7 +73,7 @@ static bool eprop_make_room(uint32_t n) {
         return eprop_cell && eprop_y && eprop_error && eprop_target;
     }
     eprop_heard = eprop_room(n, sizeof *eprop_heard);
-    eprop_feedback = eprop_room(n * eprop_hearing.n, sizeof *eprop_feedback);
+    eprop_feedback = eprop_room(n * eprop_n_heard, sizeof *eprop_feedback);
     return eprop_cell && eprop_heard && eprop_feedback;
 }
 
@@ -85,8 +86,7 @@ static void neuron_impl_load_neuron_parameters(address_t address, uint32_t next,
     const uint32_t *from = &address[next];
     spin1_memcpy(&eprop_cells, from, sizeof eprop_cells);
     from += sizeof eprop_cells / sizeof *from;
-    spin1_memcpy(&eprop_hearing, from, sizeof eprop_hearing);
-    from += sizeof eprop_hearing / sizeof *from;
+    eprop_n_heard = *from++;
     if (eprop_cell == NULL && !eprop_make_room(n_neurons)) {
         log_error("no memory for the neurons");
         rt_error(RTE_SWERR);
@@ -96,8 +96,8 @@ static void neuron_impl_load_neuron_parameters(address_t address, uint32_t next,
             spin1_memcpy(&eprop_cell[j], from, sizeof *eprop_cell);
             from += sizeof *eprop_cell / sizeof *from;
         }
-        for (uint32_t k = 0; k < eprop_hearing.n; k++) {
-            eprop_feedback[j * eprop_hearing.n + k] = (int16_t) *from++;
+        for (uint32_t k = 0; k < eprop_n_heard; k++) {
+            eprop_feedback[j * eprop_n_heard + k] = (int16_t) *from++;
         }
         eprop_state[j] = (eprop_state_of_neuron_t){.current = eprop_cell_of(j)->initial_current};
     }
@@ -185,7 +185,7 @@ static void eprop_forget(uint32_t n) {
 }
 
 static void neuron_impl_do_timestep_update(uint32_t timer_count, uint32_t time, uint32_t n_neurons) {
-    if (!eprop_listens && eprop_hearing.n) {
+    if (!eprop_listens && eprop_n_heard) {
         /* after sPyNNaker's own, which takes payloads for counts of spikes: none of our networks has such packets */
         spin1_callback_on(MCPL_PACKET_RECEIVED, eprop_error_received, -1);
         eprop_listens = true;

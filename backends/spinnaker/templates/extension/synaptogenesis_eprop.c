@@ -10,7 +10,8 @@
 
 void eprop_sweep_row(synapse_row_plastic_data_t *plastic, synapse_row_fixed_part_t *fixed);
 
-static uint32_t next = 0; /* in the list of keys */
+static uint32_t next = 0, last = 0; /* in the list of keys: the next one, and the end of this tick's */
+static bool more = false; /* the key before may have rows left */
 
 bool synaptogenesis_dynamics_initialise(address_t sdram_sp_address, uint32_t *recording_regions_used) {
     (void) sdram_sp_address;
@@ -18,28 +19,37 @@ bool synaptogenesis_dynamics_initialise(address_t sdram_sp_address, uint32_t *re
     return true;
 }
 
-/* How many rows are due in this tick: in a break an equal share of all rows, else those of this tick. */
+/* How many rows may be due in this tick: in a break an equal share of all sources', else those of this tick's sources. */
 uint32_t synaptogenesis_n_updates(void) {
     const uint32_t n = eprop_core.learning.n_sweep, ticks = eprop_core.learning.break_ticks;
     if (eprop_core.in_break) {
         next = n * (eprop_core.in_break - 1) / ticks;
-        return n * eprop_core.in_break / ticks - next;
+        last = n * eprop_core.in_break / ticks;
+    } else {
+        const uint32_t due = eprop_core.tick % EPROP_SWEEP;
+        next = eprop_core.sweep_first[due];
+        last = eprop_core.sweep_first[due + 1];
     }
-    const uint32_t due = eprop_core.tick % EPROP_SWEEP;
-    next = eprop_core.sweep_first[due];
-    return eprop_core.sweep_first[due + 1] - next;
+    more = false;
+    return (last - next) * eprop_core.learning.rows_per_key;
 }
 
+/* The next row: of the same source while it has some, then of the next source that has any on this core. */
 bool synaptogenesis_dynamics_rewire(uint32_t time, spike_t *spike, pop_table_lookup_result_t *result) {
     (void) time;
-    if (next >= eprop_core.learning.n_sweep) {
-        return false;
+    if (more && population_table_get_next_address(spike, result)) {
+        return true;
     }
-    const uint32_t key = eprop_core.sweep_keys[next];
-    const bool again = next > 0 && eprop_core.sweep_keys[next - 1] == key; /* a source's next row */
-    next++;
-    *spike = key;
-    return again ? population_table_get_next_address(spike, result) : population_table_get_first_address(key, result);
+    more = false;
+    while (next < last) {
+        *spike = eprop_core.sweep_keys[next];
+        next++;
+        if (population_table_get_first_address(*spike, result)) {
+            more = true;
+            return true;
+        }
+    }
+    return false;
 }
 
 bool synaptogenesis_row_restructure(uint32_t time, synaptic_row_t row) {

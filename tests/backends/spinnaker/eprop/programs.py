@@ -98,8 +98,8 @@ class _Core:
         self.key = keys[population.name, 1] + int(neurons[0])
         low, high = bounds(plan, population.name)
         is_task = population.name == plan.readout
-        region = neuron_region(population, neurons, softmax=plan.softmax and is_task, error_key=errors[0], error_mask=errors[1])
-        synapses = synapse_region(population.scales, low, high, schedule, neurons, sweep_list(self.rows, plan, keys))
+        region = neuron_region(population, neurons, softmax=plan.softmax and is_task)
+        synapses = synapse_region(population.scales, low, high, schedule, neurons, *sweep_list(self.rows, plan, keys), (*errors, 0))
         self.process = subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.say([n, self.key, population.shift, DELAY_BITS])
         for part in (region, synapses):

@@ -146,10 +146,9 @@ static void arrive(uint32_t time) {
     for (uint32_t left = synaptogenesis_n_updates(); left > 0; left--) {
         spike_t spike;
         pop_table_lookup_result_t found;
-        if (!synaptogenesis_dynamics_rewire(time, &spike, &found)) {
-            exit(7);
+        if (synaptogenesis_dynamics_rewire(time, &spike, &found)) {
+            synaptogenesis_row_restructure(time, found.row_address);
         }
-        synaptogenesis_row_restructure(time, found.row_address);
     }
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t key = word(), has = word(), payload = word();

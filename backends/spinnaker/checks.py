@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from neurocompile.backends.base import Check
 from neurocompile.backends.spinnaker.comparison import places
+from neurocompile.backends.spinnaker.eprop.formats import lower_neurons
+from neurocompile.backends.spinnaker.eprop.image import CELL
 from neurocompile.backends.spinnaker.neurons import Findings, lower_population
 from neurocompile.backends.spinnaker.walk import walk
-from neurocompile.ir import Network
+from neurocompile.ir import LIF, LeakyReadout, Network, Population
 from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import Connections
 
@@ -59,6 +61,7 @@ def check_cells(
     network: Network,
     connections: Mapping[str, Connections],
     document: Mapping[str, Any],
+    arrays: Mapping[str, AnyArray],
     mapping: Mapping[str, AnyArray],
     summary: Mapping[str, Any],
 ) -> list[Check]:
@@ -67,6 +70,10 @@ def check_cells(
     for index, population in enumerate(network.populations):
         inputs = [connections[p.name].weight for p in network.synaptic_projections if p.post == population.name]
         largest = max((float(np.abs(w).max(initial=0.0)) for w in inputs), default=0.0)
+        entry = document["populations"][index]
+        if entry["cell"] == "eprop":
+            checks.append(_check_eprop_cells(population, network.dt, entry, arrays, summary))
+            continue
         cell = lower_population(population, network.dt, largest, Findings())
         if cell.cell == "source":
             continue
@@ -76,7 +83,6 @@ def check_cells(
             # The same numbers went through JSON or npz and sPyNNaker's own storage, in double precision.
             if got is None or not np.allclose(np.asarray(got, np.float64), cell.params[name], rtol=1e-12, atol=0.0):
                 wrong.append(name)
-        entry = document["populations"][index]
         planned, got_units = entry.get("weight_resolution"), summary["populations"][population.name].get("weight_resolution")
         ok = not wrong and planned == got_units and entry["cell"] == cell.cell
         checks.append(
@@ -89,6 +95,24 @@ def check_cells(
             )
         )
     return checks
+
+
+def _check_eprop_cells(
+    population: Population, dt: float, entry: Mapping[str, Any], arrays: Mapping[str, AnyArray], summary: Mapping[str, Any]
+) -> Check:
+    """Compare the integers of neurons on e-prop cores with the description lowered again; what sPyNNaker makes of them: numbers of P."""
+    assert isinstance(population.model, LIF | LeakyReadout)
+    again = lower_neurons(population.model, population.size, dt, entry["voltage_scale"], None)
+    held = arrays[entry["eprop"]["cell"]["array"]]
+    wrong = [name for row, name in zip(held, CELL, strict=True) if not np.array_equal(row, getattr(again, name))]
+    planned, got = entry["weight_resolution"], summary["populations"][population.name].get("weight_resolution")
+    return Check(
+        name=f"cells of {population.name}",
+        ok=not wrong and planned == got,
+        detail=f"e-prop core, {len(CELL)} integers a neuron, "
+        + (f"other than the description's: {', '.join(wrong)}" if wrong else "as described")
+        + f"; weight resolution planned {planned}, sPyNNaker {got}",
+    )
 
 
 def check_cores(document: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Check]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.base import Artifacts
+from neurocompile.backends.spinnaker.eprop.emit import check_program, extension_files, population_row
 from neurocompile.backends.spinnaker.layout import layouts
 from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
 from neurocompile.ir.npz import npz_bytes
@@ -64,8 +65,17 @@ def emit(lowered: SpinnakerNetwork, mapping: Mapping | None, shards: Shards = IN
             for m in lowered.learning.modulations
         ],
     }
+    document["eprop"] = None if lowered.eprop is None else {"readout": lowered.eprop.readout}
     templates = resources.files("neurocompile.backends.spinnaker") / "templates"
+    extra: Artifacts = {}
+    if lowered.eprop is not None:
+        check_program(lowered.eprop)
+        extra = {
+            "program/eprop_model.py": (templates / "eprop_model.py.txt").read_bytes(),
+            **extension_files(lowered.eprop, [cell.name for cell in lowered.cells]),
+        }
     return {
+        **extra,
         **{f"program/{name}.py": (templates / f"{name}.py.txt").read_bytes() for name in SCRIPTS},
         "program/network.json": (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
         "program/network.npz": npz_bytes(arrays, shards=shards),
@@ -106,6 +116,9 @@ def _populations(lowered: SpinnakerNetwork, mapping: Mapping | None, arrays: dic
             row["max_expected_summed_weight"] = list(buffer.expected)
             row["weight_resolution"] = list(buffer.resolution)
             row["n_synapse_cores"] = int(lowered.split[index])
+            if lowered.eprop is not None:
+                events = lowered.machine.value("core.plastic_events_per_second")
+                row["eprop"] = population_row(lowered.network, lowered.eprop, index, cell.name, arrays, events)
         rows.append(row)
     return rows
 
@@ -126,10 +139,17 @@ def _projections(lowered: SpinnakerNetwork, arrays: dict[str, npt.NDArray[Any]])
                 "name": projection.name,
                 "pre": projection.pre,
                 "post": projection.post,
-                "rule": {} if rule is None else {"excitatory": rule},
+                "rule": _rules(lowered, projection.name, rule),
             }
         )
     return rows
+
+
+def _rules(lowered: SpinnakerNetwork, projection: str, rule: int | None) -> dict[str, int | str]:
+    """Return receptor -> what its synapses obey: a number in ``rules``, or "eprop"."""
+    if lowered.eprop is not None and any(p.learns for p in lowered.eprop.projections if p.name == projection):
+        return {"excitatory": "eprop", "inhibitory": "eprop"}
+    return {} if rule is None else {"excitatory": rule}
 
 
 def _readme(lowered: SpinnakerNetwork, template: str) -> str:

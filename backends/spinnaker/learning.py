@@ -292,7 +292,7 @@ def _report_eprop(rule: EProp, learning: list[Projection], made: PlasticRule, ce
     findings.approximate(
         "NC325",
         f"projections {_names(learning)} (rule '{rule.name}')",
-        "e-prop: released sPyNNaker 1!7.4.1 has no e-prop synapse",
+        "e-prop: released sPyNNaker 1!7.4.1 has no e-prop synapse (our own: --set eprop=cores)",
         "reward-modulated STDP (Neuromodulation) with spikes of "
         f"'{rule.name}_reward' and '{rule.name}_punishment' as third factor; --set eprop=static freezes the weights instead",
         "this is not e-prop: the eligibility is a spike pair, never negative, instead of surrogate gradient x filtered input; the third "
@@ -311,7 +311,7 @@ def _freeze_eprop(learning: list[Projection], post: str, mode: str, readout: boo
     findings.approximate(
         "NC325",
         f"projections {_names(learning)}",
-        "e-prop: released sPyNNaker 1!7.4.1 has no e-prop synapse",
+        "e-prop: released sPyNNaker 1!7.4.1 has no e-prop synapse (our own: --set eprop=cores)",
         f"static weights ({reason})",
         "these weights do not learn on the machine; train them in the reference engine and build with --weights",
     )

@@ -13,7 +13,6 @@ from neurocompile.backends.spinnaker.lowering import lower, read_options
 from neurocompile.backends.spinnaker.twin import Twin as CoreTwin
 from neurocompile.backends.spinnaker.validate import validate
 from neurocompile.ir import Network
-from neurocompile.ir.errors import UnsupportedError
 from neurocompile.ir.realise import Connections
 from neurocompile.machine import Machine, load_machine
 from neurocompile.mapping.types import Mapping as CoreMapping
@@ -39,12 +38,6 @@ class SpinnakerTarget:
         """See :func:`neurocompile.backends.spinnaker.emit.emit`."""
         if not isinstance(lowered, SpinnakerNetwork):
             raise TypeError(f"expected a SpinnakerNetwork, got {type(lowered).__name__}")
-        if lowered.eprop is not None:
-            raise UnsupportedError.of(
-                "NC325",
-                "option eprop=cores: the sPyNNaker program of these cores is not emitted yet",
-                help="they run here: neurocompile simulate, train or evaluate with --numerics spinnaker --set eprop=cores",
-            )
         return emit(lowered, mapping, options.shards)
 
     def validate(self, build: Path, network: Network, connections: Mapping[str, Connections], *, steps: int) -> list[Check]:
@@ -85,7 +78,7 @@ class SpinnakerTarget:
             "stdp": "approximation (NC340): SpikePairRule pairs without the delay; one rule a population; non-negative weights",
             "r_stdp": "approximation (NC340, NC341): Neuromodulation, unsigned eligibility, additive only, split cores",
             "eprop": "approximation (NC325): reward-modulated STDP into spiking populations, static weights into readouts",
-            "eprop, --set eprop=cores": "our own cores, in the twin (--numerics); their program is not emitted yet",
+            "eprop, --set eprop=cores": "our own cores; to be built by the user with SpiNNaker's tools",
             "emulator": "virtual board: maps, executes nothing",
             "runs here": "the integers of its binaries, learning included (--numerics)",
             "SpiNNaker 2": "mapping only (NC329)",

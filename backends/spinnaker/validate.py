@@ -64,7 +64,7 @@ def compare(
     document, arrays = json.loads((program / "network.json").read_text(encoding="utf-8")), load_npz(program / "network.npz")
     slots = numbering(document, arrays)
     checks = [check_synapses(p.name, connections[p.name], results, document, arrays) for p in network.synaptic_projections]
-    checks += check_cells(network, connections, document, mapping, summary)
+    checks += check_cells(network, connections, document, arrays, mapping, summary)
     checks += check_numbers(document, arrays, results, mapping)
     checks += check_cores(document, summary)
     checks += check_places(document, summary, mapping)

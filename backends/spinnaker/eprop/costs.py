@@ -109,6 +109,10 @@ def eprop_problem(
             size = machine.value("core.synapse_bits") / 8
         cycles[mine] += np.bincount(synapses.post, each, sizes[p.post])
         sdram[mine] += np.bincount(synapses.post, minlength=sizes[p.post]) * size
+    for name, made in plan.populations.items():
+        if made.feedback is not None and plan.readout is not None and len(made.feedback):
+            errors, neurons = np.divmod(np.arange(len(made.feedback) * made.size, dtype=np.int32), np.int32(made.size))
+            pairs.append((errors, neurons, offset[plan.readout], offset[name]))
     steps = 1.0 / network.dt
     for name, made in plan.populations.items():
         mine = slice(offset[name], offset[name] + sizes[name])

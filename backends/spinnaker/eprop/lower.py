@@ -11,7 +11,7 @@ from neurocompile.backends.base import BuildOptions, accept
 from neurocompile.backends.spinnaker.eprop.costs import eprop_problem
 from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, plan_eprop
 from neurocompile.backends.spinnaker.learning import Learning
-from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
+from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
 from neurocompile.backends.spinnaker.neurons import Cell, Findings, shrink
 from neurocompile.ir import EProp, Network, SpikeSource
 from neurocompile.ir.errors import UnsupportedError
@@ -59,7 +59,7 @@ def lower_eprop(
         approximations=approximations,
         summary=_summary(plan, cells),
         cells=cells,
-        buffers={},
+        buffers={name: _buffer(p.shift) for name, p in plan.populations.items()},
         learning=Learning(plastic={}),
         split=np.zeros(len(cells), np.int32),
         machine_version=board[0],
@@ -69,6 +69,12 @@ def lower_eprop(
         machine=machine,
         eprop=plan,
     )
+
+
+def _buffer(shift: int) -> RingBuffer:
+    """Return what makes sPyNNaker take our shift: the smallest s with 2^s above what is expected."""
+    expected, resolution = 0.75 * 2.0**shift, 2.0 ** (shift - 15)
+    return RingBuffer(expected=(expected, expected), resolution=(resolution, resolution))
 
 
 def _cell(network: Network, plan: EpropPlan, name: str) -> Cell:

@@ -9,6 +9,7 @@ import numpy as np
 
 from neurocompile.backends.base import Check
 from neurocompile.backends.spinnaker import accum
+from neurocompile.backends.spinnaker.eprop.scales import ACCUMULATOR_BITS
 from neurocompile.backends.spinnaker.learning import Modulation, PlasticRule
 from neurocompile.backends.spinnaker.twin.events import Table
 from neurocompile.backends.spinnaker.twin.plastic import Rule, rule_numbers
@@ -57,6 +58,9 @@ def _numbers(
     mapping: Mapping[str, AnyArray],
 ) -> Iterator[tuple[str, AnyArray, AnyArray | None]]:
     """Yield (what, the twin's integers, sPyNNaker's)."""
+    if entry["cell"] == "eprop":
+        yield from _eprop_numbers(index, entry, document, arrays, results, mapping)
+        return
     dt_ms = step_ms(document["dt_ms"] / 1e3)
     wanted = {"v" if name == "v_init" else name: accum.encode(_values(spec, arrays)) for name, spec in entry["params"].items()}
     present = {key.split(":", 2)[2] for key in mapping if key.startswith(f"word:{index}:")}
@@ -87,6 +91,47 @@ def _numbers(
         yield "rule", _rule_words(made, len(resolution)), mapping.get(f"region:{index}:synapseDynamicsParams")
         slots = 2 ** int(ring[_LOG_SLOTS]) if len(ring) > _LOG_SLOTS else 0
         yield "delay slots", np.array(True), np.array(slots > longest)
+
+
+def _eprop_numbers(
+    index: int,
+    entry: Document,
+    document: Document,
+    arrays: Mapping[str, AnyArray],
+    results: Mapping[str, AnyArray],
+    mapping: Mapping[str, AnyArray],
+) -> Iterator[tuple[str, AnyArray, AnyArray | None]]:
+    """Yield the same for cores that learn by e-prop: the words of every core's neurons, the rule, weights with their fraction bits."""
+    own, slots = entry["eprop"], np.arange(entry["size"]) if entry["slot"] is None else arrays[entry["slot"]["array"]]
+    fixed = arrays[own["words"]["array"]].astype(np.int64)
+    cell, feedback = arrays[own["cell"]["array"]], arrays[own["feedback"]["array"]]
+    each = np.zeros((entry["n_slots"], len(feedback) + (0 if own["uniform"] else len(cell))), np.int64)
+    if own["uniform"]:
+        fixed = np.append(fixed, cell[:, 0])
+    else:
+        each[:, : len(cell)] = cell[:, 0]  # neurons that only fill up a slice
+        each[slots, : len(cell)] = cell.T
+    if len(feedback):
+        each[slots, each.shape[1] - len(feedback) :] = feedback.T
+    per_core = int(entry["neurons_per_core"] or entry["n_slots"])
+    for first in range(0, entry["n_slots"], per_core):
+        mine = each[first : first + per_core]
+        got = mapping.get(f"neurons:{index}:{first}")
+        yield f"neurons from {first}", np.concatenate([fixed, mine.ravel()]) % 2**32, got
+    held = mapping.get(f"region:{index}:synapseDynamicsParams", np.zeros(0, np.uint32))
+    plastic = [p for p in document["projections"] if p["post"] == entry["name"] and p["rule"]]
+    if plastic:
+        rule = np.append(arrays[own["rule"]["array"]], [own["low"], own["high"]]).astype(np.int64) % 2**32
+        yield "rule", rule, held[: len(rule)]
+    scale = np.broadcast_to(_values(entry["weight_scale"], arrays), (entry["size"],))
+    unit = float(entry["weight_resolution"][0])
+    for projection in (p for p in document["projections"] if p["post"] == entry["name"]):
+        key = projection["key"]
+        fraction = 2.0**ACCUMULATOR_BITS if projection["rule"] else 1.0
+        factor = scale[arrays[f"post:{key}"]] / unit * fraction
+        loaded = results.get(f"weight:{projection['name']}")
+        weights = np.rint(arrays[f"weight:{key}"].astype(np.float64) * factor)
+        yield f"weights of {projection['name']}", weights, None if loaded is None else np.rint(loaded * factor)
 
 
 def _table_words(table: Table) -> IntArray:

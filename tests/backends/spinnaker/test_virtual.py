@@ -299,7 +299,7 @@ def test_checks_notice_what_is_broken(ran: Callable[[str], Ran]) -> None:
     assert not synapses(post=np.roll(results[f"post:{name}"], 1)).ok
 
     def cells(mapping: dict[str, Any], summary: dict[str, Any]) -> dict[str, bool]:
-        return {c.name: c.ok for c in check_cells(found.network, found.connections, document, mapping, summary)}
+        return {c.name: c.ok for c in check_cells(found.network, found.connections, document, arrays, mapping, summary)}
 
     assert all(cells(mapping, summary).values())
     assert not cells({**mapping, "param:1:tau_m": mapping["param:1:tau_m"] * 1.001}, summary)["cells of hid"]

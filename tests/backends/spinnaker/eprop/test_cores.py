@@ -203,12 +203,6 @@ def test_what_cores_do_not_have() -> None:
     assert refused(learner(0, rule=EProp(optimizer=Adam())), allow=False) == {"NC325"}
 
 
-def test_the_program_is_not_emitted_yet() -> None:
-    made = lowered(learner(0))
-    with pytest.raises(UnsupportedError, match="not emitted yet"):
-        TARGET.emit(made, None, BuildOptions())
-
-
 def test_sizes_are_those_of_the_structs(tmp_path: Path) -> None:
     """What the mapper counts in bytes is what the compiler makes of the extension's structs."""
     compiler = shutil.which("gcc")

@@ -1,0 +1,119 @@
+"""What a build has for cores that learn by e-prop: the C of the cores, and their integers for eprop_model.py."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.backends.base import Artifacts
+from neurocompile.backends.spinnaker.eprop.image import CELL, cells_words, numbers_header, rule_words
+from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
+from neurocompile.ir import EProp, Network
+from neurocompile.ir.errors import Diagnostic, UnsupportedError
+
+Arrays = dict[str, npt.NDArray[Any]]
+_FILES = (
+    "eprop.h",
+    "eprop_core.h",
+    "eprop_exp.h",
+    "eprop_neurons.h",
+    "neuron_impl_eprop.h",
+    "synapse_dynamics_eprop.c",
+    "synaptogenesis_eprop.c",
+)
+
+
+def binary_name(index: int) -> str:
+    """Return the name of a population's binary, by its number in the network."""
+    return f"eprop_{index}"
+
+
+def check_program(plan: EpropPlan) -> None:
+    """Raise UnsupportedError NC325 for what the twin has and the program has not: plastic synapses with a delay above one step."""
+    late = [p.name for p in plan.projections if p.learns and int(p.rows.delay.max(initial=1)) > 1]
+    if late:
+        raise UnsupportedError(
+            Diagnostic(
+                code="NC325",
+                message=f"projection '{name}': plastic synapses with delays above one step; the program's cores hold no spikes back yet",
+                help="use delay: 1 step on projections that learn by e-prop, or run it here: --numerics spinnaker --set eprop=cores",
+            )
+            for name in late
+        )
+
+
+def population_row(network: Network, plan: EpropPlan, index: int, name: str, arrays: Arrays, events_per_second: float) -> dict[str, Any]:
+    """Return the entry "eprop" of a population in network.json; its integers go to ``arrays``."""
+    own = plan.populations[name]
+    softmax = plan.softmax and name == plan.readout
+    n_heard = 0 if own.feedback is None else len(own.feedback)
+
+    def stored(key: str, values: npt.NDArray[Any]) -> dict[str, str]:
+        arrays[f"eprop:{index}:{key}"] = values
+        return {"array": f"eprop:{index}:{key}"}
+
+    into = [p for p in plan.projections if p.post == name]
+    rows = [p.rows for p in into if p.learns]
+    rules = {p.learning for p in network.synaptic_projections if p.post == name and p.learning is not None}
+    kept = [network.rule(rule) for rule in rules]
+    sources = [p.pre for p in into]
+    return {
+        "binary": binary_name(index),
+        "words": stored("words", np.append(cells_words(own, softmax=softmax), n_heard).astype(np.int64)),
+        "cell": stored("cell", np.stack([getattr(own.neurons, key) for key in CELL])),
+        "feedback": stored("feedback", np.zeros((0, own.size), np.int64) if own.feedback is None else own.feedback),
+        "rule": stored("rule", rule_words(own.scales).astype(np.int64)),
+        "uniform": own.neurons.uniform,
+        "n_heard": n_heard,
+        "low": min((int(r.low.min(initial=0)) for r in rows), default=0),
+        "high": max((int(r.high.max(initial=0)) for r in rows), default=0),
+        "state_bits": 16 if own.scales is None else own.scales.state_bits,
+        "regularised": own.scales is not None and own.scales.reg_max > 0,
+        "keep_signs": any(isinstance(rule, EProp) and rule.sign_constraint for rule in kept),
+        "rows_per_key": 2 * max((sources.count(pre) for pre in sources), default=1),
+        "target_unit": own.target_unit,
+        "synapses_per_second": int(events_per_second),
+    }
+
+
+def extension_files(plan: EpropPlan, names: list[str]) -> Artifacts:
+    """Return ``program/extension``: the C, a header of numbers and a Makefile for each population. names : all populations, in order."""
+    templates = resources.files("neurocompile.backends.spinnaker") / "templates"
+    files = {f"program/extension/{name}": (templates / "extension" / name).read_bytes() for name in _FILES}
+    built = []
+    for index, name in enumerate(names):
+        if name in plan.populations:
+            own, app = plan.populations[name], binary_name(index)
+            built.append(app)
+            header = numbers_header(own, softmax=plan.softmax and name == plan.readout)
+            files[f"program/extension/{app}/{app}.h"] = header.encode()
+            bits = 16 if own.scales is None else own.scales.state_bits
+            files[f"program/extension/{app}/Makefile"] = _MAKEFILE.format(app=app, bits=bits).encode()
+    files["program/extension/Makefile"] = _ALL.format(apps=" ".join(built)).encode()
+    files["program/extension/README.md"] = (templates / "extension" / "README.md").read_bytes()
+    return files
+
+
+_MAKEFILE = """\
+# Binary of one population; built as sPyNNaker's own models are (README.md). Unverified: the toolchain was not at hand.
+APP = {app}
+EXTENSION := $(abspath ..)
+NEURON_IMPL_H = $(EXTENSION)/neuron_impl_eprop.h
+SYNAPSE_DYNAMICS = $(EXTENSION)/synapse_dynamics_eprop.c
+SYNAPTOGENESIS_DYNAMICS = $(EXTENSION)/synaptogenesis_eprop.c
+CFLAGS += -I$(EXTENSION) -DEPROP_STATE_BITS={bits} -DEPROP_NUMBERS='"$(CURDIR)/{app}.h"'
+APP_OUTPUT_DIR := $(abspath ../binaries)/
+include $(SPYNNAKER_DIRS)/neural_modelling/makefiles/neuron/neural_build.mk
+"""
+_ALL = """\
+APPS = {apps}
+
+all: $(APPS)
+$(APPS):
+\t$(MAKE) -C $@
+
+.PHONY: all $(APPS)
+"""

@@ -1,0 +1,159 @@
+"""The program of e-prop cores as a user gets it: mapped by sPyNNaker on a virtual board, every number as the build has it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neurocompile.backends.base import BuildOptions
+from neurocompile.backends.spinnaker.target import TARGET
+from neurocompile.backends.spinnaker.validate import compare, run_virtual
+from neurocompile.ir import Network
+from neurocompile.ir.errors import UnsupportedError
+from neurocompile.ir.npz import load_npz
+from neurocompile.ir.realise import realise_all
+from neurocompile.mapping import MapOptions, map_network
+from tests.backends.spinnaker.eprop.networks import learner, lowered
+
+pytestmark = pytest.mark.slow
+STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Network]:
+    """A network of 200 hidden neurons on several cores, renumbered by the mapper, with a program that was not run yet."""
+    folder = tmp_path_factory.mktemp("eprop")
+    network = learner(0, n_in=20, n=200, n_out=4, density=0.2, static=True, signs=True)
+    made = lowered(network)
+    assert made.problem is not None
+    mapping = map_network(made.problem, made.machine, MapOptions(seed=1, effort="fast"))
+    for path, content in TARGET.emit(made, mapping, BuildOptions()).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    return folder / "program", network
+
+
+@pytest.fixture(scope="module")
+def ran(
+    built: tuple[Path, Network], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, object], dict[str, object], dict[str, object]]:
+    """(summary, results, mapping) of the program on a virtual board."""
+    folder = tmp_path_factory.mktemp("ran")
+    summary = run_virtual(built[0], STEPS, folder / "out.npz", folder / "mapping.npz", folder)
+    return summary, dict(load_npz(folder / "out.npz")), dict(load_npz(folder / "mapping.npz"))
+
+
+def failed(built: tuple[Path, Network], ran: tuple[dict[str, object], ...], **changes: object) -> set[str]:
+    """Return the names of the checks that fail."""
+    program, network = built
+    seen = {"summary": ran[0], "results": ran[1], "mapping": ran[2], **changes}
+    checks = compare(program, network, realise_all(network), **seen)  # type: ignore[arg-type]
+    assert {"numbers of hidden", "numbers of out", "numbers of relay", "cells of hidden", "places of hidden"} <= {c.name for c in checks}
+    return {c.name for c in checks if not c.ok}
+
+
+def test_every_number_is_the_twins(built: tuple[Path, Network], ran: tuple[dict[str, object], ...]) -> None:
+    """Synapses, neurons of each core, rule, weights with their fractions, cores, places, routes; and each is missed where it is wrong."""
+    assert failed(built, ran) == set()
+    mapping, results = ran[2], ran[1]
+    cores = [key for key in mapping if key.startswith("neurons:1:")]
+    assert len(cores) >= 2
+    broken = {**mapping, cores[1]: np.asarray(mapping[cores[1]]) + np.eye(1, len(np.asarray(mapping[cores[1]])), 200, dtype=np.uint32)[0]}
+    assert failed(built, ran, mapping=broken) == {"numbers of hidden"}
+    rule = np.array(mapping["region:1:synapseDynamicsParams"])
+    rule[40] += 1
+    assert failed(built, ran, mapping={**mapping, "region:1:synapseDynamicsParams": rule}) == {"numbers of hidden"}
+    weight = np.array(results["weight:in->hidden"])
+    weight[3] += weight[weight != 0][0] * 2.0**-10
+    assert failed(built, ran, results={**results, "weight:in->hidden": weight}) >= {"numbers of hidden"}
+
+
+def test_the_sweep_names_every_source(built: tuple[Path, Network], ran: tuple[dict[str, object], ...]) -> None:
+    """The region of the synapses ends with the keys of all sources of plastic rows, each once, at the tick of its number."""
+    document = json.loads((built[0] / "network.json").read_text())
+    arrays = load_npz(built[0] / "network.npz")
+    entry = document["populations"][1]
+    words = np.asarray(ran[2]["region:1:synapseDynamicsParams"]).astype(np.int64)
+    n_rule = len(arrays[entry["eprop"]["rule"]["array"]])
+    n_targets, n_keys = int(words[n_rule + 3]), int(words[n_rule + 9])
+    sizes = {p["name"]: p["size"] for p in document["populations"]}
+    sources = {p["pre"] for p in document["projections"] if p["post"] == "hidden" and p["rule"]}
+    assert n_targets == 0
+    assert n_keys == sum(sizes[name] for name in sources)
+    first, keys = words[n_rule + 11 : n_rule + 11 + 225], words[n_rule + 11 + 225 :][:n_keys]
+    assert first[0] == 0
+    assert first[224] == n_keys
+    assert len(np.unique(keys)) == n_keys
+    assert int(np.diff(first).max()) == sum(-(-sizes[name] // 224) for name in sources)
+
+
+def test_targets_reach_the_core(built: tuple[Path, Network], tmp_path: Path) -> None:
+    """--target: integers of the readout's membrane in its region, outside the window a row that says so; bad files end with a message."""
+    target, window = np.arange(4.0 * STEPS).reshape(STEPS, 4) / 10.0, np.arange(STEPS) >= 5
+    np.savez(tmp_path / "target.npz", target=target, window=window)
+    command = [sys.executable, str(built[0] / "run.py"), "--virtual", "--steps", str(STEPS), "--mapping", str(tmp_path / "mapping.npz")]
+    done = subprocess.run([*command, "--target", f"out={tmp_path / 'target.npz'}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    arrays, entry = load_npz(built[0] / "network.npz"), json.loads((built[0] / "network.json").read_text())["populations"][2]
+    words = load_npz(tmp_path / "mapping.npz")["region:2:synapseDynamicsParams"].view(np.int32).astype(np.int64)
+    n_rule = len(arrays[entry["eprop"]["rule"]["array"]])
+    rows = int(words[n_rule + 3])
+    held = words[n_rule + 11 : n_rule + 11 + rows * 4].reshape(rows, 4)
+    assert rows == STEPS + 1
+    np.testing.assert_array_equal(held[5:STEPS], np.rint(target[5:] * entry["eprop"]["target_unit"]))
+    assert (held[:5] == -(2**31)).all()
+    assert (held[STEPS:] == -(2**31)).all()
+    np.savez(tmp_path / "bad.npz", target=target[:, :3], window=window)
+    for what, said in (
+        (f"out={tmp_path / 'bad.npz'}", "shape (steps, 4)"),
+        ("hidden=x.npz", "READOUT one of: out"),
+        ("out=no.npz", "cannot be read"),
+    ):
+        done = subprocess.run([*command, "--target", what], capture_output=True, text=True, check=False)
+        assert done.returncode == 3
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_binaries_are_asked_for(built: tuple[Path, Network]) -> None:
+    """On a machine the program needs the binaries, and says where they come from; samples go in one run."""
+    command = [sys.executable, str(built[0] / "run.py"), "--steps", "5"]
+    done = subprocess.run([*command, "--virtual", "--samples", "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "give all samples as one input" in done.stderr
+
+
+def test_what_is_in_the_extension(built: tuple[Path, Network], tmp_path: Path) -> None:
+    """C, a header of numbers and a Makefile for each population of neurons; the headers compile; names of the network are in none."""
+    folder = built[0] / "extension"
+    assert {p.name for p in folder.iterdir() if p.is_dir()} == {"eprop_1", "eprop_2", "eprop_3"}
+    for app in ("eprop_1", "eprop_2", "eprop_3"):
+        makefile = (folder / app / "Makefile").read_text()
+        assert f"APP = {app}\n" in makefile
+        assert "SYNAPTOGENESIS_DYNAMICS" in makefile
+        assert not {"hidden", "relay"} & set((folder / app / f"{app}.h").read_text().split())
+    assert (folder / "Makefile").read_text().startswith("APPS = eprop_1 eprop_2 eprop_3\n")
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("gcc is not installed")
+    source = tmp_path / "all.c"
+    source.write_text('#include "eprop_core.h"\nint main(void) { return EPROP_SCALES->signal_max < 0 || EPROP_CELLS->reach < 0; }\n')
+    for app in ("eprop_1", "eprop_2", "eprop_3"):
+        numbers = f'-DEPROP_NUMBERS="{folder / app / app}.h"'
+        words = [compiler, "-Wall", "-Werror", numbers, f"-I{folder}", str(source), "-o", str(tmp_path / app)]
+        subprocess.run(words, check=True)
+        subprocess.run([str(tmp_path / app)], check=True)
+
+
+def test_late_plastic_synapses_are_refused() -> None:
+    """Spikes are not held back by the program's cores yet; the twin does it."""
+    with pytest.raises(UnsupportedError, match="delays above one step") as caught:
+        TARGET.emit(lowered(learner(0, delay=3)), None, BuildOptions())
+    assert {d.code for d in caught.value.diagnostics} == {"NC325"}
+    assert len(caught.value.diagnostics) == 2

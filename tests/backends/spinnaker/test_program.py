@@ -68,7 +68,9 @@ def test_program_is_self_contained(build: Callable[..., Any], spin5: Machine, st
     assert imported - set(sys.stdlib_module_names) == {
         *("numpy", "pyNN", "spynnaker", "pacman", "spinn_front_end_common", "spinn_machine"),
         *("board", "pynn_network", "routes"),
+        "eprop_model",  # of programs that have it
     }
+    assert "program/eprop_model.py" not in files
 
 
 HOSTILE = ['x"; import os #', "a'b", "a\nb", "</script>", "é\\u0022", "${HOME}", "../../x", "`id`", "{array}", "@CHANGES@"]

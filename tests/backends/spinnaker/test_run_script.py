@@ -63,7 +63,8 @@ def make_all(script: ModuleType, sim: Recorder, given: dict[str, Any] | None = N
     }
     scale = {e["name"]: np.full(e["size"], e["weight_scale"]) for e in network["populations"] if e["cell"] != "source"}
     made = {
-        e["name"]: pynn.make_projection(sim, e, arrays, populations, slots, scale, network["rules"], dt_ms) for e in network["projections"]
+        e["name"]: pynn.make_projection(sim, e, arrays, populations, slots, scale, network["rules"], dt_ms, {})
+        for e in network["projections"]
     }
     return populations, made
 

@@ -274,6 +274,8 @@ def test_checks_notice_damaged_tables(followed: Followed, tmp_path: Path) -> Non
     assert verdict(replace(ours, entries=more)) == [False, False, False]
     gone = np.delete(ours.entries, busiest, axis=0)
     assert verdict(replace(ours, entries=gone))[:2] == [False, False]
+    some = check_pacman(ours, trace_ours(ours, links), followed.document, tmp_path, most_pairs=10)
+    assert all(c.ok and "(one of " in c.detail for c in some)
     keyless = replace(ours, keyless=1)
     assert not check_ours(keyless, trace_ours(keyless, links)).ok
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from neurocompile.backends.spinnaker.eprop.costs import stretches_per_second
 from neurocompile.backends.spinnaker.eprop.formats import lower_neurons
 from neurocompile.backends.spinnaker.eprop.scales import Rule, Scales, choose_scales
 from neurocompile.ir import LIF, Reset, Surrogate, SurrogateKind
@@ -37,7 +38,6 @@ PARTS = {"fold": 0, "spike": 1, "catch_up": 2, "update": 3, "hear": 4}
 RUNS = {"fold": 128, "spike": 4, "catch_up": 4, "update": 64, "hear": 10}
 READOUTS = 10
 """Repetitions; folds over four blocks, with the composition of their totals"""
-BLOCKS = 8
 
 
 def build(folder: Path, part: str, runs: int, *, neurons: int, synapses: int, state_bits: int, reg: float, generic: bool) -> Path:
@@ -173,25 +173,11 @@ def measure(*, neurons: int, synapses: int, state_bits: int, reg: float, generic
     return found
 
 
-def touches(rate: float, *, seconds: float = 2000.0) -> tuple[float, float]:
-    """Return (spikes, stretches of blocks) a second of a row whose source spikes at ``rate``, the sweep's touches included."""
-    ticks, window = int(seconds * 1000), 32
-    rng = np.random.default_rng(0)
-    spikes = np.flatnonzero(rng.random(ticks) < rate / 1000.0)
-    when = np.unique(np.concatenate([spikes, np.arange(0, ticks, (BLOCKS - 1) * window)])) // window
-    steps = 0
-    for past, block in zip(when[:-1].tolist(), when[1:].tolist(), strict=True):
-        while past < block:
-            span = next(s for s in (4, 2, 1) if past % s == 0 and past + s <= block)
-            past, steps = past + span, steps + 1  # noqa: PLW2901
-    return len(spikes) / seconds, steps / seconds
-
-
 def neurons_per_core(cycles: dict[str, float], *, rate: float, inputs: int) -> int:
     """Return how many neurons fit a step: update, fold and what is heard of ten readouts each; for each synapse its spikes and the
     blocks between two touches."""
-    spikes, stretches = touches(rate)
-    synapse = spikes * cycles["spike"] + stretches * cycles["catch_up"]
+    stretches = float(stretches_per_second(np.array([rate]), 1e-3)[0])
+    synapse = rate * cycles["spike"] + stretches * cycles["catch_up"]
     step = cycles["fold"] + cycles["update"] + READOUTS * cycles["hear"]
     return int(REAL_TIME * CLOCK_PER_STEP * 1000 / (1000 * step + inputs * synapse))
 

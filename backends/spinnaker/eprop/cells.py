@@ -1,4 +1,4 @@
-"""A tick of e-prop's neurons on a core, in integers, compiled: what templates/extension/neurons.h does, bit for bit."""
+"""A tick of e-prop's neurons on a core, in integers, compiled: what templates/extension/eprop_neurons.h does, bit for bit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from neurocompile.backends.spinnaker.eprop.formats import DECAY_BITS, ERROR_MOST, NEAR, ONE, PER_OCTAVE, TABLE, WORD, Ints, Neurons
+from neurocompile.backends.spinnaker.eprop.formats import DECAY_BITS, ERROR_MOST, NEAR, PER_OCTAVE, TABLE, WORD, Ints
 from neurocompile.backends.spinnaker.eprop.kernels import limited, rounded
 
 V, CURRENT, REFRACTORY, ADAPTATION, SPIKED, RATE, HELD_1, HELD_2 = range(8)
@@ -176,4 +176,4 @@ def signals(cells: Cells, heard: Ints, signal: Ints) -> None:
         heard[j] = 0
 
 
-__all__ = ["ONE", "Cells", "Neurons", "hear", "scaled", "signals", "softmax_errors", "squared_errors", "update", "update_readout"]
+__all__ = ["Cells", "hear", "scaled", "signals", "softmax_errors", "squared_errors", "update", "update_readout"]

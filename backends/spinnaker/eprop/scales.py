@@ -18,6 +18,11 @@ POWER_BITS = 16
 """Fraction bits of decays and of their powers"""
 ACCUMULATOR_BITS = 14
 """Fraction bits that a weight has beyond the 16 that are sent; 2 bits are left for what a block has not settled yet"""
+SHIFTS = (
+    *("psi_to_a", "psi_to_b", "signal_to_c", "signal_to_d", "a_to_total", "b_to_total", "a_to_e", "b_to_r"),
+    *("power", "power_reg", "sum_bits"),
+)
+"""Constants that are shifts to the right"""
 _STATE_BITS = {16: 15, 32: 28}
 """Width of e~ and r~ -> bits that they use beside the sign: sums of three products stay within 64"""
 _TABLE = npt.NDArray[np.int32]
@@ -221,15 +226,15 @@ def choose_scales(rule: Rule, *, state_bits: int = 16) -> Scales:
     signal = rule.learning_rate * max(rule.signal, rule.reg) / (rule.weight_unit * 2.0**-ACCUMULATOR_BITS)
     q_signal = min(_room(signal, WORD_BITS - 1), most)
     # q_c, q_d and q_total are one number apart from what their partners have
-    q_sum = min(_room(limit.c, WORD_BITS - 1) + q_e, _room(limit.total, WORD_BITS - 1) + q_z, q_signal + POWER_BITS + q_e)
+    q_sum = min(_room(limit.c, WORD_BITS - 1) + q_e, _room(limit.total, WORD_BITS - 1) + q_z, q_signal + POWER_BITS - 1 + q_e)
     if rule.reg > 0.0:
-        q_sum = min(q_sum, _room(limit.d, WORD_BITS - 1) + q_r, q_signal + POWER_BITS + q_r)
-    q_sum = min(q_sum, q_signal + q_a + q_z, q_signal + q_b + q_z)
-    if q_sum < 0 or q_signal < 0:
+        q_sum = min(q_sum, _room(limit.d, WORD_BITS - 1) + q_r, q_signal + POWER_BITS - 1 + q_r)
+    q_sum = min(q_sum, q_signal + q_a + q_z - 1, q_signal + q_b + q_z - 1)  # every shift is of a bit at least
+    if q_sum < 1 or q_signal < 0:
         raise _too_much(rule.signal, signal, rule.weight_unit)
     undo, undo_reg = (rule.alpha * rule.kappa) ** -WINDOW, (rule.alpha * rule.kappa_reg) ** -WINDOW
     unit = rule.weight_unit * 2.0**-ACCUMULATOR_BITS * 2.0**-q_signal / rule.learning_rate
-    return Scales(
+    found = Scales(
         rule=rule,
         bounds=limit,
         state_bits=state_bits,
@@ -250,6 +255,7 @@ def choose_scales(rule: Rule, *, state_bits: int = 16) -> Scales:
         signal_max=math.floor(rule.signal / unit),
         reg_max=math.floor(rule.reg / unit),
     )
+    return _with_shifts(found)
 
 
 def choose_readout_scales(rule: Rule) -> Scales:
@@ -263,15 +269,28 @@ def choose_readout_scales(rule: Rule) -> Scales:
     limit = Bounds(z=zbar * rule.alpha**-WINDOW, e=0.0, r=0.0, a=1.0, b=0.0, c=0.0, d=0.0, total=total)
     q_z = min(_room(limit.z, WORD_BITS - 1), _MOST_FRACTION)
     q_signal = min(_room(signal, WORD_BITS - 1), _MOST_FRACTION)
-    q_total = min(_room(total, WORD_BITS - 1), q_signal + POWER_BITS)
-    if q_total + q_z < 0 or q_signal < 0:
+    q_total = min(_room(total, WORD_BITS - 1), q_signal + POWER_BITS - 1)
+    if q_total + q_z < 1 or q_signal < 0:
         raise _too_much(rule.signal, signal, rule.weight_unit)
     unit = rule.weight_unit * 2.0**-ACCUMULATOR_BITS * 2.0**-q_signal / rule.learning_rate
-    return Scales(
+    found = Scales(
         rule=rule, bounds=limit, state_bits=16, q_z=q_z, q_e=q_z, q_r=q_z, q_a=POWER_BITS, q_b=POWER_BITS, q_c=q_total, q_d=q_total,
         q_total=q_total, q_signal=q_signal, q_psi=15, q_undo=12, q_undo_reg=12, q_power=POWER_BITS, q_power_reg=POWER_BITS,
         signal_max=math.floor(rule.signal / unit), reg_max=0,
     )  # fmt: skip
+    return _with_shifts(found)
+
+
+def _with_shifts(scales: Scales) -> Scales:
+    """Return the scales if all shifts are of 1 to 62 bits, as rounding to the nearest needs; ValueError otherwise."""
+    numbers = scales.constants()
+    shifts = {name: numbers[name] for name in SHIFTS}
+    shifts["psi_to_b"] -= POWER_BITS  # the smaller of its two uses
+    wrong = {name: shift for name, shift in shifts.items() if not 1 <= shift <= 62}
+    if wrong:
+        name, shift = next(iter(wrong.items()))
+        raise ValueError(f"a shift of {shift} bits ({name}) leaves no number format: the learning rate is too far from the weight unit")
+    return scales
 
 
 def silent_scales() -> Scales:

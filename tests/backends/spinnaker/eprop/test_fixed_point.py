@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocompile.backends.spinnaker.eprop.kernels import A, B, C, D, E
-from neurocompile.backends.spinnaker.eprop.scales import ACCUMULATOR_BITS, Rule, Scales, choose_scales
+from neurocompile.backends.spinnaker.eprop.scales import (
+    ACCUMULATOR_BITS,
+    POWER_BITS,
+    SHIFTS,
+    Rule,
+    Scales,
+    choose_readout_scales,
+    choose_scales,
+)
 from tests.backends.spinnaker.eprop.cores import Events, exact, random_events, rule, run_twin, settled
 
 
@@ -147,3 +155,29 @@ def test_what_has_no_fixed_point_form_is_refused(change: dict[str, float], words
 def test_a_rate_beyond_32_bits_is_refused_with_numbers() -> None:
     with pytest.raises(ValueError, match="too much for 32 bits"):
         choose_scales(rule(learning_rate=1e3, signal=100.0))
+    with pytest.raises(ValueError, match="too much for 32 bits"):  # a sum without a fraction bit: shifts of the C are of a bit at least
+        choose_scales(rule(alpha=0.9921875, kappa=0.9921875, kappa_reg=0.95, learning_rate=0.1, interval=1.0))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    alpha=st.floats(0.88, 0.999),
+    kappa=st.floats(0.88, 0.999),
+    rate=st.floats(-15.0, 0.0),
+    height=st.floats(-6.0, 1.5),
+    reg=st.sampled_from([0.0, 1.0]),
+    bits=st.sampled_from([16, 32]),
+)
+def test_every_shift_rounds(alpha: float, kappa: float, rate: float, height: float, reg: float, bits: int) -> None:
+    """Scales of any rule that has some, a readout's too, have shifts of 1 to 62 bits; small learning rates and surrogates always have."""
+    given_rule = rule(alpha=alpha, kappa=kappa, kappa_reg=0.95, learning_rate=10.0**rate, height=10.0**height, reg=reg)
+    for choose in (lambda: choose_scales(given_rule, state_bits=bits), lambda: choose_readout_scales(given_rule)):
+        if 10.0 ** (rate + max(height, 0.0)) > 1e-3:
+            try:
+                found = choose()
+            except ValueError:  # too much for 32 bits: said above
+                continue
+        else:
+            found = choose()
+        assert all(1 <= found.constants()[name] <= 62 for name in SHIFTS)
+        assert found.constants()["psi_to_b"] > POWER_BITS

@@ -127,6 +127,10 @@ def test_binaries_are_asked_for(built: tuple[Path, Network]) -> None:
     done = subprocess.run([*command, "--virtual", "--samples", "2"], capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert "give all samples as one input" in done.stderr
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert "eprop_1.aplx, eprop_2.aplx, eprop_3.aplx not found" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_what_is_in_the_extension(built: tuple[Path, Network], tmp_path: Path) -> None:

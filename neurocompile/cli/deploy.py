@@ -25,8 +25,10 @@ from neurocompile.deploy.registry import KINDS, Kind, Settings
 from neurocompile.deploy.state import PHASES, RESULTS, STATE, RunFolder, State, locked
 from neurocompile.ir.errors import InputError, NeurocompileError, SdkMissingError
 
-_FILE_OPTIONS = ("--input", "--signal")
+_FILE_OPTIONS = ("--input", "--signal", "--target")
 """Options of program/run.py that name local files, NAME=FILE."""
+_BINARIES = "program/extension/binaries"
+"""Of a build with e-prop cores for SpiNNaker: what its user has compiled, beside the files of the manifest."""
 _SETTLED = ("NC523", "NC526", "NC528")
 """Errors after which nothing need be said about how to go on: they say it, or the job is over."""
 
@@ -208,6 +210,8 @@ def _program_files(build: Path, kind: Kind, digest: str | None = None) -> dict[s
     if manifest["target"] != kind.target:
         raise InputError.of("NC160", f"--to {kind.name} runs builds for {kind.target}, not for {manifest['target']}", file=str(build))
     files = {check_file(name, str(build)): build / name for name in sorted(manifest["files"]) if name.startswith("program/")}
+    built = sorted((build / _BINARIES).glob("*.aplx"))
+    files |= {check_file(f"{_BINARIES}/{path.name}", str(build)): path for path in built if path.is_file()}
     if "program/run.py" not in files:
         raise InputError.of("NC703", "it has no program/run.py", file=str(build))
     if digest is not None and _digest(files) != digest:

@@ -288,6 +288,21 @@ def test_a_program_cannot_say_how_another_ended(cloud: Cloud, send: Deploy, quic
     check_whole(cloud, tmp_path / "out")
 
 
+def test_what_the_user_compiled_goes_along(command: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
+    """Binaries of e-prop cores are no files of the build, but of the program; --target names a local file."""
+    folder = quick_spinnaker / "program" / "extension" / "binaries"
+    folder.mkdir(parents=True)
+    (folder / "eprop_1.aplx").write_bytes(b"ARM")
+    (folder / "eprop_1.elf").write_bytes(b"not needed")
+    np.savez(tmp_path / "target.npz", target=np.zeros((2, 1)), window=np.ones(2, bool))
+    words = [quick_spinnaker, "--to", "spinnaker-cloud", "--collab", "c", "--dry-run", "-o", tmp_path / "out"]
+    code, out, err = command(*words, "--", "--target", f"out={tmp_path / 'target.npz'}")
+    assert (code, err) == (0, "")
+    assert "program/extension/binaries/eprop_1.aplx" in out
+    assert "eprop_1.elf" not in out
+    assert "inputs/" in out
+
+
 def test_a_dry_run_says_all_and_touches_nothing(
     cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,7 +124,6 @@ static void eprop_update_hidden(uint32_t timer_count, uint32_t time, uint32_t n)
             eprop_heard[j] = 0;
             eprop_fold_neuron(EPROP_SCALES, eprop_core.tick, psi, signal, reg, &eprop_core.neurons[j], eprop_core.rings[j]);
         }
-        neuron_recording_record_accum(V_RECORDING_INDEX, j, kbits(eprop_state[j].v));
         if (fires) {
             neuron_recording_record_bit(SPIKE_RECORDING_BITFIELD, j);
             send_spike(timer_count, time, j);
@@ -147,7 +146,6 @@ static void eprop_update_readouts(uint32_t n) {
     for (uint32_t j = 0; j < n; j++) {
         eprop_y[j] = eprop_update_readout(eprop_cell_of(j), eprop_arrived[j], &eprop_state[j]);
         eprop_arrived[j] = eprop_error[j] = 0;
-        neuron_recording_record_accum(V_RECORDING_INDEX, j, kbits(eprop_y[j]));
     }
     if (eprop_read_target(n)) {
         if (EPROP_CELLS->flags & EPROP_FLAG_SOFTMAX) {
@@ -184,12 +182,21 @@ static void eprop_forget(uint32_t n) {
     }
 }
 
+/* Membranes as they are before the update, rest included, as sPyNNaker's own cells are recorded. */
+static void eprop_record(uint32_t n) {
+    for (uint32_t j = 0; j < n; j++) {
+        const int32_t v = eprop_limited((int64_t) eprop_state[j].v + eprop_cell_of(j)->leak, INT32_MAX);
+        neuron_recording_record_accum(V_RECORDING_INDEX, j, kbits(v));
+    }
+}
+
 static void neuron_impl_do_timestep_update(uint32_t timer_count, uint32_t time, uint32_t n_neurons) {
     if (!eprop_listens && eprop_n_heard) {
         /* after sPyNNaker's own, which takes payloads for counts of spikes: none of our networks has such packets */
         spin1_callback_on(MCPL_PACKET_RECEIVED, eprop_error_received, -1);
         eprop_listens = true;
     }
+    eprop_record(n_neurons);
     if (eprop_set_time(time)) {
         eprop_forget(n_neurons);
     }

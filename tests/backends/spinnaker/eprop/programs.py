@@ -91,6 +91,7 @@ class _Core:
         state_bits: int,
     ) -> None:
         self.population, self.neurons, self.state_bits = population, neurons, state_bits
+        self.recorded: list[Ints] = []
         n = len(neurons)
         index_bits = int(np.ceil(np.log2(n))) if n > 1 else 0
         made = core_rows(plan, population.name, neurons, state_bits=state_bits, control_bits=lambda n: (index_bits, index_bits + 1))
@@ -124,6 +125,7 @@ class _Core:
         return np.frombuffer(raw, np.uint32)
 
     def sent(self) -> npt.NDArray[np.uint32]:
+        self.recorded.append(self.hear(len(self.neurons)).view(np.int32).astype(np.int64))
         return self.hear(3 * int(self.hear(1)[0])).reshape(-1, 3)
 
     def state(self) -> CoreState:

@@ -12,6 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from neurocompile.backends.base import Twin
+from neurocompile.backends.spinnaker.eprop.formats import ONE
 from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
 from neurocompile.backends.spinnaker.target import TARGET
 from neurocompile.ir import Loss, Network, SurrogateKind
@@ -69,6 +70,10 @@ def compare(
         step = np.repeat(np.arange(n_steps), [len(who) for who in found["hidden"]])
         np.testing.assert_array_equal(step, run.spikes["hidden"].step)
         np.testing.assert_array_equal(np.concatenate(found["hidden"]), run.spikes["hidden"].neuron)
+        for core in cores.cores:
+            if core.population.neurons.readout:  # recorded before the update: row t + 1 is step t
+                held = np.array(core.recorded)[1:] / (core.population.scale * ONE)
+                np.testing.assert_array_equal(held, run.outputs[core.population.name][: n_steps - 1, core.neurons])
         saturated = 0
         for population, neurons, state in cores.states():
             assert_equal(plan, twin, population.name, neurons, state, bits)

@@ -2,7 +2,8 @@
  *
  * stdin, 32-bit words: neurons, key of the first, ring buffer shift, bits of delay; words and content of the neurons' region, of the
  * synapses' region; rows: their number, then key, words and content of each. Then commands:
- *   0 time                   a timer tick: writes the number of packets sent, then (key, has payload, payload) of each
+ *   0 time                   a timer tick: writes the membranes that were recorded, the number of packets sent, then (key, has payload, payload)
+ *                            of each
  *   1 n (key, has, payload)  packets arrive: the sweep's rows, then theirs
  *   2                        writes membranes, v and threshold's rise of each neuron; then coefficients of each; then all rows, changed
  *                            parts included; then saturated states and ring buffers
@@ -71,6 +72,13 @@ void send_spike_mc_payload(uint32_t key, uint32_t payload) {
     send(key, 1, payload);
 }
 
+static int32_t *recorded;
+
+void neuron_recording_record_accum(uint32_t variable, uint32_t neuron, input_t value) {
+    (void) variable;
+    recorded[neuron] = value;
+}
+
 static uint32_t find(uint32_t key) { /* rows are sorted by key */
     uint32_t low = 0, high = n_rows;
     while (low < high) {
@@ -120,6 +128,7 @@ static void tick(uint32_t time) {
         }
     }
     neuron_impl_do_timestep_update(0, time, n_neurons);
+    give(recorded, n_neurons * sizeof *recorded);
     give(&n_sent, sizeof n_sent);
     give(packets, n_sent * 3 * sizeof *packets);
 }
@@ -190,6 +199,7 @@ int main(void) {
     synapse_delay_mask = (1u << delay_bits) - 1;
     ring_buffers = calloc((size_t) 1 << (synapse_type_index_bits + delay_bits), sizeof *ring_buffers);
     neuron_keys = malloc(n_neurons * sizeof *neuron_keys);
+    recorded = calloc(n_neurons, sizeof *recorded);
     for (uint32_t j = 0; j < n_neurons; j++) {
         neuron_keys[j] = key + j;
     }

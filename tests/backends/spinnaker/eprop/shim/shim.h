@@ -39,9 +39,7 @@ static inline void rt_error(uint code) {
 extern uint32_t *neuron_keys;
 void send_spike(uint32_t timer_count, uint32_t time, uint32_t neuron_index);
 void send_spike_mc_payload(uint32_t key, uint32_t payload);
-static inline void neuron_recording_record_accum(uint32_t variable, uint32_t neuron, input_t value) {
-    (void) variable, (void) neuron, (void) value;
-}
+void neuron_recording_record_accum(uint32_t variable, uint32_t neuron, input_t value);
 static inline void neuron_recording_record_bit(uint32_t variable, uint32_t neuron) {
     (void) variable, (void) neuron;
 }

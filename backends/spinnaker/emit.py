@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.base import Artifacts
-from neurocompile.backends.spinnaker.eprop.emit import check_program, extension_files, population_row
+from neurocompile.backends.spinnaker.eprop.emit import check_program, extension_files, network_row, population_row
 from neurocompile.backends.spinnaker.layout import layouts
 from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
 from neurocompile.ir.npz import npz_bytes
@@ -27,7 +27,8 @@ SCRIPTS = ("run", "pynn_network", "board", "routes")
 def emit(lowered: SpinnakerNetwork, mapping: Mapping | None, shards: Shards = IN_TURN) -> Artifacts:
     """Return run.py and its modules, network.json, network.npz and README.md (see docs/spinnaker.md for the keys)."""
     arrays: dict[str, npt.NDArray[Any]] = {}
-    document = {
+    populations = _populations(lowered, mapping, arrays)
+    document: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "name": lowered.network.name,
         "dt_ms": lowered.network.dt * 1e3,
@@ -37,7 +38,7 @@ def emit(lowered: SpinnakerNetwork, mapping: Mapping | None, shards: Shards = IN
         "n_boards": lowered.n_boards,
         "grid": [lowered.machine.topology.width, lowered.machine.topology.height],
         "mapping_only": lowered.mapping_only,
-        "populations": _populations(lowered, mapping, arrays),
+        "populations": populations,
         "projections": _projections(lowered, arrays),
         "rules": [
             {
@@ -65,7 +66,8 @@ def emit(lowered: SpinnakerNetwork, mapping: Mapping | None, shards: Shards = IN
             for m in lowered.learning.modulations
         ],
     }
-    document["eprop"] = None if lowered.eprop is None else {"readout": lowered.eprop.readout}
+    plan = lowered.eprop
+    document["eprop"] = None if plan is None else network_row(plan, lowered.machine, populations, lowered.network.dt)
     templates = resources.files("neurocompile.backends.spinnaker") / "templates"
     extra: Artifacts = {}
     if lowered.eprop is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -13,6 +15,7 @@ from neurocompile.backends.spinnaker.eprop.image import CELL, cells_words, numbe
 from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
 from neurocompile.ir import EProp, Network
 from neurocompile.ir.errors import Diagnostic, UnsupportedError
+from neurocompile.machine import Machine
 
 Arrays = dict[str, npt.NDArray[Any]]
 _FILES = (
@@ -43,6 +46,21 @@ def check_program(plan: EpropPlan) -> None:
             )
             for name in late
         )
+
+
+def network_row(plan: EpropPlan, machine: Machine, populations: Sequence[Mapping[str, Any]], dt: float) -> dict[str, Any]:
+    """Return the entry "eprop" of network.json: the task's readout, and how many ticks a break between samples takes, in which each core
+    brings all its rows up to date and lets them forget (twice a catch-up, at most). populations : its rows."""
+    budget = machine.value("core.clock") * dt * machine.value("core.eprop_share")
+    ticks = 1.0
+    for row in populations:
+        own = plan.populations.get(row["name"])
+        if own is not None and own.scales is not None:
+            synapses = sum(len(p.weight) for p in plan.projections if p.post == row["name"] and p.learns)
+            share = min(int(row["neurons_per_core"] or row["size"]) / row["size"], 1.0)
+            cycles = machine.value("core.eprop_catch_up_cycles" + ("_reg" if own.scales.reg_max else ""))
+            ticks = max(ticks, 2.0 * cycles * synapses * share / budget)
+    return {"readout": plan.readout, "break_ticks": math.ceil(ticks) + 1}
 
 
 def population_row(network: Network, plan: EpropPlan, index: int, name: str, arrays: Arrays, events_per_second: float) -> dict[str, Any]:

@@ -87,7 +87,8 @@ static void neuron_impl_load_neuron_parameters(address_t address, uint32_t next,
     spin1_memcpy(&eprop_cells, from, sizeof eprop_cells);
     from += sizeof eprop_cells / sizeof *from;
     eprop_n_heard = *from++;
-    if (eprop_cell == NULL && !eprop_make_room(n_neurons)) {
+    const bool first = eprop_cell == NULL; /* when a run goes on, parameters are read again: states stay */
+    if (first && !eprop_make_room(n_neurons)) {
         log_error("no memory for the neurons");
         rt_error(RTE_SWERR);
     }
@@ -99,7 +100,9 @@ static void neuron_impl_load_neuron_parameters(address_t address, uint32_t next,
         for (uint32_t k = 0; k < eprop_n_heard; k++) {
             eprop_feedback[j * eprop_n_heard + k] = (int16_t) *from++;
         }
-        eprop_state[j] = (eprop_state_of_neuron_t){.current = eprop_cell_of(j)->initial_current};
+        if (first) {
+            eprop_state[j] = (eprop_state_of_neuron_t){.current = eprop_cell_of(j)->initial_current};
+        }
     }
     if (save_initial_state) {
         spin1_memcpy(save_initial_state, address, (from - address) * sizeof *from);

@@ -105,10 +105,22 @@ def test_targets_reach_the_core(built: tuple[Path, Network], tmp_path: Path) -> 
     n_rule = len(arrays[entry["eprop"]["rule"]["array"]])
     rows = int(words[n_rule + 3])
     held = words[n_rule + 11 : n_rule + 11 + rows * 4].reshape(rows, 4)
-    assert rows == STEPS + 1
-    np.testing.assert_array_equal(held[5:STEPS], np.rint(target[5:] * entry["eprop"]["target_unit"]))
+    assert rows == STEPS
+    np.testing.assert_array_equal(held[5:], np.rint(target[5:] * entry["eprop"]["target_unit"]))
     assert (held[:5] == -(2**31)).all()
-    assert (held[STEPS:] == -(2**31)).all()
+    assert (words[n_rule + 4], words[n_rule + 5]) == (0, 0)
+    shorter = [*command[:3], "--steps", "8", *command[5:], "--samples", "2", "--target", f"out={tmp_path / 'target.npz'}"]
+    done = subprocess.run(shorter, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    words = load_npz(tmp_path / "mapping.npz")["region:2:synapseDynamicsParams"].view(np.int32).astype(np.int64)
+    held = words[n_rule + 11 : n_rule + 11 + 16 * 4].reshape(16, 4)
+    np.testing.assert_array_equal(
+        held[5:], np.rint(target[5:16] * entry["eprop"]["target_unit"])
+    )  # steps of both samples, no break between
+    document = json.loads((built[0] / "network.json").read_text())
+    longest = max(int(arrays[f"delay:{p['key']}"].max()) for p in document["projections"])
+    assert document["eprop"]["break_ticks"] >= 2
+    assert tuple(words[n_rule + 3 : n_rule + 6]) == (16, 8, max(1 + longest, document["eprop"]["break_ticks"]))
     np.savez(tmp_path / "bad.npz", target=target[:, :3], window=window)
     for what, said in (
         (f"out={tmp_path / 'bad.npz'}", "shape (steps, 4)"),
@@ -122,11 +134,8 @@ def test_targets_reach_the_core(built: tuple[Path, Network], tmp_path: Path) -> 
 
 
 def test_binaries_are_asked_for(built: tuple[Path, Network]) -> None:
-    """On a machine the program needs the binaries, and says where they come from; samples go in one run."""
+    """On a machine the program needs the binaries, and says where they come from."""
     command = [sys.executable, str(built[0] / "run.py"), "--steps", "5"]
-    done = subprocess.run([*command, "--virtual", "--samples", "2"], capture_output=True, text=True, check=False)
-    assert done.returncode == 3
-    assert "give all samples as one input" in done.stderr
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 5
     assert "eprop_1.aplx, eprop_2.aplx, eprop_3.aplx not found" in done.stderr

@@ -352,7 +352,8 @@ class Positions(Kind):
     def schema(self, definitions: Definitions) -> Schema:
         number: Schema = {"type": "number"}
         forms = [_GRID.schema(definitions), _POSITION_FILE.schema(definitions)]
-        return {"anyOf": [*forms, {"type": "array", "items": {"anyOf": [number, {"type": "array", "items": number}]}}]}
+        numbers = {"type": "array", "items": number}  # of one dimension, or a list for each neuron: never both
+        return {"anyOf": [*forms, numbers, {"type": "array", "items": numbers}]}
 
 
 def tuples(values: Mapping[str, Any]) -> dict[str, Any]:

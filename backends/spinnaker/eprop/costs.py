@@ -129,8 +129,9 @@ def eprop_problem(
     share = np.minimum(cycles / (machine.value("core.clock") * machine.value("core.eprop_share")), 1.0)
     row_limit = _row_limit(network, connections, plan, machine)
     together = np.full(n, -1, np.int32)
-    if plan.softmax and plan.readout is not None:
-        together[offset[plan.readout] : offset[plan.readout] + sizes[plan.readout]] = 0
+    for label, name in enumerate(k for k, made in plan.populations.items() if made.neurons.readout):
+        # targets lie in a core's memory as rows of all readouts, a softmax needs all membranes, and listeners one range of keys
+        together[offset[name] : offset[name] + sizes[name]] = label
     confidence = machine.quantity("core.eprop_fold_cycles").confidence
     return MappingProblem(
         n_neurons=n,

@@ -46,8 +46,8 @@ class EpropOptions:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PlannedPopulation:
     """scale : S, s16.15 units per membrane unit / 2^15; shift : ring buffer to membrane; scales : None if nothing learns here; feedback
-    (n_readout, n) : integers, None if nothing is heard; error, error_shift : membrane (readout) -> packet's error; learn, learn_shift :
-    packet's error -> the readout's learning signal; target_unit : integer of a target of 1."""
+    (n_readout, n) : integers, None if nothing is heard; error : membrane (readout) -> packet's error; learn : packet's error -> the
+    readout's learning signal; target_unit : integer of a target of 1."""
 
     name: str
     size: int
@@ -153,7 +153,7 @@ class _Planner:
         unit = 2.0**shift / (scale * ONE)
         scales, feedback = None, None
         error, learn, cells_signal, target_unit = Factor(0, 1), Factor(0, 1), Factor(0, 1), scale * ONE
-        error_unit = self._error_unit()
+        error_unit = self._error_unit(population.name if isinstance(model, LeakyReadout) else self.readout)
         if isinstance(model, LeakyReadout):
             if self.softmax and population.name == self.readout:
                 error, target_unit = Factor.of(2.0**16 / np.log(2.0) / (scale * ONE)), float(ERROR_MOST)
@@ -161,7 +161,7 @@ class _Planner:
                 error = Factor.of(1.0 / (scale * ONE) / error_unit)
         if rule is not None:
             alpha = self._alpha(population)
-            learned = self._learned(rule, population, alpha, unit, into)
+            learned = self._learned(rule, population, alpha, unit, into, error_unit)
             if isinstance(model, LeakyReadout):
                 scales = choose_readout_scales(learned)
                 learn = Factor.of(error_unit / scales.signal_unit)
@@ -256,11 +256,11 @@ class _Planner:
             )
         return float(values[0])
 
-    def _error_unit(self) -> float:
-        """Membrane units (with softmax: probability) of a unit of a packet's error."""
-        return (1.0 if self.softmax else self.options.error_limit) / ERROR_MOST
+    def _error_unit(self, readout: str | None) -> float:
+        """Membrane units (of the task's readout with softmax: probability) of a unit of a readout's error."""
+        return (1.0 if self.softmax and readout == self.readout else self.options.error_limit) / ERROR_MOST
 
-    def _learned(self, rule: EProp, population: Population, alpha: float, unit: float, into: list[Projection]) -> Rule:
+    def _learned(self, rule: EProp, population: Population, alpha: float, unit: float, into: list[Projection], error_unit: float) -> Rule:
         regularised = rule.regularization is not None and rule.regularization.strength > 0.0 and isinstance(population.model, LIF)
         reg = 0.0
         if regularised:
@@ -276,7 +276,7 @@ class _Planner:
             learning_rate=rule.optimizer.learning_rate,
             weight_unit=unit,
             interval=min((_least_interval(self.network.population(p.pre), self.network.dt) for p in into if p.learning), default=1.0),
-            signal=ERROR_MOST * self._error_unit(),
+            signal=ERROR_MOST * error_unit,
             reg=reg,
         )
 

@@ -250,7 +250,16 @@ def test_eighty_neurons_share_a_core() -> None:
     assert most["local memory (estimate)"] >= 80
 
 
-def test_bad_rows() -> None:
+def test_a_readout_stays_on_one_core() -> None:
+    """Its targets are rows of all readouts in one core's memory, with either loss."""
+    for loss in (Loss.MEAN_SQUARED_ERROR, Loss.CROSS_ENTROPY):
+        problem = lowered(learner(0, n=30, n_out=3, loss=loss)).problem
+        assert problem is not None
+        assert problem.together is not None
+        assert (problem.together == np.where(problem.population == 2, 0, -1)).all()
+
+
+def test_weights_beyond_their_words_are_clipped() -> None:
     """A weight beyond 16 bits of its unit is clipped to them at once, and stays there."""
     network = learner(0, learning_rate=1e-4)
     twin = TARGET.twin(lowered(network), learning=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from neurocompile.backends.base import Check
 from neurocompile.backends.spinnaker.comparison import places
 from neurocompile.backends.spinnaker.eprop.formats import lower_neurons
 from neurocompile.backends.spinnaker.eprop.image import CELL
+from neurocompile.backends.spinnaker.eprop.late import Copies, groups
 from neurocompile.backends.spinnaker.neurons import Findings, lower_population
-from neurocompile.backends.spinnaker.walk import walk
+from neurocompile.backends.spinnaker.walk import walk_keys
 from neurocompile.ir import LIF, LeakyReadout, Network, Population
 from neurocompile.ir.npz import AnyArray
 from neurocompile.ir.realise import Connections
@@ -171,7 +172,8 @@ def check_keys(document: Mapping[str, Any], mapping: Mapping[str, AnyArray]) -> 
     shared = int(np.count_nonzero(low[order][1:] < (low + size)[order][:-1]))
     neurons = placements[keys[:, 0], 3] - placements[keys[:, 0], 2] + 1
     short = int(np.count_nonzero(size < neurons))
-    senders = {p["pre"] for p in document["projections"]} | {m["pre"] for m in document["modulations"]}
+    senders = {by for p in document["projections"] for by in ([s["by"] for s in p["sent"]] if "sent" in p else [p["pre"]])}
+    senders |= {m["pre"] for m in document["modulations"]}
     silent = [p["name"] for i, p in enumerate(document["populations"]) if p["name"] in senders and i not in placements[keys[:, 0], 0]]
     return Check(
         name="keys",
@@ -204,33 +206,42 @@ def check_tables(summary: Mapping[str, Any]) -> Check:
 
 
 def check_routes(
-    document: Mapping[str, Any], connections: Mapping[str, Connections], mapping: Mapping[str, AnyArray], slots: Slots
+    document: Mapping[str, Any],
+    connections: Mapping[str, Connections],
+    mapping: Mapping[str, AnyArray],
+    slots: Slots,
+    copies: Sequence[Copies] = (),
 ) -> list[Check]:
-    """Walk the packets of every source core through sPyNNaker's tables to the cores that hold its targets."""
-    reach = walk(mapping)
+    """Walk the packets of every source core through sPyNNaker's tables to the cores that hold its targets; of plastic e-prop synapses those
+    of each delay, under the keys of that delay. ``copies``: of the program."""
+    reach = walk_keys(mapping)
     placements = np.asarray(mapping["placements"], np.int64)
     index = {p["name"]: i for i, p in enumerate(document["populations"])}
     delay_cores = set(np.flatnonzero(placements[:, 1] >= 0).tolist())
     checks = []
     for projection in document["projections"]:
         synapses = connections[projection["name"]]
-        pre, post = index[projection["pre"]], index[projection["post"]]
-        from_place, to_place = slots[projection["pre"]][synapses.pre], slots[projection["post"]][synapses.post]
-        sources = [r for r in np.flatnonzero(placements[:, 0] == pre).tolist() if r in reach]
+        post = index[projection["post"]]
         targets = np.flatnonzero((placements[:, 0] == post) & (placements[:, 7] == 1)).tolist()
         holders: dict[tuple[int, int], list[int]] = {}
         for t in targets:
             holders.setdefault((int(placements[t, 2]), int(placements[t, 3])), []).append(t)
         wanted = lost = 0
-        for source in sources:
-            sent_to = np.unique(to_place[(from_place >= placements[source, 2]) & (from_place <= placements[source, 3])])
-            reached = set(reach[source])
-            for extension in reached & delay_cores:  # a delay extension sends on under its own key
-                reached |= set(reach.get(extension, ()))
-            for low, high in sorted(holders):
-                if np.searchsorted(sent_to, high, side="right") > np.searchsorted(sent_to, low):
-                    wanted += 1
-                    lost += not any(t in reached for t in holders[low, high])
+        for group in groups(projection["pre"], synapses, copies, learns="sent" in projection):
+            held = group.delay - 1 if group.by == projection["pre"] else 0
+            from_place = slots[group.by][group.pre]
+            to_place = slots[projection["post"]][synapses.post[group.synapses]]
+            sources = [r for r in np.flatnonzero(placements[:, 0] == index[group.by]).tolist() if (r, held) in reach]
+            lost += not sources  # nobody has a key of this delay
+            for source in sources:
+                sent_to = np.unique(to_place[(from_place >= placements[source, 2]) & (from_place <= placements[source, 3])])
+                reached = set(reach[source, held])
+                for extension in reached & delay_cores:  # a delay extension sends on under its own key
+                    reached |= set(reach.get((extension, 0), ()))
+                for low, high in sorted(holders):
+                    if np.searchsorted(sent_to, high, side="right") > np.searchsorted(sent_to, low):
+                        wanted += 1
+                        lost += not any(t in reached for t in holders[low, high])
         ok = lost == 0 and (wanted > 0 or len(synapses.pre) == 0)
         checks.append(
             Check(

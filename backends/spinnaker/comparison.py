@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping as MappingABC
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.base import Check
+from neurocompile.backends.spinnaker.eprop.late import Copies, groups
 from neurocompile.backends.spinnaker.walk import Trace, Tracer
 from neurocompile.ir.errors import MismatchError
 from neurocompile.ir.npz import AnyArray
@@ -48,7 +50,7 @@ class OurTables:
     keyless: int
 
 
-def our_tables(mapping: Mapping, document: Document, connections: MappingABC[str, Connections]) -> OurTables:
+def our_tables(mapping: Mapping, document: Document, connections: MappingABC[str, Connections], copies: Sequence[Copies] = ()) -> OurTables:
     """Return our tables and the groups of neurons that travel alike."""
     width = int(document["grid"][0])
     tables, routes, part = mapping.tables, mapping.routes, mapping.partition.part
@@ -79,7 +81,7 @@ def our_tables(mapping: Mapping, document: Document, connections: MappingABC[str
     group_of = np.full(len(part), -1, np.int64)
     group_of[sends] = group.ravel()
     wanted, keyless = np.zeros_like(reached), 0
-    for pre, post in _pairs(document, connections):
+    for pre, post in _pairs(document, connections, copies):
         has = group_of[pre] >= 0
         keyless += int(np.count_nonzero(~has))
         wanted[group_of[pre[has]], part[post[has]]] = True
@@ -109,14 +111,15 @@ def _chips_of_tree(
     return {chip: (links, here, came) for chip, (links, here, came) in found.items() if links or here}
 
 
-def _pairs(document: Document, connections: MappingABC[str, Connections]) -> list[tuple[IntArray, IntArray]]:
+def _pairs(document: Document, connections: MappingABC[str, Connections], copies: Sequence[Copies]) -> list[tuple[IntArray, IntArray]]:
     """(source, target) neurons of all projections and rewards, numbered through all populations of the program."""
     sizes = {p["name"]: int(p["size"]) for p in document["populations"]}
     offset = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
     found = []
     for p in document["projections"]:
         synapses = connections[p["name"]]
-        found.append((synapses.pre + np.int64(offset[p["pre"]]), synapses.post + np.int64(offset[p["post"]])))
+        for group in groups(p["pre"], synapses, copies, learns="sent" in p):
+            found.append((group.pre + np.int64(offset[group.by]), synapses.post[group.synapses] + np.int64(offset[p["post"]])))
     for m in document["modulations"]:
         pre, post = np.divmod(np.arange(sizes[m["pre"]] * sizes[m["post"]], dtype=np.int64), sizes[m["post"]])
         found.append((pre + offset[m["pre"]], post + offset[m["post"]]))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.base import Artifacts
-from neurocompile.backends.spinnaker.eprop.emit import check_program, extension_files, network_row, population_row
+from neurocompile.backends.spinnaker.eprop.emit import copies_row, extension_files, network_row, population_row, projection_row
 from neurocompile.backends.spinnaker.layout import layouts
 from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
 from neurocompile.ir.npz import npz_bytes
@@ -71,7 +71,6 @@ def emit(lowered: SpinnakerNetwork, mapping: Mapping | None, shards: Shards = IN
     templates = resources.files("neurocompile.backends.spinnaker") / "templates"
     extra: Artifacts = {}
     if lowered.eprop is not None:
-        check_program(lowered.eprop)
         extra = {
             "program/eprop_model.py": (templates / "eprop_model.py.txt").read_bytes(),
             **extension_files(lowered.eprop, [cell.name for cell in lowered.cells]),
@@ -113,6 +112,7 @@ def _populations(lowered: SpinnakerNetwork, mapping: Mapping | None, arrays: dic
         }
         if cell.cell == "source":
             row["seed"] = (lowered.network.seed + index) % 2**31
+            row |= copies_row(lowered.copies, index, cell.name, arrays)
         else:
             buffer = lowered.buffers[cell.name]
             row["max_expected_summed_weight"] = list(buffer.expected)
@@ -142,6 +142,7 @@ def _projections(lowered: SpinnakerNetwork, arrays: dict[str, npt.NDArray[Any]])
                 "pre": projection.pre,
                 "post": projection.post,
                 "rule": _rules(lowered, projection.name, rule),
+                **({} if lowered.eprop is None else projection_row(lowered.eprop, lowered.copies, projection.name, synapses)),
             }
         )
     return rows

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping as MappingABC
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +64,8 @@ def layouts(lowered: SpinnakerNetwork, mapping: Mapping | None) -> list[Layout]:
     else:
         found = [_follow(mapping, population == i, lowered.machine) for i in range(len(lowered.cells))]
     neurons = {c.name: f.per_core for c, f in zip(lowered.cells, found, strict=True)}
-    needed = delay_cores(lowered.network, lowered.connections, neurons, lowered.machine.value("core.ring_buffer_bits"))
+    held = {p.name for p in lowered.eprop.projections if p.learns} if lowered.eprop is not None else set()
+    needed = delay_cores(lowered.network, lowered.connections, neurons, lowered.machine.value("core.ring_buffer_bits"), held)
     return [
         Layout(per_core=f.per_core, n_slots=f.n_slots, slot=f.slot, cores=f.cores, delayed=c.name in needed)
         for c, f in zip(lowered.cells, found, strict=True)
@@ -95,14 +97,18 @@ def delay_slots(neurons: int, ring_buffer_bits: float) -> int:
 
 
 def delay_cores(
-    network: Network, connections: MappingABC[str, Connections], neurons: MappingABC[str, int], ring_buffer_bits: float
+    network: Network,
+    connections: MappingABC[str, Connections],
+    neurons: MappingABC[str, int],
+    ring_buffer_bits: float,
+    held_back: AbstractSet[str] = frozenset(),
 ) -> set[str]:
     """Return the populations whose spikes need delay cores: a delay is longer than the ring buffers of its target hold.
 
-    ``neurons``: neurons a core of each population.
+    ``neurons``: neurons a core of each population; ``held_back``: projections whose spikes wait at their source.
     """
     return {
         p.pre
         for p in network.synaptic_projections
-        if int(connections[p.name].delay.max(initial=1)) > delay_slots(neurons[p.post], ring_buffer_bits)
+        if p.name not in held_back and int(connections[p.name].delay.max(initial=1)) > delay_slots(neurons[p.post], ring_buffer_bits)
     }

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.base import TargetNetwork
+from neurocompile.backends.spinnaker.eprop.late import Copies
 from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
 from neurocompile.backends.spinnaker.learning import Learning
 from neurocompile.backends.spinnaker.neurons import Cell
@@ -31,7 +32,8 @@ class SpinnakerNetwork(TargetNetwork):
     """``cells``: populations in order, the network's first, then added reward sources. ``buffers``: by population name (neurons only).
     ``split``: (n_populations,) synapse cores of each neuron core, 0 where neurons and synapses share a core.
     ``machine_version``: sPyNNaker's board version; ``n_boards``; ``mapping_only``: why it cannot run, '' if it can.
-    ``eprop``: the integers of cores that learn by e-prop; then all populations but sources run on those."""
+    ``eprop``: the integers of cores that learn by e-prop; then all populations but sources run on those. ``copies``: sources that repeat
+    the spikes of others later; they come last in ``cells``."""
 
     cells: tuple[Cell, ...]
     buffers: dict[str, RingBuffer]
@@ -43,3 +45,4 @@ class SpinnakerNetwork(TargetNetwork):
     steps: int
     machine: Machine
     eprop: EpropPlan | None = None
+    copies: tuple[Copies, ...] = ()

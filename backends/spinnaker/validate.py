@@ -23,6 +23,7 @@ from neurocompile.backends.spinnaker.checks import (
     numbering,
 )
 from neurocompile.backends.spinnaker.comparison import check_ours, check_pacman, our_tables, side_by_side, trace_ours, tree_crossings
+from neurocompile.backends.spinnaker.eprop.late import copies_of
 from neurocompile.backends.spinnaker.twin.loaded import check_numbers
 from neurocompile.ir import Network
 from neurocompile.ir.errors import MismatchError
@@ -69,7 +70,7 @@ def compare(
     checks += check_cores(document, summary)
     checks += check_places(document, summary, mapping)
     checks += [check_keys(document, mapping), check_memory(mapping), check_tables(summary)]
-    checks += check_routes(document, connections, mapping, slots)
+    checks += check_routes(document, connections, mapping, slots, copies_of(document, arrays))
     return checks
 
 
@@ -83,7 +84,7 @@ def compare_mappings(
 ) -> list[Check]:
     """Put our tables before PACMAN's checkers and our tracer, and count in our mapping and in sPyNNaker's; ``folder``: for files."""
     document, arrays = json.loads((program / "network.json").read_text(encoding="utf-8")), load_npz(program / "network.npz")
-    tables = our_tables(ours, document, connections)
+    tables = our_tables(ours, document, connections, copies_of(document, arrays))
     traces = trace_ours(tables, mapping["links"])
     found = [check_ours(tables, traces), *check_pacman(tables, traces, document, folder)]
     return found + side_by_side(tables, traces, tree_crossings(ours), document, numbering(document, arrays), summary, mapping)

@@ -66,14 +66,16 @@ class Tracer:
         return Trace(cores=frozenset(cores), links=frozenset(crossed), straight=frozenset(straight))
 
 
-def walk(mapping: Mapping[str, AnyArray]) -> dict[int, list[int]]:
-    """Return, for each placed vertex with a key, the placed vertices that its packets reach.
+def walk_keys(mapping: Mapping[str, AnyArray]) -> dict[tuple[int, int], list[int]]:
+    """Return, for each placed vertex with a key and each time for which its packets are held back (ticks), the placed vertices that those
+    reach.
 
     Parameters
     ----------
     mapping
         ``placements`` (population, delays of population, first and last neuron, x, y, core, takes synapses), ``keys`` (placement row, key,
-        mask), ``entries`` and ``links`` as in :class:`Tracer`.
+        mask), ``held`` (of each key: ticks that its packets are held back, bits of the colour; may be missing), ``entries`` and ``links``
+        as in :class:`Tracer`.
 
     Notes
     -----
@@ -82,8 +84,19 @@ def walk(mapping: Mapping[str, AnyArray]) -> dict[int, list[int]]:
     placements = np.asarray(mapping["placements"], np.int64)
     at = {(int(x), int(y), int(p)): row for row, (x, y, p) in enumerate(placements[:, 4:7])}
     tracer = Tracer(np.asarray(mapping["entries"], np.int64).tolist(), np.asarray(mapping["links"], np.int64).tolist())
-    reached: dict[int, list[int]] = {}
-    for row, key, _mask in np.asarray(mapping["keys"], np.int64).tolist():
+    reached: dict[tuple[int, int], list[int]] = {}
+    keys = np.asarray(mapping["keys"], np.int64)
+    waits = mapping["held"][:, 0].tolist() if "held" in mapping else [0] * len(keys)
+    for (row, key, _mask), wait in zip(keys.tolist(), waits, strict=True):
         found = tracer.trace(int(placements[row, 4]), int(placements[row, 5]), key).cores
-        reached[row] = sorted(set(reached.get(row, ())) | {at[core] for core in found if core in at})
+        which = (row, int(wait))
+        reached[which] = sorted(set(reached.get(which, ())) | {at[core] for core in found if core in at})
     return reached
+
+
+def walk(mapping: Mapping[str, AnyArray]) -> dict[int, list[int]]:
+    """Return, for each placed vertex with a key, the placed vertices that its packets reach, of all keys (:func:`walk_keys`)."""
+    reached: dict[int, set[int]] = {}
+    for (row, _), found in walk_keys(mapping).items():
+        reached.setdefault(row, set()).update(found)
+    return {row: sorted(found) for row, found in reached.items()}

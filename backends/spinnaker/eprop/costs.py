@@ -6,11 +6,12 @@ benchmarks/spinnaker_eprop.py counts them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from neurocompile.backends.spinnaker.eprop.late import Copies, groups, longest_wait
 from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, PlannedPopulation
 from neurocompile.backends.spinnaker.eprop.rows import BLOCKS
 from neurocompile.backends.spinnaker.eprop.scales import LEVELS, WINDOW
@@ -83,20 +84,29 @@ def _stretches(past: int, block: int) -> int:
 
 
 def eprop_problem(
-    network: Network, connections: Mapping[str, Connections], plan: EpropPlan, options: EpropOptions, machine: Machine
+    network: Network,
+    connections: Mapping[str, Connections],
+    plan: EpropPlan,
+    copies: Sequence[Copies],
+    options: EpropOptions,
+    machine: Machine,
 ) -> MappingProblem:
-    """Return the mapper's view. Raises DoesNotFitError NC401 where one neuron does not fit a core."""
-    sizes = {p.name: p.size for p in network.populations}
+    """Return the mapper's view; ``copies``, sources that repeat spikes later, come last. Raises DoesNotFitError NC401 where one neuron does
+    not fit a core."""
+    sizes = {p.name: p.size for p in network.populations} | {c.name: len(c.neuron) for c in copies}
     offset = dict(zip(sizes, np.cumsum([0, *list(sizes.values())[:-1]]).tolist(), strict=True))
     n = sum(sizes.values())
     population = np.repeat(np.arange(len(sizes), dtype=np.int32), list(sizes.values()))
     source = np.repeat([name not in plan.populations for name in sizes], list(sizes.values()))
-    rates = np.concatenate([_rates(network, name, options) for name in sizes])
+    rates = np.concatenate(
+        [_rates(network, p.name, options) for p in network.populations] + [_rates(network, c.of, options)[c.neuron] for c in copies]
+    )
     cycles, sdram = np.zeros(n), np.zeros(n)
     pairs: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int, int]] = []
     for p in plan.projections:
         synapses, post = connections[p.name], plan.populations[p.post]
-        pairs.append((synapses.pre, synapses.post, offset[p.pre], offset[p.post]))
+        for group in groups(p.pre, synapses, copies, learns=p.learns):
+            pairs.append((group.pre, synapses.post[group.synapses], offset[group.by], offset[p.post]))
         mine = slice(offset[p.post], offset[p.post] + sizes[p.post])
         hz = rates[offset[p.pre] + np.asarray(synapses.pre)]
         if p.learns:
@@ -123,11 +133,13 @@ def eprop_problem(
     memory = np.concatenate(
         [np.full(size, neuron_bytes(plan.populations[k]) if k in plan.populations else 0.0) for k, size in sizes.items()]
     )
+    kept = np.concatenate([np.full(size, longest_wait(plan, k) / 8.0 if k in plan.populations else 0.0) for k, size in sizes.items()])
+    memory += kept  # a bit a tick for spikes that are held back
     free = free_bytes(machine)
     _check_one(plan, memory, free, offset)
     indptr, indices = distinct_targets(n, pairs)
     share = np.minimum(cycles / (machine.value("core.clock") * machine.value("core.eprop_share")), 1.0)
-    row_limit = _row_limit(network, connections, plan, machine)
+    row_limit = _row_limit(sizes, connections, plan, machine)
     together = np.full(n, -1, np.int32)
     for label, name in enumerate(k for k, made in plan.populations.items() if made.neurons.readout):
         # targets lie in a core's memory as rows of all readouts, a softmax needs all membranes, and listeners one range of keys
@@ -195,9 +207,9 @@ def _check_one(plan: EpropPlan, memory: FloatArray, free: float, offset: Mapping
             )
 
 
-def _row_limit(network: Network, connections: Mapping[str, Connections], plan: EpropPlan, machine: Machine) -> FloatArray:
+def _row_limit(names: Iterable[str], connections: Mapping[str, Connections], plan: EpropPlan, machine: Machine) -> FloatArray:
     """Return, for each population, the share of a row of ``core.row_synapses`` words that a neuron takes in the worst case."""
-    most = {p.name: 0.0 for p in network.populations}
+    most = dict.fromkeys(names, 0.0)
     for p in plan.projections:
         post, synapses = plan.populations[p.post], connections[p.name]
         words = synapse_bytes(post) / 4.0 if p.learns else 1.0
@@ -208,4 +220,4 @@ def _row_limit(network: Network, connections: Mapping[str, Connections], plan: E
             both = synapses.pre.astype(np.int64) * post.size + synapses.post
             pairs = int(np.unique(both, return_counts=True)[1].max())
             most[p.post] = max(most[p.post], min(pairs * words / (machine.value("core.row_synapses") - head), 1.0))
-    return np.array([most[p.name] for p in network.populations])
+    return np.array(list(most.values()))

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from neurocompile.backends.base import Artifacts
 from neurocompile.backends.spinnaker.eprop.image import CELL, cells_words, numbers_header, rule_words
+from neurocompile.backends.spinnaker.eprop.late import Copies, groups
 from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
 from neurocompile.ir import EProp, Network
-from neurocompile.ir.errors import Diagnostic, UnsupportedError
+from neurocompile.ir.realise import Connections
 from neurocompile.machine import Machine
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -22,6 +23,7 @@ _FILES = (
     "eprop.h",
     "eprop_core.h",
     "eprop_exp.h",
+    "eprop_held.h",
     "eprop_neurons.h",
     "neuron_impl_eprop.h",
     "synapse_dynamics_eprop.c",
@@ -34,18 +36,23 @@ def binary_name(index: int) -> str:
     return f"eprop_{index}"
 
 
-def check_program(plan: EpropPlan) -> None:
-    """Raise UnsupportedError NC325 for what the twin has and the program has not: plastic synapses with a delay above one step."""
-    late = [p.name for p in plan.projections if p.learns and int(p.rows.delay.max(initial=1)) > 1]
-    if late:
-        raise UnsupportedError(
-            Diagnostic(
-                code="NC325",
-                message=f"projection '{name}': plastic synapses with delays above one step; the program's cores hold no spikes back yet",
-                help="use delay: 1 step on projections that learn by e-prop, or run it here: --numerics spinnaker --set eprop=cores",
-            )
-            for name in late
-        )
+def projection_row(plan: EpropPlan, copies: Sequence[Copies], name: str, synapses: Connections) -> dict[str, Any]:
+    """Return what network.json says of a projection beside its synapses: the delays of its plastic ones, and who sends their packets; of a
+    delay above a step they are sent so many ticks later (docs/spinnaker-eprop.md)."""
+    planned = next(p for p in plan.projections if p.name == name)
+    if not planned.learns:
+        return {}
+    return {"sent": [{"delay": g.delay, "by": g.by} for g in groups(planned.pre, synapses, copies, learns=True)]}
+
+
+def copies_row(copies: Sequence[Copies], index: int, name: str, arrays: Arrays) -> dict[str, Any]:
+    """Return the entry "copies" of a source that repeats another's spikes, and that it is not recorded; nothing for other populations."""
+    made = next((c for c in copies if c.name == name), None)
+    if made is None:
+        return {}
+    arrays[f"copies:{index}:neuron"], arrays[f"copies:{index}:wait"] = made.neuron, made.wait
+    stored = {key: {"array": f"copies:{index}:{key}"} for key in ("neuron", "wait")}
+    return {"copies": {"of": made.of, **stored}, "record": None}
 
 
 def network_row(plan: EpropPlan, machine: Machine, populations: Sequence[Mapping[str, Any]], dt: float) -> dict[str, Any]:

@@ -126,15 +126,17 @@ def synapse_region(
     sweep: list[list[int]],
     rows_per_key: int,
     hearing: tuple[int, int, int],
+    sends: Sequence[tuple[int, int]] = ((0, 0),),
 ) -> Words:
-    """Return eprop_learning_t, targets and the keys that each tick sweeps. low, high : bounds of weights, accumulator units; hearing : key,
-    mask and shift of the readouts' packets."""
+    """Return eprop_learning_t, targets, the keys that each tick sweeps, and how spikes are sent. low, high : bounds of weights, accumulator
+    units; hearing : key, mask and shift of the readouts' packets; sends : (ticks that a spike waits, what is added to the neuron's key)."""
     head = np.array([low, high, schedule.ticks_per_target, len(schedule.targets), schedule.sample_ticks, schedule.break_ticks])
     first = np.concatenate([[0], np.cumsum([len(keys) for keys in sweep])])
     keys = np.array([key for some in sweep for key in some], np.uint32).view(np.int32)
     targets = schedule.targets[:, neurons].ravel() if len(schedule.targets) else np.zeros(0, np.int64)
-    tail = np.array([*hearing, first[-1], rows_per_key], np.uint32).view(np.int32)
-    return np.concatenate([rule_words(scales), _words(head), tail, _words(targets), _words(first), keys])
+    tail = np.array([*hearing, first[-1], rows_per_key, len(sends)], np.uint32).view(np.int32)
+    list_of_sends = np.array(sends, np.int64).ravel().astype(np.uint32).view(np.int32)
+    return np.concatenate([rule_words(scales), _words(head), tail, _words(targets), _words(first), keys, list_of_sends])
 
 
 def core_rows(

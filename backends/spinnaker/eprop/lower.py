@@ -9,6 +9,7 @@ import numpy as np
 
 from neurocompile.backends.base import BuildOptions, accept
 from neurocompile.backends.spinnaker.eprop.costs import eprop_problem
+from neurocompile.backends.spinnaker.eprop.late import source_copies
 from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, plan_eprop
 from neurocompile.backends.spinnaker.learning import Learning
 from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
@@ -51,11 +52,13 @@ def lower_eprop(
     if findings.errors:
         raise UnsupportedError(findings.errors)
     approximations = accept(findings.approximations, options)
+    copies = source_copies(network, plan)
     cells = tuple(_cell(network, plan, p.name) for p in network.populations)
+    cells += tuple(Cell(name=c.name, size=len(c.neuron), cell="source", params={"rate": 0.0}) for c in copies)
     return SpinnakerNetwork(
         network=network,
         connections=connections,
-        problem=eprop_problem(network, connections, plan, eprop, machine),
+        problem=eprop_problem(network, connections, plan, copies, eprop, machine),
         approximations=approximations,
         summary=_summary(plan, cells),
         cells=cells,
@@ -68,6 +71,7 @@ def lower_eprop(
         steps=steps,
         machine=machine,
         eprop=plan,
+        copies=copies,
     )
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from neurocompile.backends.base import Check
 from neurocompile.backends.spinnaker import accum
+from neurocompile.backends.spinnaker.eprop.late import copies_of
+from neurocompile.backends.spinnaker.eprop.rows import SWEEP
 from neurocompile.backends.spinnaker.eprop.scales import ACCUMULATOR_BITS
 from neurocompile.backends.spinnaker.learning import Modulation, PlasticRule
 from neurocompile.backends.spinnaker.twin.events import Table
@@ -123,6 +125,7 @@ def _eprop_numbers(
     if plastic:
         rule = np.append(arrays[own["rule"]["array"]], [own["low"], own["high"]]).astype(np.int64) % 2**32
         yield "rule", rule, held[: len(rule)]
+    yield from _sent(index, entry, document, arrays, mapping, held.astype(np.int64))
     scale = np.broadcast_to(_values(entry["weight_scale"], arrays), (entry["size"],))
     unit = float(entry["weight_resolution"][0])
     for projection in (p for p in document["projections"] if p["post"] == entry["name"]):
@@ -132,6 +135,53 @@ def _eprop_numbers(
         loaded = results.get(f"weight:{projection['name']}")
         weights = np.rint(arrays[f"weight:{key}"].astype(np.float64) * factor)
         yield f"weights of {projection['name']}", weights, None if loaded is None else np.rint(loaded * factor)
+
+
+def _sent(
+    index: int, entry: Document, document: Document, arrays: Mapping[str, AnyArray], mapping: Mapping[str, AnyArray], held: IntArray
+) -> Iterator[tuple[str, AnyArray, AnyArray | None]]:
+    """Yield the keys under which a core's spikes are sent, and those that its sweep passes, from the keys that were allocated.
+
+    held : words of the synapses' region, whose last parts they are.
+    """
+    placements = np.asarray(mapping["placements"], np.int64)
+    keys = np.concatenate([mapping["keys"], mapping["held"]], axis=1).astype(np.int64)
+    head = len(arrays[entry["eprop"]["rule"]["array"]]) + 12
+    n_targets, n_keys, n_sends = (int(held[head + back]) if len(held) >= head else 0 for back in (-9, -3, -1))
+    own = keys[placements[keys[:, 0], 0] == index]
+    waits = np.unique(own[:, 3])
+    of_wait = [own[own[:, 3] == wait] for wait in waits]
+    added = [
+        np.unique(k[np.argsort(k[:, 0]), 1] - of_wait[0][np.argsort(of_wait[0][:, 0]), 1]) if len(k) == len(of_wait[0]) else np.arange(2)
+        for k in of_wait
+    ]
+    yield "a key for each delay of all cores", np.ones(len(waits), np.int64), np.array([len(a) for a in added], np.int64)
+    sends = np.array([(wait, a[0] % 2**32) for wait, a in zip(waits, added, strict=True)], np.int64).ravel()
+    yield "how spikes are sent", sends, held[len(held) - 2 * n_sends :]
+    begin = head + n_targets * entry["n_slots"]
+    first, found = held[begin : begin + SWEEP + 1], held[begin + SWEEP + 1 : begin + SWEEP + 1 + n_keys]
+    ticks = np.repeat(np.arange(SWEEP), np.diff(first)) if len(first) == SWEEP + 1 else np.zeros(0, np.int64)
+    wanted = _swept(entry, document, arrays, placements, keys)
+    yield "keys of the sweep", wanted[:, 1], found
+    yield "ticks of the sweep", wanted[:, 0], ticks
+
+
+def _swept(entry: Document, document: Document, arrays: Mapping[str, AnyArray], placements: IntArray, keys: IntArray) -> IntArray:
+    """Return (tick, key) of all keys of plastic synapses onto a population, sorted: the tick is the source's number, whatever the delay."""
+    number = {p["name"]: i for i, p in enumerate(document["populations"])}
+    copies = {c.name: c for c in copies_of(document, arrays)}
+    found: set[tuple[int, int]] = set()
+    for sent, pre in ((s, p["pre"]) for p in document["projections"] if p["post"] == entry["name"] and p["rule"] for s in p["sent"]):
+        by, copied = document["populations"][number[sent["by"]]], copies.get(sent["by"])
+        place = np.arange(by["size"]) if by["slot"] is None else np.asarray(arrays[by["slot"]["array"]], np.int64)
+        mine = np.arange(by["size"]) if copied is None else np.flatnonzero(copied.wait == sent["delay"] - 1)
+        due = (mine if copied is None else copied.neuron[mine]) % SWEEP
+        wait = sent["delay"] - 1 if sent["by"] == pre else 0
+        for row, key, _mask, wait_of_key, colours in keys[placements[keys[:, 0], 0] == number[sent["by"]]].tolist():
+            low, high = placements[row, 2:4]
+            here = (place[mine] >= low) & (place[mine] <= high) & (wait_of_key == wait)
+            found |= set(zip(due[here].tolist(), (key + (place[mine][here] - low << colours)).tolist(), strict=True))
+    return np.array(sorted(found), np.int64).reshape(-1, 2)
 
 
 def _table_words(table: Table) -> IntArray:

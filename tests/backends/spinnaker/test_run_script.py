@@ -80,7 +80,7 @@ def test_projections_are_split_by_sign_and_scaled(script: ModuleType) -> None:
             next(p for p in network["populations"] if p["name"] == entry["post"])["weight_scale"],
         )
         seen = np.zeros(len(weight), int)
-        for mask, projection in made[entry["name"]]:
+        for mask, projection, _, _ in made[entry["name"]]:
             rows = projection.args[2].args[0]
             receptor = projection.kwargs["receptor_type"]
             assert ((rows[:, 2] < 0) == (receptor == "inhibitory")).all()
@@ -273,8 +273,8 @@ def test_weights_are_matched_synapse_by_synapse(script: ModuleType) -> None:
         "p:inhibitory": [(1, 0, 2.0, 1.0)],
     }
     made = [
-        (arrays["weight:0"] >= 0, SimpleNamespace(label="p:excitatory", get=lambda *_a, **_k: listed["p:excitatory"])),
-        (arrays["weight:0"] < 0, SimpleNamespace(label="p:inhibitory", get=lambda *_a, **_k: listed["p:inhibitory"])),
+        (arrays["weight:0"] >= 0, SimpleNamespace(label="p:excitatory", get=lambda *_a, **_k: listed["p:excitatory"]), 0, arrays["pre:0"]),
+        (arrays["weight:0"] < 0, SimpleNamespace(label="p:inhibitory", get=lambda *_a, **_k: listed["p:inhibitory"]), 0, arrays["pre:0"]),
     ]
     entry, slots = {"key": "0", "pre": "a", "post": "b"}, {"a": np.arange(2), "b": np.arange(2)}
     weight, steps, total = script.pynn.read_weights(entry, made, arrays, slots, {"b": np.array([10.0, 10.0])}, 1.0)

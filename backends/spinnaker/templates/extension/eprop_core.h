@@ -16,6 +16,11 @@
 #define EPROP_CELLS (&eprop_cells)
 #endif
 
+/* A key under which each spike is sent: ticks that it is held back, and what is added to the neurons' own keys. */
+typedef struct {
+    uint32_t wait, offset;
+} eprop_send_t;
+
 /* The head of the synapse dynamics' region; targets follow: n_targets rows of a number for each readout. A row whose first number is
  * EPROP_NO_TARGET is outside the learning window. */
 typedef struct {
@@ -26,6 +31,7 @@ typedef struct {
     eprop_hearing_t hearing;
     uint32_t n_sweep; /* after the targets: EPROP_SWEEP + 1 places in the list of sources' keys that follows: a tick's begin there */
     uint32_t rows_per_key; /* at most */
+    uint32_t n_sends; /* after the sources' keys: eprop_send_t of each key under which this core's spikes are sent */
 } eprop_learning_t;
 
 #define EPROP_NO_TARGET INT32_MIN
@@ -42,6 +48,7 @@ typedef struct {
     eprop_learning_t learning;
     const int32_t *targets; /* SDRAM */
     const uint32_t *sweep_first, *sweep_keys; /* SDRAM */
+    const eprop_send_t *sends; /* SDRAM */
     uint32_t tick; /* of learning, which stands still in breaks; rows are anchored to its blocks */
     uint32_t in_break; /* ticks that the break has lasted, this one included; 0 outside */
     uint32_t n; /* neurons */

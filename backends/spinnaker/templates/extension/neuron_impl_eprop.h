@@ -14,6 +14,7 @@
 
 #include "eprop_core.h"
 #include "eprop_exp.h"
+#include "eprop_held.h"
 
 #define V_RECORDING_INDEX 0
 #define SPIKE_RECORDING_BITFIELD 0
@@ -28,7 +29,7 @@ static int32_t *eprop_arrived; /* input of the next update, membrane units */
 static int16_t *eprop_feedback; /* n_heard a neuron */
 static int32_t *eprop_heard; /* by each neuron since its last update */
 static int32_t *eprop_y, *eprop_error, *eprop_target;
-static bool eprop_listens = false;
+static bool eprop_begun = false;
 
 static inline const eprop_cell_t *eprop_cell_of(uint32_t neuron) {
     return &eprop_cell[EPROP_CELLS->flags & EPROP_FLAG_UNIFORM ? 0 : neuron];
@@ -49,7 +50,7 @@ static void eprop_error_received(uint key, uint payload) {
 }
 
 static void *eprop_room(uint32_t n, uint32_t size) {
-    uint8_t *found = spin1_malloc(n * size);
+    uint8_t *found = spin1_malloc(n * size + 1); /* never of nothing, which is NULL */
     for (uint32_t i = 0; found != NULL && i < n * size; i++) {
         found[i] = 0;
     }
@@ -118,6 +119,7 @@ static inline input_t neuron_impl_get_v(index_t neuron_index) {
 }
 
 static void eprop_update_hidden(uint32_t timer_count, uint32_t time, uint32_t n) {
+    eprop_held_send();
     for (uint32_t j = 0; j < n; j++) {
         int32_t psi, reg;
         const bool fires = eprop_update(EPROP_CELLS, eprop_cell_of(j), eprop_arrived[j], &eprop_state[j], &psi, &reg);
@@ -129,9 +131,10 @@ static void eprop_update_hidden(uint32_t timer_count, uint32_t time, uint32_t n)
         }
         if (fires) {
             neuron_recording_record_bit(SPIKE_RECORDING_BITFIELD, j);
-            send_spike(timer_count, time, j);
+            eprop_held_spike(timer_count, time, j);
         }
     }
+    eprop_held_end();
 }
 
 /* Returns whether this tick has targets; they are then in eprop_target. */
@@ -194,16 +197,23 @@ static void eprop_record(uint32_t n) {
 }
 
 static void neuron_impl_do_timestep_update(uint32_t timer_count, uint32_t time, uint32_t n_neurons) {
-    if (!eprop_listens && eprop_n_heard) {
-        /* after sPyNNaker's own, which takes payloads for counts of spikes: none of our networks has such packets */
-        spin1_callback_on(MCPL_PACKET_RECEIVED, eprop_error_received, -1);
-        eprop_listens = true;
+    if (!eprop_begun) { /* what needs both halves of the core */
+        if (!eprop_held_initialise(n_neurons)) {
+            log_error("no memory for spikes that are held back");
+            rt_error(RTE_SWERR);
+        }
+        if (eprop_n_heard) {
+            /* after sPyNNaker's own, which takes payloads for counts of spikes: none of our networks has such packets */
+            spin1_callback_on(MCPL_PACKET_RECEIVED, eprop_error_received, -1);
+        }
+        eprop_begun = true;
     }
     eprop_record(n_neurons);
     if (eprop_set_time(time)) {
         eprop_forget(n_neurons);
     }
     if (eprop_core.in_break) {
+        eprop_held_forget();
         return;
     }
     if (EPROP_CELLS->flags & EPROP_FLAG_READOUT) {

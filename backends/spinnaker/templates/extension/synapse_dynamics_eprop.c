@@ -23,6 +23,7 @@ bool synapse_dynamics_initialise(
     eprop_core.targets = (const int32_t *) &address[sizeof eprop_core.learning / sizeof *address];
     eprop_core.sweep_first = (const uint32_t *) &eprop_core.targets[eprop_core.learning.n_targets * n_neurons];
     eprop_core.sweep_keys = &eprop_core.sweep_first[EPROP_SWEEP + 1];
+    eprop_core.sends = (const eprop_send_t *) &eprop_core.sweep_keys[eprop_core.learning.n_sweep];
     eprop_core.neurons = spin1_malloc(n_neurons * sizeof *eprop_core.neurons);
     eprop_core.rings = spin1_malloc(n_neurons * sizeof *eprop_core.rings);
     if (eprop_core.neurons == NULL || eprop_core.rings == NULL) {

@@ -37,14 +37,14 @@ from neurocompile.ir.signals import Signal, Spikes
 Given = list[np.ndarray[Any, np.dtype[np.int64]]]
 
 
-def edges(rng: np.random.Generator, n_pre: int, n_post: int, p: float, size: float, delay: int = 1) -> Explicit:
-    """Return random synapses, at most one a pair."""
+def edges(rng: np.random.Generator, n_pre: int, n_post: int, p: float, size: float, delay: int = 1, least: int = 1) -> Explicit:
+    """Return random synapses, at most one a pair, with delays from ``least`` to ``delay`` steps."""
     pre, post = np.nonzero(rng.random((n_pre, n_post)) < p)
     return Explicit(
         pre=pre.astype(np.int32),
         post=post.astype(np.int32),
         weight=rng.normal(0.0, size, len(pre)),
-        delay=rng.integers(1, delay + 1, len(pre)),
+        delay=rng.integers(least, delay + 1, len(pre)),
     )
 
 
@@ -56,6 +56,7 @@ def learner(
     n: int = 20,
     n_out: int = 3,
     delay: int = 1,
+    least: int = 1,
     static: bool = False,
     signs: bool = False,
     loss: Loss = Loss.MEAN_SQUARED_ERROR,
@@ -69,7 +70,7 @@ def learner(
     rule: EProp | None = None,
 ) -> Network:
     """Return a network of sources, a recurrent population and a readout. model : lif, to_value, alif; static : and a population with
-    synaptic currents on the way, whose own synapses do not learn."""
+    synaptic currents on the way, whose own synapses do not learn; plastic delays are least .. delay steps, into the readout ``least``."""
     rng = np.random.default_rng(seed)
     common: dict[str, Any] = {"tau_mem": tau, "v_threshold": 0.6, "v_leak": 0.1, "t_ref": 0.002, "bias": 0.004, "v_min": -1.0}
     hidden: LIF = {
@@ -87,15 +88,15 @@ def learner(
         sign_constraint=signs,
     )
     projections = [
-        Projection(pre="in", post="hidden", connect=edges(rng, n_in, n, density, 0.25, delay), learning="eprop"),
-        Projection(pre="hidden", post="hidden", connect=edges(rng, n, n, density / 2, 0.1, delay), learning="eprop"),
-        Projection(pre="hidden", post="out", connect=edges(rng, n, n_out, 1.0, 0.1), learning="eprop"),
+        Projection(pre="in", post="hidden", connect=edges(rng, n_in, n, density, 0.25, delay, least), learning="eprop"),
+        Projection(pre="hidden", post="hidden", connect=edges(rng, n, n, density / 2, 0.1, delay, least), learning="eprop"),
+        Projection(pre="hidden", post="out", connect=edges(rng, n, n_out, 1.0, 0.1, least, least), learning="eprop"),
     ]
     if static:
         projections += [
             Projection(name="fixed", pre="in", post="hidden", connect=edges(rng, n_in, n, 0.2, 0.2, 5)),
             Projection(pre="in", post="relay", connect=edges(rng, n_in, 5, 0.5, 0.3, 3)),
-            Projection(pre="relay", post="hidden", connect=edges(rng, 5, n, 0.5, 0.2, delay), learning="eprop"),
+            Projection(pre="relay", post="hidden", connect=edges(rng, 5, n, 0.5, 0.2, delay, least), learning="eprop"),
         ]
     return Network(
         name="learner",

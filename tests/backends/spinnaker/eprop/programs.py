@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,20 @@ from neurocompile.ir.signals import Signal
 SHIM = Path(__file__).parent / "shim"
 FLAGS = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 DELAY_BITS = 6
+COLOUR = 28
+"""First bit of a key's colour, the tick modulo 16 (shim/program.c)"""
 Ints = npt.NDArray[np.int64]
+
+
+def _program() -> ModuleType:
+    """Return the module of an emitted program that makes spikes, which needs nothing but NumPy."""
+    text = (resources.files("neurocompile.backends.spinnaker") / "templates" / "pynn_network.py.txt").read_text()
+    module = ModuleType("emitted_pynn_network")
+    exec(compile(text, "pynn_network.py.txt", "exec"), module.__dict__)
+    return module
+
+
+PROGRAM = _program()
 
 
 def compile_program(folder: Path, *, state_bits: int = 16, numbers: str | None = None) -> Path:
@@ -86,6 +99,7 @@ class _Core:
         population: PlannedPopulation,
         neurons: Ints,
         keys: Mapping[tuple[str, int], int],
+        sends: list[tuple[int, int]],
         errors: tuple[int, int],
         schedule: Schedule,
         state_bits: int,
@@ -96,11 +110,12 @@ class _Core:
         index_bits = int(np.ceil(np.log2(n))) if n > 1 else 0
         made = core_rows(plan, population.name, neurons, state_bits=state_bits, control_bits=lambda n: (index_bits, index_bits + 1))
         self.rows = sorted(made, key=lambda row: row_key(row, plan, keys))
-        self.key = keys[population.name, 1] + int(neurons[0])
+        self.key = keys[population.name, 1] + int(neurons[0])  # of the neurons; other keys are told as differences
         low, high = bounds(plan, population.name)
         is_task = population.name == plan.readout
         region = neuron_region(population, neurons, softmax=plan.softmax and is_task)
-        synapses = synapse_region(population.scales, low, high, schedule, neurons, *sweep_list(self.rows, plan, keys), (*errors, 0))
+        sweep = sweep_list(self.rows, plan, keys)
+        synapses = synapse_region(population.scales, low, high, schedule, neurons, *sweep, (*errors, 0), sends)
         self.process = subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.say([n, self.key, population.shift, DELAY_BITS])
         for part in (region, synapses):
@@ -161,8 +176,8 @@ def bounds(plan: EpropPlan, population: str) -> tuple[int, int]:
 
 
 class CoreNetwork:
-    """A network on cores of at most ``per_core`` neurons. Hidden neurons' spikes of a delay d > 1 are sent d - 1 ticks late, under a key
-    of their own; static synapses delay in the ring buffer."""
+    """A network on cores of at most ``per_core`` neurons. For plastic synapses of delay d > 1 cores send a spike d - 1 ticks late, under
+    a key of that delay; those of sources are given by :func:`late_spikes`. Static synapses delay in the ring buffer."""
 
     def __init__(
         self,
@@ -178,18 +193,20 @@ class CoreNetwork:
     ) -> None:
         self.network, self.plan = network, plan
         self.delays = {
-            p.name: sorted({1, *(int(d) for q in plan.projections if q.pre == p.name and q.learns for d in q.rows.delay)})
+            p.name: sorted({int(d) if q.learns else 1 for q in plan.projections if q.pre == p.name for d in q.rows.delay})
             for p in network.populations
         }
         keys, at = {}, 1 << 16
         for p in network.populations:
-            for d in self.delays[p.name]:
+            for d in sorted({1, *self.delays[p.name]}):  # delay 1: also a readout's, for its errors
                 keys[p.name, d] = at
                 at += 1 << 16
         self.keys = keys
         mask = 0xFFFF0000
         errors = (keys[plan.readout, 1], mask) if plan.readout is not None else (0, mask)
         self.cores: list[_Core] = []
+        self._samples = (sample_ticks, sample_ticks + break_ticks) if sample_ticks else None
+        self.n_packets = 0  # of spikes, sent by the cores
         for name, population in plan.populations.items():
             signal = signals.get(name)
             schedule = NOTHING if signal is None else schedule_of(population, signal, sample_ticks, break_ticks)
@@ -200,36 +217,45 @@ class CoreNetwork:
             for first in range(0, population.size, most):
                 neurons = np.arange(first, min(first + most, population.size))
                 own = program if isinstance(program, Path) else program[name]
-                self.cores.append(_Core(own, plan, population, neurons, keys, errors, schedule, state_bits))
-        self._late: list[tuple[int, int]] = []
-        self._sample, self._period = sample_ticks, sample_ticks + break_ticks
+                sends = [(d - 1, keys[name, d] - keys[name, 1]) for d in self.delays[name]]
+                self.cores.append(_Core(own, plan, population, neurons, keys, sends, errors, schedule, state_bits))
 
-    def run(self, sources: Mapping[str, list[Ints]], n_ticks: int, begin: int = 0) -> dict[str, list[Ints]]:
-        """Run some ticks; sources : spikes of each tick. Return those of the other populations, in each tick."""
+    def run(
+        self, sources: Mapping[str, list[Ints]], n_ticks: int, begin: int = 0, late: Mapping[tuple[str, int], list[Ints]] | None = None
+    ) -> dict[str, list[Ints]]:
+        """Run some ticks; sources : spikes of each tick; late : (source, delay) -> those that the rows of that delay are to have, default
+        :func:`late_spikes`. Return the spikes of the other populations in each tick, as their packets of the shortest delay say."""
         found: dict[str, list[Ints]] = {name: [] for name in self.plan.populations}
+        if late is None:
+            late = {
+                (name, d): late_spikes(given, d, *self._samples or (len(given), len(given)))
+                for name, given in sources.items()
+                for d in self.delays[name]
+                if d > 1
+            }
         for t in range(begin, begin + n_ticks):
             for core in self.cores:
                 core.tick(t)
-            packets = [core.sent() for core in self.cores]
-            made = np.concatenate(packets)
-            fired: dict[str, Ints] = {name: np.asarray(given[t], np.int64) for name, given in sources.items()}
+            made = np.concatenate([core.sent() for core in self.cores])
+            spikes = made[made[:, 1] == 0, 0].astype(np.int64)
+            assert (spikes >> COLOUR == t % 16).all()
+            spikes %= 1 << COLOUR
             for name in self.plan.populations:
-                key = self.keys[name, 1]
-                mine = made[(made[:, 0] >> 16 == key >> 16) & (made[:, 1] == 0)]
-                fired[name] = np.sort(mine[:, 0].astype(np.int64) - key)
-                found[name].append(fired[name])
-            self._late += [
-                (t + d - 1, self.keys[name, d] + int(i)) for name, who in fired.items() for d in self.delays[name] if d > 1 for i in who
-            ]
-            if self._sample and t % self._period >= self._sample:
-                self._late.clear()  # sources forget in a break too
-            due = [key for when, key in self._late if when == t]
-            self._late = [entry for entry in self._late if entry[0] > t]
-            keys = [self.keys[name, 1] + int(i) for name in sources for i in fired[name]] + due
-            carried = np.concatenate([made, np.array([[key, 0, 0] for key in keys], np.uint32).reshape(-1, 3)])
+                key = self.keys[name, min(self.delays[name], default=1)]
+                found[name].append(np.sort(spikes[spikes >> 16 == key >> 16] - key))
+            colour = t % 16 << COLOUR
+            keys = [self.keys[name, 1] + int(i) for name, given in sources.items() for i in given[t]]
+            keys += [self.keys[name, d] + int(i) for (name, d), given in late.items() for i in given[t]]
+            carried = np.concatenate([made, np.array([[key | colour, 0, 0] for key in keys], np.uint32).reshape(-1, 3)])
+            self.n_packets += int((made[:, 1] == 0).sum())
             for core in self.cores:
                 core.say([1, len(carried)], carried.view(np.int32))
         return found
+
+    def go_on(self) -> None:
+        """What sPyNNaker does to cores before a run goes on."""
+        for core in self.cores:
+            core.say([4])
 
     def states(self) -> list[tuple[PlannedPopulation, Ints, CoreState]]:
         return [(core.population, core.neurons, core.state()) for core in self.cores]
@@ -242,6 +268,20 @@ class CoreNetwork:
             core.close(kill=error is not None)
 
 
+def late_spikes(given: list[Ints], delay: int, n_steps: int, period: int) -> list[Ints]:
+    """Return the spikes of a source as the program has them for the rows of a delay, delay - 1 ticks later; samples of n_steps ticks, one
+    each period."""
+    clock = PROGRAM.Clock(n_steps, 1, 1)
+    clock.period = period
+    tick = np.repeat(np.arange(len(given)), [len(g) for g in given])
+    neuron = np.concatenate([*given, np.zeros(0, np.int64)])
+    of = np.arange(int(neuron.max(initial=0)) + 1)
+    step = tick // period * n_steps + tick % period
+    neuron, step = PROGRAM.held_back(neuron, step, of, np.full(len(of), delay - 1), clock)
+    tick = clock.tick(step)
+    return [neuron[tick == t] for t in range(len(given))]
+
+
 def schedule_of(population: PlannedPopulation, signal: Signal, sample_ticks: int = 0, break_ticks: int = 0) -> Schedule:
     """Return a signal's rows as targets, one a tick."""
     targets = np.rint(signal.target * population.target_unit).astype(np.int64)
@@ -249,4 +289,4 @@ def schedule_of(population: PlannedPopulation, signal: Signal, sample_ticks: int
     return Schedule(targets=targets, ticks_per_target=1, sample_ticks=sample_ticks, break_ticks=break_ticks)
 
 
-__all__ = ["CoreNetwork", "CoreState", "compile_program", "read_rows", "schedule_of"]
+__all__ = ["PROGRAM", "CoreNetwork", "CoreState", "compile_program", "read_rows", "schedule_of"]

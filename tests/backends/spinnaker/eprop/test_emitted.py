@@ -15,7 +15,6 @@ from neurocompile.backends.base import BuildOptions
 from neurocompile.backends.spinnaker.target import TARGET
 from neurocompile.backends.spinnaker.validate import compare, run_virtual
 from neurocompile.ir import Network
-from neurocompile.ir.errors import UnsupportedError
 from neurocompile.ir.npz import load_npz
 from neurocompile.ir.realise import realise_all
 from neurocompile.mapping import MapOptions, map_network
@@ -25,11 +24,13 @@ pytestmark = pytest.mark.slow
 STEPS = 20
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Network]:
-    """A network of 200 hidden neurons on several cores, renumbered by the mapper, with a program that was not run yet."""
+@pytest.fixture(scope="module", params=[(1, 1), (4, 1), (5, 2)], ids=["no delays", "delays of 1 to 4", "delays of 2 to 5"])
+def built(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[Path, Network]:
+    """A network of 200 hidden neurons on several cores, renumbered by the mapper, with a program that was not run yet. Of its plastic
+    synapses some have delays, or all."""
     folder = tmp_path_factory.mktemp("eprop")
-    network = learner(0, n_in=20, n=200, n_out=4, density=0.2, static=True, signs=True)
+    delay, least = request.param
+    network = learner(0, n_in=20, n=200, n_out=4, density=0.2, static=True, signs=True, delay=delay, least=least)
     made = lowered(network)
     assert made.problem is not None
     mapping = map_network(made.problem, made.machine, MapOptions(seed=1, effort="fast"))
@@ -75,22 +76,31 @@ def test_every_number_is_the_twins(built: tuple[Path, Network], ran: tuple[dict[
 
 
 def test_the_sweep_names_every_source(built: tuple[Path, Network], ran: tuple[dict[str, object], ...]) -> None:
-    """The region of the synapses ends with the keys of all sources of plastic rows, each once, at the tick of its number."""
+    """The region of the synapses has the keys of all sources of plastic rows and their delays, each once, at the tick of its number."""
     document = json.loads((built[0] / "network.json").read_text())
     arrays = load_npz(built[0] / "network.npz")
     entry = document["populations"][1]
     words = np.asarray(ran[2]["region:1:synapseDynamicsParams"]).astype(np.int64)
     n_rule = len(arrays[entry["eprop"]["rule"]["array"]])
     n_targets, n_keys = int(words[n_rule + 3]), int(words[n_rule + 9])
-    sizes = {p["name"]: p["size"] for p in document["populations"]}
-    sources = {p["pre"] for p in document["projections"] if p["post"] == "hidden" and p["rule"]}
+    network = built[1]
+    sizes = {p.name: p.size for p in network.populations}
+    made = realise_all(network)
+    keys_of = {}  # neurons have a key of each delay; sources one where they are needed
+    for p in network.projections:
+        if p.learning is not None and p.post == "hidden":
+            synapses = made[p.name]
+            late = set(zip(synapses.pre.tolist(), synapses.delay.tolist(), strict=True)) if p.pre == "in" else set()
+            every = {(i, d) for i in range(sizes[p.pre]) for d in np.unique(synapses.delay).tolist() if p.pre != "in" or d == 1}
+            keys_of[p.pre] = every | {(i, d) for i, d in late if d > 1}
     assert n_targets == 0
-    assert n_keys == sum(sizes[name] for name in sources)
-    first, keys = words[n_rule + 11 : n_rule + 11 + 225], words[n_rule + 11 + 225 :][:n_keys]
+    assert n_keys == sum(len(found) for found in keys_of.values())
+    first, keys = words[n_rule + 12 : n_rule + 12 + 225], words[n_rule + 12 + 225 :][:n_keys]
     assert first[0] == 0
     assert first[224] == n_keys
     assert len(np.unique(keys)) == n_keys
-    assert int(np.diff(first).max()) == sum(-(-sizes[name] // 224) for name in sources)
+    due = np.bincount([i % 224 for found in keys_of.values() for i, _ in found], minlength=224)
+    np.testing.assert_array_equal(np.diff(first), due)
 
 
 def test_targets_reach_the_core(built: tuple[Path, Network], tmp_path: Path) -> None:
@@ -104,20 +114,20 @@ def test_targets_reach_the_core(built: tuple[Path, Network], tmp_path: Path) -> 
     words = load_npz(tmp_path / "mapping.npz")["region:2:synapseDynamicsParams"].view(np.int32).astype(np.int64)
     n_rule = len(arrays[entry["eprop"]["rule"]["array"]])
     rows = int(words[n_rule + 3])
-    held = words[n_rule + 11 : n_rule + 11 + rows * 4].reshape(rows, 4)
+    held = words[n_rule + 12 : n_rule + 12 + rows * 4].reshape(rows, 4)
     assert rows == STEPS
     np.testing.assert_array_equal(held[5:], np.rint(target[5:] * entry["eprop"]["target_unit"]))
     assert (held[:5] == -(2**31)).all()
-    assert (words[n_rule + 4], words[n_rule + 5]) == (0, 0)
+    document = json.loads((built[0] / "network.json").read_text())
+    assert (words[n_rule + 4], words[n_rule + 5]) == (STEPS, document["eprop"]["break_ticks"])  # in the break weights are settled
     shorter = [*command[:3], "--steps", "8", *command[5:], "--samples", "2", "--target", f"out={tmp_path / 'target.npz'}"]
     done = subprocess.run(shorter, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     words = load_npz(tmp_path / "mapping.npz")["region:2:synapseDynamicsParams"].view(np.int32).astype(np.int64)
-    held = words[n_rule + 11 : n_rule + 11 + 16 * 4].reshape(16, 4)
+    held = words[n_rule + 12 : n_rule + 12 + 16 * 4].reshape(16, 4)
     np.testing.assert_array_equal(
         held[5:], np.rint(target[5:16] * entry["eprop"]["target_unit"])
     )  # steps of both samples, no break between
-    document = json.loads((built[0] / "network.json").read_text())
     longest = max(int(arrays[f"delay:{p['key']}"].max()) for p in document["projections"])
     assert document["eprop"]["break_ticks"] >= 2
     assert tuple(words[n_rule + 3 : n_rule + 6]) == (16, 8, max(1 + longest, document["eprop"]["break_ticks"]))
@@ -162,11 +172,3 @@ def test_what_is_in_the_extension(built: tuple[Path, Network], tmp_path: Path) -
         words = [compiler, "-Wall", "-Werror", numbers, f"-I{folder}", str(source), "-o", str(tmp_path / app)]
         subprocess.run(words, check=True)
         subprocess.run([str(tmp_path / app)], check=True)
-
-
-def test_late_plastic_synapses_are_refused() -> None:
-    """Spikes are not held back by the program's cores yet; the twin does it."""
-    with pytest.raises(UnsupportedError, match="delays above one step") as caught:
-        TARGET.emit(lowered(learner(0, delay=3)), None, BuildOptions())
-    assert {d.code for d in caught.value.diagnostics} == {"NC325"}
-    assert len(caught.value.diagnostics) == 2

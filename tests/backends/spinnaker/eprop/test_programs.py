@@ -57,19 +57,36 @@ def assert_equal(plan: EpropPlan, twin: Twin, name: str, neurons: np.ndarray, st
 
 
 def compare(
-    program: Program, network: Network, spikes: tuple[Given, Spikes], signal: Signal, *, per_core: int, bits: int, n_steps: int
+    program: Program,
+    network: Network,
+    spikes: tuple[Given, Spikes],
+    signal: Signal,
+    *,
+    per_core: int,
+    bits: int,
+    n_steps: int,
+    pause: int | None = None,
 ) -> tuple[int, int]:
-    """Run both and compare; return how many hidden spikes there were and how many synapses have changed."""
+    """Run both and compare; return how many hidden spikes there were and how many synapses have changed. pause : the cores' run ends
+    after so many steps and goes on."""
     made = lowered(network, state_bits=bits)
     plan, twin = made.eprop, TARGET.twin(made, learning=True)
     assert plan is not None
     before = twin.weights()
     run = twin.run(n_steps, spikes={"in": spikes[1]}, signals={"out": signal})
     with CoreNetwork(program(bits), network, plan, {"out": signal}, per_core=per_core, state_bits=bits) as cores:
-        found = cores.run({"in": spikes[0]}, n_steps)
+        found = cores.run({"in": spikes[0]}, n_steps if pause is None else pause)
+        if pause is not None:
+            cores.go_on()
+            more = cores.run({"in": spikes[0]}, n_steps - pause, begin=pause)
+            found = {name: found[name] + more[name] for name in found}
+        wait, expected = min(cores.delays["hidden"]) - 1, run.spikes["hidden"]
+        late = expected.step < n_steps - wait  # whose packets have left their cores
         step = np.repeat(np.arange(n_steps), [len(who) for who in found["hidden"]])
-        np.testing.assert_array_equal(step, run.spikes["hidden"].step)
-        np.testing.assert_array_equal(np.concatenate(found["hidden"]), run.spikes["hidden"].neuron)
+        np.testing.assert_array_equal(step, expected.step[late] + wait)
+        np.testing.assert_array_equal(np.concatenate(found["hidden"]), expected.neuron[late])
+        sent = [int((run.spikes[name].step < n_steps - (d - 1)).sum()) for name in plan.populations for d in cores.delays[name]]
+        assert cores.n_packets == sum(sent)  # one for each delay
         for core in cores.cores:
             if core.population.neurons.readout:  # recorded before the update: row t + 1 is step t
                 held = np.array(core.recorded)[1:] / (core.population.scale * ONE)
@@ -88,7 +105,9 @@ def compare(
 @given(
     seed=st.integers(0, 2**31 - 1),
     model=st.sampled_from(["lif", "to_value", "alif"]),
-    delay=st.sampled_from([1, 1, 4]),
+    delay=st.sampled_from([1, 4, 35]),
+    least=st.sampled_from([1, 1, 2]),
+    pause=st.floats(0.0, 1.0),
     static=st.booleans(),
     signs=st.booleans(),
     loss=st.sampled_from([Loss.MEAN_SQUARED_ERROR, Loss.CROSS_ENTROPY]),
@@ -105,6 +124,8 @@ def test_programs_and_twin_agree(
     seed: int,
     model: str,
     delay: int,
+    least: int,
+    pause: float,
     static: bool,
     signs: bool,
     loss: Loss,
@@ -116,13 +137,14 @@ def test_programs_and_twin_agree(
     rate: float,
     n_steps: int,
 ) -> None:
-    """Any network, cut into cores anyhow."""
+    """Any network, cut into cores anyhow, in one run or two."""
     rng = np.random.default_rng(seed)
+    delays = {"delay": max(delay, least), "least": least}
     network = learner(
-        seed, model=model, delay=delay, static=static, signs=signs, loss=loss, kind=kind, strength=strength, learning_rate=learning_rate
+        seed, model=model, static=static, signs=signs, loss=loss, kind=kind, strength=strength, learning_rate=learning_rate, **delays
     )
-    signal = targets(rng, 3, n_steps, loss)
-    compare(program, network, inputs(rng, 12, n_steps, rate), signal, per_core=per_core, bits=bits, n_steps=n_steps)
+    signal, given = targets(rng, 3, n_steps, loss), inputs(rng, 12, n_steps, rate)
+    compare(program, network, given, signal, per_core=per_core, bits=bits, n_steps=n_steps, pause=int(pause * n_steps))
 
 
 def test_the_property_reaches_learning(program: Program) -> None:
@@ -134,6 +156,17 @@ def test_the_property_reaches_learning(program: Program) -> None:
     assert changed > 0.9 * sum(len(p.connect.pre) for p in network.projections[:3])  # type: ignore[union-attr]
 
 
+def test_spikes_that_are_all_held_back(program: Program) -> None:
+    """No synapse of a delay of one step: nothing is sent in the tick of a spike, and a key for each of the delays 2, 3, .. later."""
+    rng = np.random.default_rng(4)
+    network = learner(4, learning_rate=1e-3, delay=40, least=2, n=40)
+    spikes, changed = compare(
+        program, network, inputs(rng, 12, 300, 0.1), targets(rng, 3, 300), per_core=33, bits=16, n_steps=300, pause=123
+    )
+    assert spikes > 100
+    assert changed > 300
+
+
 def test_a_thousand_neurons(program: Program) -> None:
     """1,000 neurons on 16 cores of 64, 150,000 plastic synapses, 5,000 steps."""
     rng = np.random.default_rng(2)
@@ -143,10 +176,12 @@ def test_a_thousand_neurons(program: Program) -> None:
     assert changed > 100_000
 
 
-def test_samples_with_breaks(program: Program) -> None:
-    """Between samples all but the weights is forgotten: on cores in a break of 5 ticks, in the twin at once."""
+@pytest.mark.parametrize("delay", [3, 12])
+def test_samples_with_breaks(program: Program, delay: int) -> None:
+    """Between samples all but the weights is forgotten: on cores in a break of 5 ticks, in the twin at once; so are spikes that are
+    held back, however long."""
     rng = np.random.default_rng(3)
-    network = learner(3, learning_rate=1e-3, delay=3, static=True)
+    network = learner(3, learning_rate=1e-3, delay=delay, static=True)
     made, sample, pause, n = lowered(network), 70, 5, 4
     plan, twin = made.eprop, TARGET.twin(made, learning=True)
     assert plan is not None

@@ -7,12 +7,17 @@
  *   1 n (key, has, payload)  packets arrive: the sweep's rows, then theirs
  *   2                        writes membranes, v and threshold's rise of each neuron; then coefficients of each; then all rows, changed
  *                            parts included; then saturated states and ring buffers
- *   3                        ends */
+ *   3                        ends
+ *   4                        a run goes on: sPyNNaker reads the parameters again
+ * The upper 4 bits of a key are the colour, the time at which a packet is sent: those of another tick end the program. */
 
 #include "neuron_impl_eprop.h"
 #include "shim.h"
 
-uint32_t *neuron_keys;
+#define COLOUR_SHIFT 28
+
+uint32_t *neuron_keys, colour;
+bool use_key = true;
 uint32_t synapse_type_index_bits, synapse_index_bits, synapse_delay_mask;
 static callback_t on_payload;
 static uint32_t n_neurons, shift, n_rows, *row_key, n_sent;
@@ -65,7 +70,11 @@ static void send(uint32_t key, uint32_t has, uint32_t payload) {
 void send_spike(uint32_t timer_count, uint32_t time, uint32_t neuron_index) {
     (void) timer_count;
     synapse_dynamics_process_post_synaptic_event(time, neuron_index);
-    send(neuron_keys[neuron_index], 0, 0);
+    send_spike_mc(neuron_keys[neuron_index] | colour);
+}
+
+void send_spike_mc(uint32_t key) {
+    send(key, 0, 0);
 }
 
 void send_spike_mc_payload(uint32_t key, uint32_t payload) {
@@ -117,6 +126,7 @@ bool population_table_get_next_address(spike_t *spike, pop_table_lookup_result_t
 
 static void tick(uint32_t time) {
     n_sent = 0;
+    colour = time << COLOUR_SHIFT;
     for (uint32_t type = 0; type < 2; type++) {
         for (uint32_t j = 0; j < n_neurons; j++) {
             weight_t *slot = &ring_buffers[synapse_row_get_ring_buffer_index(
@@ -160,12 +170,17 @@ static void arrive(uint32_t time) {
         }
     }
     for (uint32_t i = 0; i < n; i++) {
-        const uint32_t key = word(), has = word(), payload = word();
+        uint32_t key = word();
+        const uint32_t has = word(), payload = word();
         if (has) {
             if (on_payload) {
                 on_payload(key, payload);
             }
         } else {
+            if ((key ^ time << COLOUR_SHIFT) >> COLOUR_SHIFT) {
+                exit(7);
+            }
+            key &= (1u << COLOUR_SHIFT) - 1;
             for (uint32_t at = find(key); at < n_rows && row_key[at] == key; at++) {
                 process(rows[at], time);
             }
@@ -226,6 +241,8 @@ int main(void) {
             tick(time);
         } else if (command == 1) {
             arrive(time);
+        } else if (command == 4) {
+            neuron_impl_load_neuron_parameters(neurons, 0, n_neurons, NULL);
         } else {
             dump();
         }

@@ -36,7 +36,9 @@ static inline void rt_error(uint code) {
 #define log_error(...) (fprintf(stderr, __VA_ARGS__), fputc('\n', stderr))
 
 /* neuron.h, send_spike.h, neuron_recording.h */
-extern uint32_t *neuron_keys;
+extern uint32_t *neuron_keys, colour;
+extern bool use_key;
+void send_spike_mc(uint32_t key);
 void send_spike(uint32_t timer_count, uint32_t time, uint32_t neuron_index);
 void send_spike_mc_payload(uint32_t key, uint32_t payload);
 void neuron_recording_record_accum(uint32_t variable, uint32_t neuron, input_t value);

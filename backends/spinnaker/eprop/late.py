@@ -1,0 +1,112 @@
+"""Spikes that are held back: who sends under which keys, and the sources that repeat others' spikes later (docs/spinnaker-eprop.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurocompile.backends.spinnaker.eprop.formats import Ints
+from neurocompile.backends.spinnaker.eprop.plan import EpropPlan, PlannedProjection
+from neurocompile.ir import Network
+from neurocompile.ir._types import Int32Array
+from neurocompile.ir.npz import AnyArray
+from neurocompile.ir.realise import Connections
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Copies:
+    """A spike source whose neurons repeat those of another, because sPyNNaker's sources hold nothing back: one for each neuron and delay
+    above a step that it has plastic synapses of.
+
+    name; of : the other's name; neuron, wait (n,) : of the other, and steps later; sorted by neuron, then wait.
+    """
+
+    name: str
+    of: str
+    neuron: Ints
+    wait: Ints
+
+    def numbers(self, neuron: npt.NDArray[Any], wait: int) -> Ints:
+        """Return the copies of some neurons, (m,), that wait so long; they must be there."""
+        width = int(self.wait.max(initial=0)) + 1
+        found: Ints = np.searchsorted(self.neuron * width + self.wait, np.asarray(neuron, np.int64) * width + wait).astype(np.int64)
+        return found
+
+
+def delays_sent(plan: EpropPlan, name: str) -> tuple[int, ...]:
+    """Return the delays under whose keys a population's spikes are sent, ascending: those of its plastic synapses; 1 for static ones too,
+    which wait in the ring buffers of their targets."""
+    from_it = [p for p in plan.projections if p.pre == name]
+    return tuple(sorted({int(d) if p.learns else 1 for p in from_it for d in np.unique(p.rows.delay)}))
+
+
+def longest_wait(plan: EpropPlan, name: str) -> int:
+    """Return for how many ticks the cores of a population keep its spikes."""
+    return max(delays_sent(plan, name), default=1) - 1
+
+
+def source_copies(network: Network, plan: EpropPlan) -> tuple[Copies, ...]:
+    """Return the sources to add, in the order of those whose spikes they repeat."""
+    found, taken = [], {p.name for p in network.populations}
+    for population in network.spike_sources:
+        late = [_late(p) for p in plan.projections if p.pre == population.name and p.learns]
+        pairs = np.unique(np.concatenate([np.zeros((2, 0), np.int64), *late], axis=1), axis=1)
+        if pairs.shape[1]:
+            name = f"{population.name}, held back"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            found.append(Copies(name=name, of=population.name, neuron=pairs[0], wait=pairs[1]))
+    return tuple(found)
+
+
+def _late(projection: PlannedProjection) -> Ints:
+    """Return (source, delay - 1) of the rows with delays above a step, (2, n)."""
+    rows = projection.rows
+    source = np.repeat(np.arange(len(rows.first) - 1, dtype=np.int64), np.diff(rows.first))
+    both = np.stack([source, rows.delay.astype(np.int64) - 1])
+    found: Ints = both[:, both[1] > 0]
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Group:
+    """Synapses of a projection that the packets of one key reach. delay : steps, of which delay - 1 are held back; by : the population that
+    sends; synapses (m,) : of the projection; pre (m,) : the senders' numbers."""
+
+    delay: int
+    by: str
+    synapses: Ints
+    pre: Int32Array
+
+
+def groups(pre: str, synapses: Connections, copies: Iterable[Copies], *, learns: bool) -> list[Group]:
+    """Return the groups of a projection from a population, by delay; one with delay 1 where it does not learn."""
+    if not learns:
+        return [Group(delay=1, by=pre, synapses=np.arange(len(synapses.pre)), pre=synapses.pre)]
+    own = next((c for c in copies if c.of == pre), None)
+    found = []
+    for d in np.unique(synapses.delay).tolist():
+        mine = np.flatnonzero(synapses.delay == d)
+        senders = synapses.pre[mine]
+        if d > 1 and own is not None:
+            senders = own.numbers(senders, d - 1).astype(np.int32)
+        found.append(Group(delay=d, by=own.name if d > 1 and own is not None else pre, synapses=mine, pre=senders))
+    return found
+
+
+def copies_of(document: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> tuple[Copies, ...]:
+    """Return the copies of a program, from network.json and network.npz."""
+    given = [(p["name"], p["copies"]) for p in document["populations"] if "copies" in p]
+    made = []
+    for name, row in given:
+        neuron, wait = (np.asarray(arrays[row[key]["array"]], np.int64) for key in ("neuron", "wait"))
+        made.append(Copies(name=name, of=row["of"], neuron=neuron, wait=wait))
+    return tuple(made)
+
+
+__all__ = ["Copies", "Group", "copies_of", "delays_sent", "groups", "longest_wait", "source_copies"]

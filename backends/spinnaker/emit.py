@@ -155,6 +155,13 @@ def _rules(lowered: SpinnakerNetwork, projection: str, rule: int | None) -> dict
     return {} if rule is None else {"excitatory": rule}
 
 
+_OWN_BINARIES = """
+**Build the binaries first**: populations run on cores of our own (`extension`, C in sPyNNaker's interfaces), which released sPyNNaker has
+not. `extension/README.md` has the steps; `--virtual` needs none. What readouts should do is given with `--target READOUT=FILE`, an npz
+with `target` (steps, n), and `window` (steps,) for the steps that count.
+"""
+
+
 def _readme(lowered: SpinnakerNetwork, template: str) -> str:
     """Fill the template in one pass; a name with line breaks or a placeholder in it stays text."""
     changes = [f"{a.code}, {a.where}: {a.what}. Instead: {a.instead}. {a.effect}".rstrip(". ") + "." for a in lowered.approximations]
@@ -166,10 +173,11 @@ def _readme(lowered: SpinnakerNetwork, template: str) -> str:
             f"`--input {lowered.learning.signals[0]}=reward.npz`. Without spikes there nothing is learned.\n"
         )
     only = f"\n**{lowered.mapping_only}.**\n" if lowered.mapping_only else ""
+    own = _OWN_BINARIES if lowered.eprop is not None else ""
     filled = {
         "NAME": _one_line(lowered.network.name),
         "CHANGES": "\n".join(f"- {_one_line(change)}" for change in changes) or "- none",
-        "SIGNALS": signals + only,
+        "SIGNALS": own + signals + only,
         "DT": f"{lowered.network.dt * 1e3:g}",
     }
     return re.sub(r"@(\w+)@", lambda match: filled[match[1]], template)

@@ -1,4 +1,5 @@
-"""Learning rules as released sPyNNaker has them: spike-pair STDP, and STDP gated by reward spikes (Neuromodulation). There is no e-prop.
+"""Learning rules as released sPyNNaker has them: spike-pair STDP, and STDP gated by reward spikes (Neuromodulation). There is no
+e-prop; our own cores have it (eprop/), here is what stands in for it if they are not wanted.
 
 One population obeys one rule: sPyNNaker demands identical rules on all plastic projections into a population. Plastic weights are
 unsigned; the sign comes from the receptor. Additive A+ and A- are absolute there (they are written without a factor w_max), ours are
@@ -100,7 +101,7 @@ def lower_learning(
         findings.refuse(
             "NC325",
             f"option eprop={mode!r} is unknown",
-            did_you_mean(mode, ("cores", *MODES)) or "use eprop=cores, eprop=r_stdp or eprop=static",
+            did_you_mean(mode, ("cores", *MODES)) or "use eprop=cores (the default), eprop=r_stdp or eprop=static",
         )
     rules: list[PlasticRule] = []
     plastic: dict[str, int] = {}
@@ -292,7 +293,7 @@ def _report_eprop(rule: EProp, learning: list[Projection], made: PlasticRule, ce
     findings.approximate(
         "NC325",
         f"projections {_names(learning)} (rule '{rule.name}')",
-        "e-prop: released sPyNNaker 1!7.4.1 has no e-prop synapse (our own: --set eprop=cores)",
+        "e-prop: released sPyNNaker 1!7.4.1 has no e-prop synapse (our own cores have: --set eprop=cores, the default)",
         "reward-modulated STDP (Neuromodulation) with spikes of "
         f"'{rule.name}_reward' and '{rule.name}_punishment' as third factor; --set eprop=static freezes the weights instead",
         "this is not e-prop: the eligibility is a spike pair, never negative, instead of surrogate gradient x filtered input; the third "
@@ -311,7 +312,7 @@ def _freeze_eprop(learning: list[Projection], post: str, mode: str, readout: boo
     findings.approximate(
         "NC325",
         f"projections {_names(learning)}",
-        "e-prop: released sPyNNaker 1!7.4.1 has no e-prop synapse (our own: --set eprop=cores)",
+        "e-prop: released sPyNNaker 1!7.4.1 has no e-prop synapse (our own cores have: --set eprop=cores, the default)",
         f"static weights ({reason})",
         "these weights do not learn on the machine; train them in the reference engine and build with --weights",
     )

@@ -40,7 +40,7 @@ CORES = "cores"
 def lower(network: Network, connections: Mapping[str, Connections], machine: Machine, options: BuildOptions) -> SpinnakerNetwork:
     """Express a network in sPyNNaker's terms.
 
-    Options (``--set``): ``eprop`` = cores (our own cores, eprop/) | r_stdp | static (what stands in for e-prop); ``rate`` and
+    Options (``--set``): ``eprop`` = cores (default: our own cores, eprop/) | r_stdp | static (what stands in for e-prop); ``rate`` and
     ``source_rate``, Hz, assumed firing rates of neurons and of sources without a rate, which set the resolution of weights and the number
     of synapse cores; ``packets`` = limit | free, whether cores are kept within the packets of a step at these rates; for cores,
     ``error_limit`` and ``state_bits`` (:class:`.eprop.plan.EpropOptions`).
@@ -117,7 +117,7 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
 class Options:
     """``--set`` of the target, see :func:`lower`."""
 
-    eprop: str = "r_stdp"
+    eprop: str = CORES
     rate: float = DEFAULT_RATE
     source_rate: float = DEFAULT_SOURCE_RATE
     error_limit: float = 4.0

@@ -26,7 +26,7 @@ class SpinnakerTarget:
     extra = "spinnaker"
     default_machine: str | None = "spin5"
     machine_families: tuple[str, ...] = ("spinnaker1", "spinnaker2")
-    bytes_per_synapse = 110.0
+    bytes_per_synapse = 124.0
 
     def lower(
         self, network: Network, connections: Mapping[str, Connections], machine: Machine | None, options: BuildOptions
@@ -77,8 +77,8 @@ class SpinnakerTarget:
             "delays": "1 .. 255 steps; beyond 64, fewer neurons a core (128, then 64)",
             "stdp": "approximation (NC340): SpikePairRule pairs without the delay; one rule a population; non-negative weights",
             "r_stdp": "approximation (NC340, NC341): Neuromodulation, unsigned eligibility, additive only, split cores",
-            "eprop": "approximation (NC325): reward-modulated STDP into spiking populations, static weights into readouts",
-            "eprop, --set eprop=cores": "our own cores; to be built by the user with SpiNNaker's tools",
+            "eprop": "cores of our own, in C; binaries are built by the user with SpiNNaker's tools",
+            "eprop, --set eprop=r_stdp or static": "approximation (NC325): reward-modulated STDP, or static weights",
             "emulator": "virtual board: maps, executes nothing",
             "runs here": "the integers of its binaries, learning included (--numerics)",
             "SpiNNaker 2": "mapping only (NC329)",

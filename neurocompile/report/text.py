@@ -96,7 +96,7 @@ def render_text(report: Mapping[str, Any]) -> list[Any]:
             pieces.append(
                 Text(f"  [{a['code']}] {a['where']}: {a['what']}; instead: {a['instead']}" + (f" ({a['effect']})" if a["effect"] else ""))
             )
-    pieces.extend(Text(f"note: {note}") for note in report["notes"])
+    pieces.extend(Text(f"note: {note}") for note in [*report["details"].get("notes", ()), *report["notes"]])
     return pieces
 
 

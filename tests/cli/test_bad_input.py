@@ -307,7 +307,7 @@ CASES = {
     ),
     "option without value": Bad(call="plan pattern.yaml --target loihi2 --set core", code="NC160", says="KEY=VALUE", help="explain"),
     "cannot be expressed": Bad(
-        call="build pattern.yaml --target spinnaker -o out", code="NC325", says="e-prop", help="--allow-approximation"
+        call="build pattern.yaml --target spinnaker --set eprop=static -o out", code="NC325", says="e-prop", help="--allow-approximation"
     ),
     "not a folder": Bad(
         call="build pattern.yaml --target nest -o pattern.yaml/out",

@@ -35,7 +35,7 @@ VERBS = {
     "check NET": 16,
     "plan NET --target nest": 31,
     "plan NET --target loihi2 --allow-approximation": 52,
-    "build NET --target spinnaker --allow-approximation": 49,
+    "build NET --target spinnaker --allow-approximation": 55,
     "simulate NET --steps 10": 12,
     "train NET": 57,
     "evaluate NET": 12,

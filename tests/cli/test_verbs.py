@@ -57,7 +57,7 @@ def test_build_plan_report(pattern: Path, call: Any, call_json: Any, target: str
 
 
 def test_what_a_target_cannot_express_is_named(pattern: Path, call: Any) -> None:
-    code, _, err = call("build", pattern / "pattern.yaml", "--target", "spinnaker", "-o", pattern / "out")
+    code, _, err = call("build", pattern / "pattern.yaml", "--target", "spinnaker", "--set", "eprop=r_stdp", "-o", pattern / "out")
     assert code == 3
     assert "error[NC32" in err
     assert "--allow-approximation" in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,12 @@ from neurocompile.ir.errors import UnsupportedError
 from neurocompile.ir.neurons import expand
 from neurocompile.ir.realise import Connections
 from neurocompile.machine import Machine
+
+_OWN_CORES = (
+    "learns by e-prop on cores of our own, which released sPyNNaker has not: a machine needs their binaries, built with SpiNNaker's tools "
+    "as program/extension/README.md says (unverified on hardware)"
+)
+_INSTEAD = "or do without e-prop on the machine: --set eprop=r_stdp or eprop=static"
 
 
 def learns_by_eprop(network: Network) -> bool:
@@ -50,7 +57,7 @@ def lower_eprop(
     """
     plan = plan_eprop(network, connections, eprop, findings, learning=options.learning)
     if findings.errors:
-        raise UnsupportedError(findings.errors)
+        raise UnsupportedError([replace(e, help=f"{e.help}; {_INSTEAD}") for e in findings.errors])
     approximations = accept(findings.approximations, options)
     copies = source_copies(network, plan)
     cells = tuple(_cell(network, plan, p.name) for p in network.populations)
@@ -104,5 +111,5 @@ def _summary(plan: EpropPlan, cells: tuple[Cell, ...]) -> dict[str, Any]:
         "weight_rounding": {},
         "learning": [{"post": name, "rule": f"e-prop ({row['rule']})"} for name, row in plan.summary.items()],
         "added_sources": [],
-        "notes": list(plan.notes),
+        "notes": [_OWN_CORES],
     }

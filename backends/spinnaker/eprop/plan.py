@@ -87,7 +87,6 @@ class EpropPlan:
     projections: tuple[PlannedProjection, ...]
     readout: str | None
     softmax: bool
-    notes: tuple[str, ...]
     summary: Mapping[str, Any]
 
     @property
@@ -114,7 +113,6 @@ class _Planner:
         task = network.task
         self.readout = task.readout if task is not None else None
         self.softmax = task is not None and task.loss is Loss.CROSS_ENTROPY
-        self.notes: list[str] = []
         self.summary: dict[str, Any] = {}
 
     def plan(self) -> EpropPlan:
@@ -137,7 +135,6 @@ class _Planner:
             projections=tuple(projections),
             readout=self.readout,
             softmax=self.softmax,
-            notes=tuple(self.notes),
             summary=self.summary,
         )
 

@@ -121,7 +121,7 @@ def write_program(spin5: Machine) -> Callable[..., Path]:
         machine: Machine = spin5,
         effort: str = "normal",
     ) -> Path:
-        options = BuildOptions(allow_approximation=True)
+        options = BuildOptions(allow_approximation=True, extra={"eprop": "r_stdp"})
         lowered = TARGET.lower(network, connections, machine, options)
         assert lowered.problem is not None
         mapping = map_network(lowered.problem, machine, MapOptions(seed=1, effort=effort)) if mapped else None

@@ -55,7 +55,7 @@ def one_neuron(rule: STDP, lags: np.ndarray, delay: int) -> tuple[Network, dict[
 
 
 def lower(network: Network, machine: Machine) -> SpinnakerNetwork:
-    return TARGET.lower(network, realise_all(network), machine, BuildOptions(allow_approximation=True))
+    return TARGET.lower(network, realise_all(network), machine, BuildOptions(allow_approximation=True, extra={"eprop": "r_stdp"}))
 
 
 def engine_change(network: Network, spikes: dict[str, Spikes], steps: int) -> np.ndarray:
@@ -153,7 +153,7 @@ def test_population_with_negative_weights_alone_learns_nothing(spin5: Machine, r
     if isinstance(rule, EProp):
         object.__setattr__(network, "rules", (rule,))
         object.__setattr__(network.projections[0], "learning", rule.name)
-    lowered = TARGET.lower(network, connections, spin5, BuildOptions(allow_approximation=True))
+    lowered = TARGET.lower(network, connections, spin5, BuildOptions(allow_approximation=True, extra={"eprop": "r_stdp"}))
     assert not lowered.learning.rules
     assert not lowered.learning.plastic
     assert not lowered.learning.modulations

@@ -12,7 +12,21 @@ import pytest
 from neurocompile.backends.base import BuildOptions, Target
 from neurocompile.backends.spinnaker import TARGET
 from neurocompile.backends.spinnaker.lowering import resolution
-from neurocompile.ir import ALIF, LIF, RSTDP, STDP, CubaLIF, EProp, Explicit, Network, Population, Projection, SpikeSource
+from neurocompile.ir import (
+    ALIF,
+    LIF,
+    RSTDP,
+    STDP,
+    CubaLIF,
+    EProp,
+    Explicit,
+    Network,
+    Normal,
+    Population,
+    Projection,
+    RandomFeedback,
+    SpikeSource,
+)
 from neurocompile.ir.codes import CODES
 from neurocompile.ir.errors import DoesNotFitError, ExitCode, InputError, UnsupportedError
 from neurocompile.ir.neurons import Reset
@@ -20,6 +34,7 @@ from neurocompile.ir.realise import realise_all
 from neurocompile.machine import Machine, load_machine
 from neurocompile.mapping import MapOptions, map_network
 
+STAND_IN = {"eprop": "r_stdp"}
 HARD: dict[str, Any] = {"v_threshold": 0.03, "reset": Reset.TO_VALUE}
 
 
@@ -31,7 +46,7 @@ def codes(error: pytest.ExceptionInfo[Any]) -> list[str]:
 def test_target_is_complete() -> None:
     assert isinstance(TARGET, Target)
     assert TARGET.sdk_versions()["spynnaker"] is not None
-    assert "NC325" in TARGET.capabilities()["eprop"]
+    assert "NC325" in TARGET.capabilities()["eprop, --set eprop=r_stdp or static"]
     assert {f"NC32{i}" for i in range(10)} | {"NC340", "NC341", "NC620", "NC621"} <= set(CODES)
 
 
@@ -70,14 +85,34 @@ def test_reward_modulation(build: Callable[..., Any], spin5: Machine, approximat
     assert "not e-prop" in lowered.summary["learning"][0]["rule"]
 
 
+def test_eprop_runs_on_cores_of_our_own_unless_told_otherwise(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
+    feedback = RandomFeedback(weight=Normal(mean=0.0, std=1.0))
+    network, connections = build(model=LIF(tau_mem=0.02, v_threshold=0.03), rule=EProp(feedback=feedback), readout=True)
+    lowered = TARGET.lower(network, connections, spin5, strict)
+    assert lowered.eprop is not None
+    assert {c.cell for c in lowered.cells} == {"source", "eprop"}
+    assert lowered.approximations == ()
+    (note,) = lowered.summary["notes"]
+    assert "binaries" in note
+
+
+def test_what_cores_of_our_own_refuse_names_the_stand_ins(build: Callable[..., Any], spin5: Machine, strict: BuildOptions) -> None:
+    taus = np.linspace(0.01, 0.02, 20)
+    network, connections = build(model=LIF(tau_mem=taus, v_threshold=0.03), rule=EProp(), readout=True)
+    with pytest.raises(UnsupportedError) as error:
+        TARGET.lower(network, connections, spin5, strict)
+    assert codes(error) == ["NC327"]
+    assert "--set eprop=r_stdp" in str(error.value.diagnostics[0].help)
+
+
 def test_eprop_is_refused_and_approximated(
     build: Callable[..., Any], spin5: Machine, strict: BuildOptions, approximate: BuildOptions
 ) -> None:
     network, connections = build(model=LIF(tau_mem=0.02, v_threshold=0.03), rule=EProp(), readout=True)
     with pytest.raises(UnsupportedError) as error:
-        TARGET.lower(network, connections, spin5, strict)
+        TARGET.lower(network, connections, spin5, replace(strict, extra=STAND_IN))
     assert set(codes(error)) == {"NC322", "NC325", "NC326"}
-    lowered = TARGET.lower(network, connections, spin5, approximate)
+    lowered = TARGET.lower(network, connections, spin5, replace(approximate, extra=STAND_IN))
     assert [m.receptor for m in lowered.learning.modulations] == ["reward", "punishment"]
     assert lowered.learning.plastic == {"in->hid": 0}  # the readout's weights are static
     assert [c.name for c in lowered.cells][-2:] == ["eprop_reward", "eprop_punishment"]
@@ -119,6 +154,7 @@ def test_what_cannot_be_expressed(
 ) -> None:
     """Each finding has its code and a way out; what is an approximation is accepted and listed with the flag, what is not stays refused."""
     network, connections = build(**changes)
+    strict, approximate = replace(strict, extra=STAND_IN), replace(approximate, extra=STAND_IN)
     with pytest.raises(UnsupportedError) as error:
         TARGET.lower(network, connections, spin5, strict)
     assert set(codes(error)) == expected

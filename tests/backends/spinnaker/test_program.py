@@ -6,6 +6,7 @@ import ast
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,8 @@ def test_hostile_names_stay_data(build: Callable[..., Any], spin5: Machine, appr
 
 def test_readme_lists_what_was_approximated(build: Callable[..., Any], spin5: Machine, approximate: BuildOptions) -> None:
     network, connections = build(model=LIF(tau_mem=0.02, v_threshold=0.03), rule=EProp(), readout=True)
-    readme = TARGET.emit(TARGET.lower(network, connections, spin5, approximate), None, approximate)["program/README.md"].decode()
+    options = replace(approximate, extra={"eprop": "r_stdp"})
+    readme = TARGET.emit(TARGET.lower(network, connections, spin5, options), None, options)["program/README.md"].decode()
     for text in ("NC322", "NC325", "this is not e-prop", "`eprop_reward`", "`eprop_punishment`"):
         assert text in readme
 

@@ -95,7 +95,8 @@ def test_neurons_that_a_target_adds_have_no_wishes() -> None:
     net = read_network("examples/digits.yaml")
     net = replace(net, mapping=MappingHints(rates=(("hidden", 5.0),), together=((Neurons(population="hidden", size=2),),)))
     machine, target = load_machine("spin5"), load_targets()["spinnaker"]
-    problem = target.lower(net, realise_all(net), machine, BuildOptions(allow_approximation=True)).problem
+    options = BuildOptions(allow_approximation=True, extra={"eprop": "r_stdp"})
+    problem = target.lower(net, realise_all(net), machine, options).problem
     assert problem is not None
     assert problem.n_neurons > net.n_neurons
     found = with_hints(problem, net, machine)

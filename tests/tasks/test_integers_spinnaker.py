@@ -35,7 +35,7 @@ def trained(tiny: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "weights.npz"
 
 
-@pytest.mark.parametrize("extra", [{}, {"source_rate": "2000", "rate": "200"}])
+@pytest.mark.parametrize("extra", [{}, {"source_rate": "2000", "rate": "200"}, {"eprop": "r_stdp"}])
 def test_frozen_weights_are_those_of_the_build(tiny: Make, extra: dict[str, str]) -> None:
     """The build's floats in its own resolution, rounded, are what the simulation says that it holds."""
     network = tiny()
@@ -77,8 +77,20 @@ def test_unknown_options_end_a_sweep_before_it_begins(tiny: Make, tmp_path: Path
     assert not (tmp_path / "s").exists()
 
 
+def test_eprop_is_learnt_in_integers_by_our_own_cores(tiny: Make, tmp_path: Path) -> None:
+    """Near what is learnt in floats from the same samples: weight changes point the same way."""
+    network, few = tiny(), {"epochs": 1, "limit_train": 60} | FEW
+    train(network, out=tmp_path / "floats", **few)
+    train(network, out=tmp_path / "ours", numerics=integers(), **few)
+    first = {p.name: synapses.weight for p, synapses in zip(network.projections, realise_all(network).values(), strict=True)}
+    with np.load(tmp_path / "floats" / "weights.npz") as floats, np.load(tmp_path / "ours" / "weights.npz") as ours:
+        for name, weight in first.items():
+            a, b = (found[f"weight:{name}"] - weight for found in (floats, ours))
+            assert a @ b > 0.95 * np.linalg.norm(a) * np.linalg.norm(b)
+
+
 def test_eprop_is_learnt_in_integers_by_no_released_program(tiny: Make, tmp_path: Path) -> None:
     """Without the flag a training in integers ends with the reason; with it, nothing but the rewards that nobody sends would teach."""
     with pytest.raises(UnsupportedError) as error:
-        train(tiny(), out=tmp_path / "t", epochs=1, numerics=integers(), limit_train=5, **FEW)
+        train(tiny(), out=tmp_path / "t", epochs=1, numerics=integers(eprop="r_stdp"), limit_train=5, **FEW)
     assert {d.code for d in error.value.diagnostics} >= {"NC325"}

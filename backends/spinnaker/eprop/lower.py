@@ -11,11 +11,12 @@ import numpy as np
 from neurocompile.backends.base import BuildOptions, accept
 from neurocompile.backends.spinnaker.eprop.costs import eprop_problem
 from neurocompile.backends.spinnaker.eprop.late import source_copies
-from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, plan_eprop
+from neurocompile.backends.spinnaker.eprop.plan import WEIGHT_MOST, EpropOptions, EpropPlan, plan_eprop
 from neurocompile.backends.spinnaker.learning import Learning
 from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
 from neurocompile.backends.spinnaker.neurons import Cell, Findings, shrink
 from neurocompile.ir import EProp, Network, SpikeSource
+from neurocompile.ir._types import FloatArray
 from neurocompile.ir.errors import UnsupportedError
 from neurocompile.ir.neurons import expand
 from neurocompile.ir.realise import Connections
@@ -67,7 +68,7 @@ def lower_eprop(
         connections=connections,
         problem=eprop_problem(network, connections, plan, copies, eprop, machine),
         approximations=approximations,
-        summary=_summary(plan, cells),
+        summary=_summary(plan, cells, connections),
         cells=cells,
         buffers={name: _buffer(p.shift) for name, p in plan.populations.items()},
         learning=Learning(plastic={}),
@@ -104,12 +105,27 @@ def _cell(network: Network, plan: EpropPlan, name: str) -> Cell:
     )
 
 
-def _summary(plan: EpropPlan, cells: tuple[Cell, ...]) -> dict[str, Any]:
+def _summary(plan: EpropPlan, cells: tuple[Cell, ...], connections: Mapping[str, Connections]) -> dict[str, Any]:
     return {
         "populations": {c.name: {"cell": c.cell, "voltage_scale": c.voltage_scale} for c in cells if c.cell != "source"},
         "eprop": dict(plan.summary),
-        "weight_rounding": {},
+        "weight_rounding": {
+            p.name: _rounding(np.asarray(connections[p.name].weight, np.float64), plan.populations[p.post].weight_unit)
+            for p in plan.projections
+        },
         "learning": [{"post": name, "rule": f"e-prop ({row['rule']})"} for name, row in plan.summary.items()],
         "added_sources": [],
         "notes": [_OWN_CORES],
+    }
+
+
+def _rounding(weight: FloatArray, unit: float) -> dict[str, Any]:
+    """What 16 bits, which are sent, make of weights, in the description's units; weights that learn are held with 14 bits more."""
+    sent = np.clip(np.rint(weight / unit), -WEIGHT_MOST, WEIGHT_MOST) * unit
+    error, rms = np.abs(sent - weight), float(np.sqrt((weight**2).mean())) if len(weight) else 0.0
+    return {
+        "resolution": unit,
+        "max_error": float(error.max(initial=0.0)),
+        "relative_rms_error": float(np.sqrt((error**2).mean())) / rms if rms > 0 else 0.0,
+        "rounded_to_zero": int(np.count_nonzero((sent == 0) & (weight != 0))),
     }

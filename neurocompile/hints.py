@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from neurocompile.ir import Network
-from neurocompile.ir._types import FloatArray
+from neurocompile.ir._types import FloatArray, Int32Array
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.hints import apart_labels, chip_of_neurons, expected_rates, together_labels
 from neurocompile.ir.npz import load_npz
@@ -64,7 +66,8 @@ def recorded_rates(network: Network, file: Path) -> FloatArray:
 def with_hints(problem: MappingProblem, network: Network, machine: Machine, rates: FloatArray | None = None) -> MappingProblem:
     """Return a problem with the description's wishes and with rates: those given, else the description's, else none.
 
-    Neurons that the target has added have no wishes and the mean rate.
+    Neurons that the target has added have no wishes and the mean rate, or chip and rate of the neuron whose spikes they repeat. What must
+    stay together for the target does so beside what the description wants.
 
     Raises
     ------
@@ -85,6 +88,8 @@ def with_hints(problem: MappingProblem, network: Network, machine: Machine, rate
                 help="name another chip, or take another machine",
             )
         chip[span] = number
+    if problem.repeats is not None:
+        chip = np.where(problem.repeats >= 0, chip[problem.repeats], chip)
     chip[problem.external] = -1
     free = np.full(added, -1, np.int32)
     apart = tuple(
@@ -98,10 +103,36 @@ def with_hints(problem: MappingProblem, network: Network, machine: Machine, rate
     )
     rate = expected_rates(network) if rates is None else rates
     together = together_labels(network)
+    wished = None if together is None else np.append(together, free).astype(np.int32)
     return replace(
         problem,
-        rate=None if rate is None else np.append(rate, np.full(added, rate.mean())),
-        together=None if together is None else np.append(together, free).astype(np.int32),
+        rate=None if rate is None else _rates_of_all(problem, np.append(rate, np.full(added, rate.mean()))),
+        together=_united(wished, problem.together),
         chip=chip if (chip >= 0).any() else None,
         set_resources=(*problem.set_resources, *apart),
     )
+
+
+def _rates_of_all(problem: MappingProblem, rate: FloatArray) -> FloatArray:
+    """Return the rates with those of the neurons whose spikes others repeat."""
+    if problem.repeats is None:
+        return rate
+    found: FloatArray = np.where(problem.repeats >= 0, rate[problem.repeats], rate)
+    return found
+
+
+def _united(first: Int32Array | None, second: Int32Array | None) -> Int32Array | None:
+    """Return labels by which all stay together that do so in either, (n,), -1: free."""
+    if first is None or second is None:
+        return first if second is None else second
+    n = len(first)
+    rows, columns = [], []
+    for label in (first, second):
+        mine = np.flatnonzero(label >= 0)
+        _, at, inverse = np.unique(label[mine], return_index=True, return_inverse=True)
+        rows.append(mine)
+        columns.append(mine[at][inverse])
+    pairs = (np.concatenate(rows), np.concatenate(columns))
+    _, group = connected_components(coo_array((np.ones(len(pairs[0]), np.int8), pairs), shape=(n, n)), directed=False)
+    found: Int32Array = np.where((first >= 0) | (second >= 0), group, -1).astype(np.int32)
+    return found

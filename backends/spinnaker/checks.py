@@ -217,7 +217,7 @@ def check_routes(
     reach = walk_keys(mapping)
     placements = np.asarray(mapping["placements"], np.int64)
     index = {p["name"]: i for i, p in enumerate(document["populations"])}
-    delay_cores = set(np.flatnonzero(placements[:, 1] >= 0).tolist())
+    delay_cores, sending = set(np.flatnonzero(placements[:, 1] >= 0).tolist()), {row for row, _ in reach}
     checks = []
     for projection in document["projections"]:
         synapses = connections[projection["name"]]
@@ -231,11 +231,11 @@ def check_routes(
             held = group.delay - 1 if group.by == projection["pre"] else 0
             from_place = slots[group.by][group.pre]
             to_place = slots[projection["post"]][synapses.post[group.synapses]]
-            sources = [r for r in np.flatnonzero(placements[:, 0] == index[group.by]).tolist() if (r, held) in reach]
-            lost += not sources  # nobody has a key of this delay
+            sources = [r for r in np.flatnonzero(placements[:, 0] == index[group.by]).tolist() if r in sending]
+            lost += not sources
             for source in sources:
                 sent_to = np.unique(to_place[(from_place >= placements[source, 2]) & (from_place <= placements[source, 3])])
-                reached = set(reach[source, held])
+                reached = set(reach.get((source, held), ()))
                 for extension in reached & delay_cores:  # a delay extension sends on under its own key
                     reached |= set(reach.get((extension, 0), ()))
                 for low, high in sorted(holders):

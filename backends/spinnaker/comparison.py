@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.base import Check
-from neurocompile.backends.spinnaker.eprop.late import Copies, groups
+from neurocompile.backends.spinnaker.eprop.late import Copies, groups, late_senders
 from neurocompile.backends.spinnaker.walk import Trace, Tracer
 from neurocompile.ir.errors import MismatchError
 from neurocompile.ir.npz import AnyArray
@@ -112,13 +112,17 @@ def _chips_of_tree(
 
 
 def _pairs(document: Document, connections: MappingABC[str, Connections], copies: Sequence[Copies]) -> list[tuple[IntArray, IntArray]]:
-    """(source, target) neurons of all projections and rewards, numbered through all populations of the program."""
-    sizes = {p["name"]: int(p["size"]) for p in document["populations"]}
+    """(source, target) neurons of all projections and rewards, numbered through all populations of the program and, behind them, the
+    senders that stand for the keys of plastic delays (eprop/late.py)."""
+    names = [p["name"] for p in document["populations"]]
+    own = [p["name"] for p in document["populations"] if p["cell"] == "eprop"]
+    senders = late_senders(own, [(p["pre"], connections[p["name"]]) for p in document["projections"] if "sent" in p], names)
+    sizes = {p["name"]: int(p["size"]) for p in document["populations"]} | {c.name: len(c.neuron) for c in senders}
     offset = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
     found = []
     for p in document["projections"]:
         synapses = connections[p["name"]]
-        for group in groups(p["pre"], synapses, copies, learns="sent" in p):
+        for group in groups(p["pre"], synapses, (*copies, *senders), learns="sent" in p):
             found.append((group.pre + np.int64(offset[group.by]), synapses.post[group.synapses] + np.int64(offset[p["post"]])))
     for m in document["modulations"]:
         pre, post = np.divmod(np.arange(sizes[m["pre"]] * sizes[m["post"]], dtype=np.int64), sizes[m["post"]])

@@ -155,7 +155,7 @@ def check_problem(problem: MappingProblem) -> None:
         raise ValueError("an edge leads to a neuron that does not exist")
     lengths = {len(problem.population), len(problem.external)} | {len(r.per_neuron) for r in (*problem.resources, *problem.chip_resources)}
     lengths |= {len(s.label) for s in problem.set_resources}
-    lengths |= {len(a) for a in (problem.rate, problem.together, problem.chip) if a is not None}
+    lengths |= {len(a) for a in (problem.rate, problem.together, problem.chip, problem.repeats) if a is not None}
     if lengths != {n}:
         raise ValueError(f"arrays of {sorted(lengths)} values for {n} neurons")
     falls = np.diff(problem.indices) <= 0
@@ -175,6 +175,8 @@ def check_problem(problem: MappingProblem) -> None:
             raise ValueError(f"resource '{resource.name}' has costs or a limit that are negative or not finite")
     if not (np.isfinite(problem.rates).all() and (problem.rates >= 0).all()):
         raise ValueError("rates must be finite and >= 0")
+    if problem.repeats is not None and not ((problem.repeats >= -1) & (problem.repeats < n)).all():
+        raise ValueError("a neuron repeats the spikes of one that does not exist")
     for labels in problem.set_resources:
         if (labels.label < -1).any():
             raise ValueError(f"set resource '{labels.name}' has labels below -1")

@@ -80,6 +80,8 @@ class MappingProblem:
         Neurons of one label >= 0 share a part; -1: free. None: all are free.
     chip : int32 array, shape (n_neurons,), optional
         Chip on which a neuron must lie, -1: any. None: any for all. Neurons of different chips never share a part.
+    repeats : int32 array, shape (n_neurons,), optional
+        Of what the target has added: the neuron whose spikes it repeats, -1: none. It has that one's rate. None: nothing repeats any.
 
     Neurons that must not share a part have different labels in a :class:`SetResource` of limit 1.
     """
@@ -97,6 +99,7 @@ class MappingProblem:
     rate: FloatArray | None = None
     together: Int32Array | None = None
     chip: Int32Array | None = None
+    repeats: Int32Array | None = None
 
     @property
     def rates(self) -> FloatArray:

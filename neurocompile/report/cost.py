@@ -35,7 +35,7 @@ def step_cost(compiled: Compiled) -> dict[str, Any] | None:
     if mapping is None or machine is None or problem is None:
         return None
     events = _events(compiled, problem.rates, problem.n_neurons)
-    energy, time = _energy(compiled, mapping, machine, *events), _time(mapping, machine, *events)
+    energy, time = _energy(compiled, mapping, machine, *events), _time(mapping, machine, problem.repeats, *events)
     return {
         "dt": compiled.network.dt,
         "rates_known": problem.rate is not None,
@@ -74,7 +74,9 @@ _BESIDE = ("synaptic events of the busiest core", "neuron updates of the busiest
 _EVERY, _SHORTEST = "what every step takes", "shortest step"
 
 
-def _time(mapping: CoreMapping, machine: Machine, static: FloatArray, plastic: FloatArray, changes: FloatArray) -> list[dict[str, Any]]:
+def _time(
+    mapping: CoreMapping, machine: Machine, repeats: Int32Array | None, static: FloatArray, plastic: FloatArray, changes: FloatArray
+) -> list[dict[str, Any]]:
     part, n_parts = mapping.partition.part, mapping.partition.n_parts
     inside = ~mapping.partition.external
     # A part with helper cores shares its events among them.
@@ -82,7 +84,8 @@ def _time(mapping: CoreMapping, machine: Machine, static: FloatArray, plastic: F
     of_static, of_plastic, of_changes = (
         np.bincount(part, counts, n_parts)[inside] / share[inside] for counts in (static, plastic, changes)
     )
-    n_neurons = float(np.bincount(part, minlength=n_parts)[inside].max(initial=0))
+    updated = np.ones(len(part)) if repeats is None else (repeats < 0).astype(np.float64)  # the others only send
+    n_neurons = float(np.bincount(part, updated, n_parts)[inside].max(initial=0))
     link = "link.packets_per_second" if machine.has("link.packets_per_second") else "link.spikes_per_second"
     load = mapping.traffic["link_load"]
     assert isinstance(load, dict)

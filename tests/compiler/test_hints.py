@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neurocompile.backends.base import BuildOptions, load_targets
 from neurocompile.hints import recorded_rates, with_hints
-from neurocompile.ir import MappingHints, Network, Neurons
+from neurocompile.ir import MappingHints, Network, Neurons, Population, SpikeSource
 from neurocompile.ir.errors import InputError
 from neurocompile.ir.hints import apart_labels, expected_rates, together_labels
 from neurocompile.ir.read import read_network
@@ -18,6 +20,7 @@ from neurocompile.ir.realise import realise_all
 from neurocompile.ir.yaml_reader import read_yaml
 from neurocompile.machine import load_machine
 from neurocompile.mapping import check_problem
+from neurocompile.mapping.problem import MappingProblem
 
 HEAD = """
 dt: 2 ms
@@ -168,3 +171,45 @@ def test_bad_wishes_have_a_place(tmp_path: Path, mapping: str, code: str, line: 
     found = caught.value.diagnostics[0]
     assert (found.code, found.span.line if found.span else 0) == (code, line)
     assert found.help
+
+
+@given(
+    first=st.none() | st.lists(st.integers(-1, 3), min_size=9, max_size=9),
+    second=st.none() | st.lists(st.integers(-1, 3), min_size=9, max_size=9),
+)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_wishes_join_what_the_target_keeps_together(first: list[int] | None, second: list[int] | None) -> None:
+    """Neurons share a label where a chain of either's groups links them; those of no group stay free."""
+    net = Network(name="n", dt=1e-3, seed=0, populations=(Population(name="a", size=9, model=SpikeSource()),))
+    problem = MappingProblem(
+        n_neurons=9,
+        population=np.zeros(9, np.int32),
+        population_names=("a",),
+        external=np.zeros(9, np.bool_),
+        indptr=np.zeros(10, np.int64),
+        indices=np.zeros(0, np.int32),
+        resources=(),
+        core_width=np.ones(1, np.int32),
+        together=None if second is None else np.array(second, np.int32),
+        repeats=np.array([-1] * 8 + [2], np.int32),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neurocompile.hints.together_labels", lambda _: None if first is None else np.array(first, np.int32))
+        found = with_hints(problem, net, load_machine("spin5"), np.arange(9.0))
+    check_problem(found)
+    assert found.rate is not None
+    assert found.rate.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 2]  # the last repeats neuron 2
+    if first is None and second is None:
+        assert found.together is None
+        return
+    groups = [{i for i in range(9) if label[i] == g} for label in (first, second) if label for g in range(4)]
+    reach = {i: {i} for i in range(9)}
+    for _ in range(9):
+        reach = {i: set().union(mine, *(g for g in groups if g & mine)) for i, mine in reach.items()}
+    assert found.together is not None
+    grouped = set().union(*groups)
+    for i in range(9):
+        assert (found.together[i] == -1) == (i not in grouped)
+        for j in range(9):
+            if i in grouped and j in grouped:
+                assert (found.together[i] == found.together[j]) == (j in reach[i])

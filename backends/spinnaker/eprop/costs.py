@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from neurocompile.backends.spinnaker.eprop.late import Copies, groups, longest_wait
+from neurocompile.backends.spinnaker.eprop.late import Copies, groups, late_senders, longest_wait
 from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, PlannedPopulation
 from neurocompile.backends.spinnaker.eprop.rows import BLOCKS
 from neurocompile.backends.spinnaker.eprop.scales import LEVELS, WINDOW
@@ -91,21 +91,32 @@ def eprop_problem(
     options: EpropOptions,
     machine: Machine,
 ) -> MappingProblem:
-    """Return the mapper's view; ``copies``, sources that repeat spikes later, come last. Raises DoesNotFitError NC401 where one neuron does
-    not fit a core."""
-    sizes = {p.name: p.size for p in network.populations} | {c.name: len(c.neuron) for c in copies}
+    """Return the mapper's view: the network's populations; ``copies``, sources that repeat spikes later; and, for the keys under which
+    neurons send spikes later, a sender for each neuron and delay, on its neuron's core and without costs.
+
+    Raises DoesNotFitError NC401 where one neuron does not fit a core.
+    """
+    names = [p.name for p in network.populations] + [c.name for c in copies]
+    senders = late_senders(plan.populations, [(p.pre, connections[p.name]) for p in plan.projections if p.learns], names)
+    repeating = (*copies, *senders)
+    sizes = {p.name: p.size for p in network.populations} | {c.name: len(c.neuron) for c in repeating}
     offset = dict(zip(sizes, np.cumsum([0, *list(sizes.values())[:-1]]).tolist(), strict=True))
     n = sum(sizes.values())
     population = np.repeat(np.arange(len(sizes), dtype=np.int32), list(sizes.values()))
-    source = np.repeat([name not in plan.populations for name in sizes], list(sizes.values()))
+    label = np.array([list(sizes).index(next((c.of for c in senders if c.name == name), name)) for name in sizes], np.int32)
+    sends_only = np.repeat([any(c.name == name for c in senders) for name in sizes], list(sizes.values()))
+    source = np.repeat([name not in plan.populations for name in sizes], list(sizes.values())) & ~sends_only
     rates = np.concatenate(
-        [_rates(network, p.name, options) for p in network.populations] + [_rates(network, c.of, options)[c.neuron] for c in copies]
+        [_rates(network, p.name, options) for p in network.populations] + [_rates(network, c.of, options)[c.neuron] for c in repeating]
     )
+    repeats = np.full(n, -1, np.int32)
+    for c in repeating:
+        repeats[offset[c.name] : offset[c.name] + len(c.neuron)] = offset[c.of] + c.neuron
     cycles, sdram = np.zeros(n), np.zeros(n)
     pairs: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int, int]] = []
     for p in plan.projections:
         synapses, post = connections[p.name], plan.populations[p.post]
-        for group in groups(p.pre, synapses, copies, learns=p.learns):
+        for group in groups(p.pre, synapses, repeating, learns=p.learns):
             pairs.append((group.pre, synapses.post[group.synapses], offset[group.by], offset[p.post]))
         mine = slice(offset[p.post], offset[p.post] + sizes[p.post])
         hz = rates[offset[p.pre] + np.asarray(synapses.pre)]
@@ -140,10 +151,11 @@ def eprop_problem(
     indptr, indices = distinct_targets(n, pairs)
     share = np.minimum(cycles / (machine.value("core.clock") * machine.value("core.eprop_share")), 1.0)
     row_limit = _row_limit(sizes, connections, plan, machine)
-    together = np.full(n, -1, np.int32)
-    for label, name in enumerate(k for k, made in plan.populations.items() if made.neurons.readout):
+    together = np.where(sends_only, repeats, -1).astype(np.int32)
+    together[repeats[sends_only]] = repeats[sends_only]
+    for name in (k for k, made in plan.populations.items() if made.neurons.readout):
         # targets lie in a core's memory as rows of all readouts, a softmax needs all membranes, and listeners one range of keys
-        together[offset[name] : offset[name] + sizes[name]] = label
+        together[offset[name] : offset[name] + sizes[name]] = offset[name]
     confidence = machine.quantity("core.eprop_fold_cycles").confidence
     return MappingProblem(
         n_neurons=n,
@@ -153,13 +165,13 @@ def eprop_problem(
         indptr=indptr,
         indices=indices,
         resources=(
-            _count("neurons", "core.neurons", ~source, machine),
+            _count("neurons", "core.neurons", ~source & ~sends_only, machine),
             *([_count("spike sources", "core.neurons_source", source, machine)] if source.any() else []),
             Resource(name="local memory (estimate)", unit="byte", limit=free, per_neuron=memory, confidence="guess"),
             Resource(name="cycles of a step", unit="share of a core", limit=1.0, per_neuron=share, confidence=confidence),
             Resource(name="synaptic rows", unit="share of a core", limit=1.0, per_neuron=row_limit[population], confidence="published"),
         ),
-        set_resources=(SetResource(name="populations", limit=1, label=population.copy(), confidence="published"),),
+        set_resources=(SetResource(name="populations", limit=1, label=label[population], confidence="published"),),
         core_width=np.ones(len(sizes), np.int32),
         chip_resources=(
             Resource(
@@ -172,6 +184,7 @@ def eprop_problem(
             ),
         ),
         together=together if (together >= 0).any() else None,
+        repeats=repeats if repeating else None,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.spinnaker.eprop.formats import Ints
-from neurocompile.backends.spinnaker.eprop.plan import EpropPlan, PlannedProjection
+from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
 from neurocompile.ir import Network
 from neurocompile.ir._types import Int32Array
 from neurocompile.ir.npz import AnyArray
@@ -19,8 +19,8 @@ from neurocompile.ir.realise import Connections
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Copies:
-    """A spike source whose neurons repeat those of another, because sPyNNaker's sources hold nothing back: one for each neuron and delay
-    above a step that it has plastic synapses of.
+    """A population whose neurons repeat the spikes of another's: one for each neuron and delay above a step that it has plastic synapses
+    of. Of a spike source it is one, because sPyNNaker's sources hold nothing back; of neurons it stands for their keys in the mapping.
 
     name; of : the other's name; neuron, wait (n,) : of the other, and steps later; sorted by neuron, then wait.
     """
@@ -49,28 +49,30 @@ def longest_wait(plan: EpropPlan, name: str) -> int:
     return max(delays_sent(plan, name), default=1) - 1
 
 
-def source_copies(network: Network, plan: EpropPlan) -> tuple[Copies, ...]:
+def source_copies(network: Network, plan: EpropPlan, connections: Mapping[str, Connections]) -> tuple[Copies, ...]:
     """Return the sources to add, in the order of those whose spikes they repeat."""
-    found, taken = [], {p.name for p in network.populations}
-    for population in network.spike_sources:
-        late = [_late(p) for p in plan.projections if p.pre == population.name and p.learns]
+    learning = [(p.pre, connections[p.name]) for p in plan.projections if p.learns]
+    names = [p.name for p in network.populations]
+    return late_senders([p.name for p in network.spike_sources], learning, names)
+
+
+def late_senders(those: Iterable[str], learning: Iterable[tuple[str, Connections]], taken: Iterable[str]) -> tuple[Copies, ...]:
+    """Return a sender for each neuron of some populations and each delay above a step that it has plastic synapses of, a population each.
+
+    learning : source and synapses of each projection that learns; taken : names that are given away.
+    """
+    found, given, used = [], list(learning), set(taken)
+    for of in those:
+        late = [np.stack([s.pre, s.delay - 1]).astype(np.int64) for pre, s in given if pre == of]
         pairs = np.unique(np.concatenate([np.zeros((2, 0), np.int64), *late], axis=1), axis=1)
+        pairs = pairs[:, pairs[1] > 0]
         if pairs.shape[1]:
-            name = f"{population.name}, held back"
-            while name in taken:
+            name = f"{of}, held back"
+            while name in used:
                 name += "_"
-            taken.add(name)
-            found.append(Copies(name=name, of=population.name, neuron=pairs[0], wait=pairs[1]))
+            used.add(name)
+            found.append(Copies(name=name, of=of, neuron=pairs[0], wait=pairs[1]))
     return tuple(found)
-
-
-def _late(projection: PlannedProjection) -> Ints:
-    """Return (source, delay - 1) of the rows with delays above a step, (2, n)."""
-    rows = projection.rows
-    source = np.repeat(np.arange(len(rows.first) - 1, dtype=np.int64), np.diff(rows.first))
-    both = np.stack([source, rows.delay.astype(np.int64) - 1])
-    found: Ints = both[:, both[1] > 0]
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,4 +111,4 @@ def copies_of(document: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> tu
     return tuple(made)
 
 
-__all__ = ["Copies", "Group", "copies_of", "delays_sent", "groups", "longest_wait", "source_copies"]
+__all__ = ["Copies", "Group", "copies_of", "delays_sent", "groups", "late_senders", "longest_wait", "source_copies"]

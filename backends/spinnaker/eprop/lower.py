@@ -10,7 +10,7 @@ import numpy as np
 
 from neurocompile.backends.base import BuildOptions, accept
 from neurocompile.backends.spinnaker.eprop.costs import eprop_problem
-from neurocompile.backends.spinnaker.eprop.late import source_copies
+from neurocompile.backends.spinnaker.eprop.late import Copies, delays_sent, source_copies
 from neurocompile.backends.spinnaker.eprop.plan import WEIGHT_MOST, EpropOptions, EpropPlan, plan_eprop
 from neurocompile.backends.spinnaker.learning import Learning
 from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
@@ -60,7 +60,7 @@ def lower_eprop(
     if findings.errors:
         raise UnsupportedError([replace(e, help=f"{e.help}; {_INSTEAD}") for e in findings.errors])
     approximations = accept(findings.approximations, options)
-    copies = source_copies(network, plan)
+    copies = source_copies(network, plan, connections)
     cells = tuple(_cell(network, plan, p.name) for p in network.populations)
     cells += tuple(Cell(name=c.name, size=len(c.neuron), cell="source", params={"rate": 0.0}) for c in copies)
     return SpinnakerNetwork(
@@ -68,7 +68,7 @@ def lower_eprop(
         connections=connections,
         problem=eprop_problem(network, connections, plan, copies, eprop, machine),
         approximations=approximations,
-        summary=_summary(plan, cells, connections),
+        summary=_summary(plan, cells, copies, connections),
         cells=cells,
         buffers={name: _buffer(p.shift) for name, p in plan.populations.items()},
         learning=Learning(plastic={}),
@@ -105,7 +105,11 @@ def _cell(network: Network, plan: EpropPlan, name: str) -> Cell:
     )
 
 
-def _summary(plan: EpropPlan, cells: tuple[Cell, ...], connections: Mapping[str, Connections]) -> dict[str, Any]:
+def _summary(
+    plan: EpropPlan, cells: tuple[Cell, ...], copies: tuple[Copies, ...], connections: Mapping[str, Connections]
+) -> dict[str, Any]:
+    sent = {name: delays_sent(plan, name) for name in plan.populations}
+    late = {name: list(delays) for name, delays in sent.items() if max(delays, default=1) > 1}
     return {
         "populations": {c.name: {"cell": c.cell, "voltage_scale": c.voltage_scale} for c in cells if c.cell != "source"},
         "eprop": dict(plan.summary),
@@ -115,7 +119,12 @@ def _summary(plan: EpropPlan, cells: tuple[Cell, ...], connections: Mapping[str,
         },
         "learning": [{"post": name, "rule": f"e-prop ({row['rule']})"} for name, row in plan.summary.items()],
         "added_sources": [],
-        "notes": [_OWN_CORES],
+        "delays": late,
+        "notes": [
+            _OWN_CORES,
+            *(f"'{name}' sends each spike under {len(d)} keys, for plastic delays up to {d[-1]} steps" for name, d in late.items()),
+            *(f"'{c.name}': {len(c.neuron)} sources that repeat spikes of '{c.of}' up to {c.wait.max()} steps later" for c in copies),
+        ],
     }
 
 

@@ -13,11 +13,13 @@ import pytest
 
 from neurocompile.backends.base import BuildOptions
 from neurocompile.backends.spinnaker.target import TARGET
-from neurocompile.backends.spinnaker.validate import compare, run_virtual
+from neurocompile.backends.spinnaker.validate import compare, compare_mappings, run_virtual
+from neurocompile.backends.spinnaker.walk import walk_keys
 from neurocompile.ir import Network
-from neurocompile.ir.npz import load_npz
+from neurocompile.ir.npz import load_npz, npz_bytes
 from neurocompile.ir.realise import realise_all
 from neurocompile.mapping import MapOptions, map_network
+from neurocompile.mapping.export import load_mapping, mapping_arrays
 from tests.backends.spinnaker.eprop.networks import learner, lowered
 
 pytestmark = pytest.mark.slow
@@ -34,7 +36,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     made = lowered(network)
     assert made.problem is not None
     mapping = map_network(made.problem, made.machine, MapOptions(seed=1, effort="fast"))
-    for path, content in TARGET.emit(made, mapping, BuildOptions()).items():
+    files = TARGET.emit(made, mapping, BuildOptions()) | {"mapping.npz": npz_bytes(mapping_arrays(mapping))}
+    for path, content in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
     return folder / "program", network
@@ -101,6 +104,50 @@ def test_the_sweep_names_every_source(built: tuple[Path, Network], ran: tuple[di
     assert len(np.unique(keys)) == n_keys
     due = np.bincount([i % 224 for found in keys_of.values() for i, _ in found], minlength=224)
     np.testing.assert_array_equal(np.diff(first), due)
+
+
+def test_packets_of_each_delay(built: tuple[Path, Network], ran: tuple[dict[str, object], ...], tmp_path: Path) -> None:
+    """Each delay has its keys, routed to the cores with its synapses and no others; a key or an entry that is wrong is found. Our tables
+    pass PACMAN's checkers."""
+    network, mapping = built[1], ran[2]
+    made, document = realise_all(network), json.loads((built[0] / "network.json").read_text())
+    placements, keys, held = (np.asarray(mapping[name]) for name in ("placements", "keys", "held"))
+    number = {p["name"]: i for i, p in enumerate(document["populations"])}
+    arrays = load_npz(built[0] / "network.npz")
+    slots = {p["name"]: np.arange(p["size"]) if p["slot"] is None else arrays[p["slot"]["array"]] for p in document["populations"]}
+    reach = walk_keys(mapping)  # type: ignore[arg-type]
+    for name, i in number.items():
+        out = [p for p in network.projections if p.pre == name]
+        waits = {int(d) - 1 if p.learning is not None and name != "in" else 0 for p in out for d in np.unique(made[p.name].delay)}
+        rows = np.flatnonzero(placements[keys[:, 0], 0] == i)
+        if out and name != "in":
+            assert set(held[rows, 0].tolist()) == waits | ({0} if name == "out" else set())
+        for row in rows if name not in ("in", "in, held back", "out") else []:
+            core, wait = int(keys[row, 0]), int(held[row, 0])
+            low, high = placements[core, 2:4]
+            wanted = set()
+            for p in out:
+                s = made[p.name]
+                mine = (slots[name][s.pre] >= low) & (slots[name][s.pre] <= high) & ((s.delay - 1 if p.learning else 0 * s.delay) == wait)
+                to = slots[p.post][s.post[mine]]
+                there = np.flatnonzero(placements[:, 0] == number[p.post])
+                wanted |= {int(r) for r in there if ((to >= placements[r, 2]) & (to <= placements[r, 3])).any()}
+            assert set(reach[core, wait]) == wanted
+    late = np.flatnonzero(held[:, 0] == held[:, 0].max())[0]
+    dead = np.asarray(mapping["entries"]).copy()
+    at = (
+        (dead[:, 2] == keys[late, 1] & dead[:, 3])
+        & (dead[:, 0] == placements[keys[late, 0], 4])
+        & (dead[:, 1] == placements[keys[late, 0], 5])
+    )
+    assert any(name.startswith("routes of") for name in failed(built, ran, mapping={**mapping, "entries": dead[~at]}))
+    if held[:, 0].max() > 0:
+        moved = {**mapping, "held": held + (np.arange(len(held)) == late)[:, None] * [1, 0]}
+        assert {"numbers of hidden", "routes of hidden->hidden"} <= failed(built, ran, mapping=moved)
+    ours = load_mapping(load_npz(built[0].parent / "mapping.npz"))
+    checks = compare_mappings(built[0], ours, made, ran[0], mapping, tmp_path)  # type: ignore[arg-type]
+    assert [c for c in checks if not c.ok] == []
+    assert {"our tables, our tracer", "our tables, PACMAN compare_tables", "our tables, PACMAN validate_routes"} <= {c.name for c in checks}
 
 
 def test_targets_reach_the_core(built: tuple[Path, Network], tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def mapping_problem(
                     confidence="published",
                 ),
                 Resource(name="synaptic events", unit="share of a core", limit=1.0, per_neuron=load, confidence="guess"),
-                *(_packets(cells, rates, indptr, network.dt, machine) if packets else ()),
+                *(packets_of_a_step(np.concatenate([rates[c.name] for c in cells]), indptr, network.dt, machine) if packets else ()),
             ),
             set_resources=(SetResource(name="populations", limit=1, label=population.copy(), confidence="published"),),
             core_width=(1 + split + [c.name in delayed for c in cells]).astype(np.int32),
@@ -174,12 +174,10 @@ def _sources(source: npt.NDArray[np.bool_], machine: Machine) -> tuple[Resource,
     )
 
 
-def _packets(
-    cells: list[Cell], rates: Mapping[str, FloatArray], indptr: npt.NDArray[np.int64], dt: float, machine: Machine
-) -> tuple[Resource, ...]:
+def packets_of_a_step(rates: FloatArray, indptr: npt.NDArray[np.int64], dt: float, machine: Machine) -> tuple[Resource, ...]:
     """Return the limit of packets that come in a step: a spike buffer holds them. Each source with a target on a core counts as the mean
-    source of the network; packets that reach a core without a target (stray deliveries) come on top."""
-    spikes = np.minimum(np.concatenate([rates[c.name] for c in cells]) * dt, 1.0)
+    source of the network; packets that reach a core without a target (stray deliveries) come on top. rates (n_neurons,) : Hz."""
+    spikes = np.minimum(rates * dt, 1.0)
     sends = np.diff(indptr) > 0
     limit = machine.quantity("core.incoming_spike_buffer")
     return (

@@ -70,7 +70,16 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
     if mode == CORES and learns_by_eprop(network):
         own = EpropOptions(error_limit=chosen.error_limit, state_bits=chosen.state_bits, rate=rate, source_rate=source_rate)
         return lower_eprop(
-            network, connections, machine, options, own, findings, board=_board(machine), mapping_only=mapping_only, steps=steps
+            network,
+            connections,
+            machine,
+            options,
+            own,
+            findings,
+            board=_board(machine),
+            mapping_only=mapping_only,
+            steps=steps,
+            packets=chosen.packets == "limit",
         )
     largest = {p.name: 0.0 for p in network.populations}
     for projection in network.synaptic_projections:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from neurocompile.backends.spinnaker.costs import packets_of_a_step
 from neurocompile.backends.spinnaker.eprop.late import Copies, groups, late_senders, longest_wait
 from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, PlannedPopulation
 from neurocompile.backends.spinnaker.eprop.rows import BLOCKS
@@ -90,9 +91,12 @@ def eprop_problem(
     copies: Sequence[Copies],
     options: EpropOptions,
     machine: Machine,
+    *,
+    packets: bool = False,
 ) -> MappingProblem:
     """Return the mapper's view: the network's populations; ``copies``, sources that repeat spikes later; and, for the keys under which
-    neurons send spikes later, a sender for each neuron and delay, on its neuron's core and without costs.
+    neurons send spikes later, a sender for each neuron and delay, on its neuron's core and without costs. ``packets``: cores are kept
+    within the packets of a step as well.
 
     Raises DoesNotFitError NC401 where one neuron does not fit a core.
     """
@@ -170,6 +174,7 @@ def eprop_problem(
             Resource(name="local memory (estimate)", unit="byte", limit=free, per_neuron=memory, confidence="guess"),
             Resource(name="cycles of a step", unit="share of a core", limit=1.0, per_neuron=share, confidence=confidence),
             Resource(name="synaptic rows", unit="share of a core", limit=1.0, per_neuron=row_limit[population], confidence="published"),
+            *(packets_of_a_step(rates, indptr, network.dt, machine) if packets else ()),
         ),
         set_resources=(SetResource(name="populations", limit=1, label=label[population], confidence="published"),),
         core_width=np.ones(len(sizes), np.int32),

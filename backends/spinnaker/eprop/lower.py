@@ -46,8 +46,10 @@ def lower_eprop(
     board: tuple[int, int],
     mapping_only: str,
     steps: int,
+    packets: bool,
 ) -> SpinnakerNetwork:
-    """Express a network on cores that learn by e-prop; all of its populations run there, sources apart.
+    """Express a network on cores that learn by e-prop; all of its populations run there, sources apart. ``packets``: cores are kept within
+    the packets of a step as well.
 
     Raises
     ------
@@ -66,7 +68,7 @@ def lower_eprop(
     return SpinnakerNetwork(
         network=network,
         connections=connections,
-        problem=eprop_problem(network, connections, plan, copies, eprop, machine),
+        problem=eprop_problem(network, connections, plan, copies, eprop, machine, packets=packets),
         approximations=approximations,
         summary=_summary(plan, cells, copies, connections),
         cells=cells,
@@ -119,7 +121,7 @@ def _summary(
         },
         "learning": [{"post": name, "rule": f"e-prop ({row['rule']})"} for name, row in plan.summary.items()],
         "added_sources": [],
-        "delays": late,
+        **({"delays": late} if late else {}),
         "notes": [
             _OWN_CORES,
             *(f"'{name}' sends each spike under {len(d)} keys, for plastic delays up to {d[-1]} steps" for name, d in late.items()),

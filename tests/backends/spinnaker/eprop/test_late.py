@@ -139,6 +139,20 @@ def test_the_mapper_sees_a_sender_for_each_key() -> None:
     assert not set(part[copied]) & set(part[problem.population == 0])  # sources of their own
 
 
+def test_packets_of_a_step_count_every_key() -> None:
+    """With packets=limit a core's sources are its senders: one for each key that reaches it, at the mean rate of all senders."""
+    network = learner(3, n_in=30, n=60, delay=6)
+    assert not [r for r in lowered(network).problem.resources if r.name == "incoming packets"]  # type: ignore[union-attr]
+    made = lowered(network, packets="limit", rate=20, source_rate=100)
+    assert made.problem is not None
+    problem, names = made.problem, made.problem.population_names
+    (limit,) = (r for r in problem.resources if r.name == "incoming packets")
+    hz = np.array([{"in": 100.0, "hidden": 20.0, "out": 20.0}[name.split(",")[0]] for name in names])[problem.population]
+    sends = np.diff(problem.indptr) > 0
+    assert sends.sum() > 60 + 30 + 4 * 60
+    assert limit.per_axon_in == pytest.approx(hz[sends].mean() * network.dt)
+
+
 def test_a_network_without_delays_has_no_senders() -> None:
     made = lowered(learner(3, static=True))
     assert made.problem is not None

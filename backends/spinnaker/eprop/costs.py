@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.spinnaker.costs import packets_of_a_step
-from neurocompile.backends.spinnaker.eprop.late import Copies, groups, late_senders, longest_wait
+from neurocompile.backends.spinnaker.eprop.late import Copies, groups, late_senders, longest_wait, ring_slots
 from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, PlannedPopulation
 from neurocompile.backends.spinnaker.eprop.rows import BLOCKS
 from neurocompile.backends.spinnaker.eprop.scales import LEVELS, WINDOW
@@ -148,8 +148,10 @@ def eprop_problem(
     memory = np.concatenate(
         [np.full(size, neuron_bytes(plan.populations[k]) if k in plan.populations else 0.0) for k, size in sizes.items()]
     )
-    kept = np.concatenate([np.full(size, longest_wait(plan, k) / 8.0 if k in plan.populations else 0.0) for k, size in sizes.items()])
-    memory += kept  # a bit a tick for spikes that are held back
+    slots = np.array([ring_slots(plan, name) if name in plan.populations else 0 for name in sizes])
+    waits = np.array([longest_wait(plan, name) if name in plan.populations else 0 for name in sizes])
+    # a bit a tick for spikes that are held back; two ring buffers of 16 bits for at most twice as many neurons (a power of two)
+    memory += (waits / 8.0 + 8.0 * np.maximum(slots - 2, 0))[population]
     free = free_bytes(machine)
     _check_one(plan, memory, free, offset)
     indptr, indices = distinct_targets(n, pairs)
@@ -174,6 +176,13 @@ def eprop_problem(
             Resource(name="local memory (estimate)", unit="byte", limit=free, per_neuron=memory, confidence="guess"),
             Resource(name="cycles of a step", unit="share of a core", limit=1.0, per_neuron=share, confidence=confidence),
             Resource(name="synaptic rows", unit="share of a core", limit=1.0, per_neuron=row_limit[population], confidence="published"),
+            Resource(
+                name="delay slots",
+                unit="share of a core",
+                limit=1.0,
+                per_neuron=(2.0 * slots / 2.0 ** machine.value("core.ring_buffer_bits"))[population],
+                confidence="published",
+            ),
             *(packets_of_a_step(rates, indptr, network.dt, machine) if packets else ()),
         ),
         set_resources=(SetResource(name="populations", limit=1, label=label[population], confidence="published"),),
@@ -194,7 +203,8 @@ def eprop_problem(
 
 
 def free_bytes(machine: Machine) -> float:
-    """Return the local memory of a core that neurons can have: ring buffers need two slots only, longer delays wait at the source."""
+    """Return the local memory of a core that neurons can have, beside ring buffers of two slots: more, for static synapses with delays, are
+    counted with the neurons; plastic ones' wait at the source."""
     tables = 6 * 132 + 136 + 516 + 64  # the regions' copy, for programs without numbers of their own
     ring_buffers = 2.0 * machine.value("core.neurons") * 2.0 * 2.0
     spikes = 4.0 * machine.value("core.incoming_spike_buffer")

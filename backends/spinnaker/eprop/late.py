@@ -49,6 +49,13 @@ def longest_wait(plan: EpropPlan, name: str) -> int:
     return max(delays_sent(plan, name), default=1) - 1
 
 
+def ring_slots(plan: EpropPlan, name: str) -> int:
+    """Return the slots that the ring buffers of a population have: a power of two above its longest static delay (``patch_plastic_delays``
+    of the program); what plastic synapses bring arrives in the next tick."""
+    longest = max((int(p.rows.delay.max(initial=1)) for p in plan.projections if p.post == name and not p.learns), default=1)
+    return 1 << longest.bit_length()
+
+
 def source_copies(network: Network, plan: EpropPlan, connections: Mapping[str, Connections]) -> tuple[Copies, ...]:
     """Return the sources to add, in the order of those whose spikes they repeat."""
     learning = [(p.pre, connections[p.name]) for p in plan.projections if p.learns]
@@ -111,4 +118,4 @@ def copies_of(document: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> tu
     return tuple(made)
 
 
-__all__ = ["Copies", "Group", "copies_of", "delays_sent", "groups", "late_senders", "longest_wait", "source_copies"]
+__all__ = ["Copies", "Group", "copies_of", "delays_sent", "groups", "late_senders", "longest_wait", "ring_slots", "source_copies"]

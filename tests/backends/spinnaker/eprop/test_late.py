@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from neurocompile.backends.reference import Simulator
 from neurocompile.backends.spinnaker.eprop.costs import neuron_bytes
 from neurocompile.backends.spinnaker.eprop.late import delays_sent
+from neurocompile.backends.spinnaker.layout import layouts
 from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
 from neurocompile.backends.spinnaker.target import TARGET
-from neurocompile.ir import Network, SpikeSource
+from neurocompile.ir import Explicit, Network, SpikeSource
 from neurocompile.ir.realise import realise_all
 from neurocompile.mapping import MapOptions, check_problem, map_network
 from tests.backends.spinnaker.eprop.networks import learner, lowered
@@ -130,7 +131,10 @@ def test_the_mapper_sees_a_sender_for_each_key() -> None:
     plan = made.eprop
     assert plan is not None
     assert delays_sent(plan, "hidden") == (1, 2, 3, 4, 5, 6)
-    assert (memory.per_neuron[hidden] == neuron_bytes(plan.populations["hidden"]) + 5 / 8).all()
+    ring = 8 * (8 - 2)  # static delays of up to 5 steps: 8 slots of two buffers, for up to twice as many neurons, two of which all have
+    assert (memory.per_neuron[hidden] == neuron_bytes(plan.populations["hidden"]) + 5 / 8 + ring).all()
+    slots = next(r for r in problem.resources if r.name == "delay slots")
+    assert (slots.per_neuron[hidden] == 8 / 2**13).all()
     mapping = map_network(problem, made.machine, MapOptions(seed=0, effort="fast"))
     part, assert_together = mapping.partition.part, problem.repeats
     assert assert_together is not None
@@ -159,3 +163,23 @@ def test_a_network_without_delays_has_no_senders() -> None:
     assert made.problem.repeats is None
     assert made.copies == ()
     assert made.problem.population_names == ("in", "hidden", "out", "relay")
+
+
+@pytest.mark.parametrize("longest", [7, 8, 40, 255])
+def test_static_delays_fit_the_ring_buffers(longest: int) -> None:
+    """Cores have more slots than the longest static delay into them, in the 2^14 of both receptors: no spike passes a delay core."""
+    network = learner(3, n_in=30, n=300, delay=3, static=True)
+    fixed = next(p for p in network.projections if p.name == "fixed")
+    assert isinstance(fixed.connect, Explicit)
+    delay = np.where(np.arange(len(fixed.connect.pre)) == 5, longest, 1)
+    late = dataclasses.replace(fixed, connect=dataclasses.replace(fixed.connect, delay=delay))
+    made = lowered(dataclasses.replace(network, projections=tuple(late if p is fixed else p for p in network.projections)))
+    assert made.problem is not None
+    mapping = map_network(made.problem, made.machine, MapOptions(seed=0, effort="fast"))
+    for where in (None, mapping):
+        found = layouts(made, where)
+        assert not any(layout.delayed for layout in found)
+        neurons = 1 << (found[1].per_core - 1).bit_length()
+        slots = 1 << longest.bit_length()
+        assert neurons * slots * 2 <= 2**14
+        assert neurons * slots * 2 * 2 + found[1].per_core * 300 < 65536

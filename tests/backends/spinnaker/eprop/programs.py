@@ -34,8 +34,9 @@ from neurocompile.ir.signals import Signal
 SHIM = Path(__file__).parent / "shim"
 FLAGS = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 DELAY_BITS = 6
-COLOUR = 28
-"""First bit of a key's colour, the tick modulo 16 (shim/program.c)"""
+COLOUR_BITS = 4
+"""Lower bits of a key that are the tick in which a spike is sent, as sPyNNaker has them (shim/program.c)"""
+COLOURS = (1 << COLOUR_BITS) - 1
 Ints = npt.NDArray[np.int64]
 
 
@@ -91,38 +92,29 @@ class CoreState:
     ring_saturations: int
 
 
-class _Core:
+class Core:
+    """A process. rows : (key, row), sorted by key; key : of the first neuron; region, synapses : words of both halves."""
+
     def __init__(
         self,
         program: Path,
-        plan: EpropPlan,
         population: PlannedPopulation,
         neurons: Ints,
-        keys: Mapping[tuple[str, int], int],
-        sends: list[tuple[int, int]],
-        errors: tuple[int, int],
-        schedule: Schedule,
-        state_bits: int,
+        rows: list[tuple[int, Row]],
+        key: int,
+        region: npt.NDArray[np.int32],
+        synapses: npt.NDArray[np.int32],
     ) -> None:
-        self.population, self.neurons, self.state_bits = population, neurons, state_bits
+        self.population, self.neurons, self.key = population, neurons, key
+        self.rows = [row for _, row in rows]
         self.recorded: list[Ints] = []
-        n = len(neurons)
-        index_bits = int(np.ceil(np.log2(n))) if n > 1 else 0
-        made = core_rows(plan, population.name, neurons, state_bits=state_bits, control_bits=lambda n: (index_bits, index_bits + 1))
-        self.rows = sorted(made, key=lambda row: row_key(row, plan, keys))
-        self.key = keys[population.name, 1] + int(neurons[0])  # of the neurons; other keys are told as differences
-        low, high = bounds(plan, population.name)
-        is_task = population.name == plan.readout
-        region = neuron_region(population, neurons, softmax=plan.softmax and is_task)
-        sweep = sweep_list(self.rows, plan, keys)
-        synapses = synapse_region(population.scales, low, high, schedule, neurons, *sweep, (*errors, 0), sends)
         self.process = subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.say([n, self.key, population.shift, DELAY_BITS])
+        self.say([len(neurons), key, population.shift, DELAY_BITS, COLOUR_BITS])
         for part in (region, synapses):
             self.say([len(part)], part)
-        self.say([len(self.rows)])
-        for row in self.rows:
-            self.say([row_key(row, plan, keys), len(row.content)], row.content)
+        self.say([len(rows)])
+        for row_of, row in rows:
+            self.say([row_of, len(row.content)], row.content)
 
     def say(self, words: list[int], *more: npt.NDArray[np.int32]) -> None:
         assert self.process.stdin is not None
@@ -175,6 +167,18 @@ def bounds(plan: EpropPlan, population: str) -> tuple[int, int]:
     return min(int(r.low.min(initial=0)) for r in mine), max(int(r.high.max(initial=0)) for r in mine)
 
 
+def rows_of(plan: EpropPlan, population: str, neurons: Ints, state_bits: int) -> list[Row]:
+    """Return the rows of a core, in the format of the stand-ins."""
+    n = len(neurons)
+    index_bits = int(np.ceil(np.log2(n))) if n > 1 else 0
+    return core_rows(plan, population, neurons, state_bits=state_bits, control_bits=lambda _: (index_bits, index_bits + 1))
+
+
+def coloured(key: int) -> int:
+    """Return a key with room for the colour below the neuron's number."""
+    return (key & ~0xFFFF) + ((key & 0xFFFF) << COLOUR_BITS)
+
+
 class CoreNetwork:
     """A network on cores of at most ``per_core`` neurons. For plastic synapses of delay d > 1 cores send a spike d - 1 ticks late, under
     a key of that delay; those of sources are given by :func:`late_spikes`. Static synapses delay in the ring buffer."""
@@ -204,7 +208,7 @@ class CoreNetwork:
         self.keys = keys
         mask = 0xFFFF0000
         errors = (keys[plan.readout, 1], mask) if plan.readout is not None else (0, mask)
-        self.cores: list[_Core] = []
+        self.cores: list[Core] = []
         self._samples = (sample_ticks, sample_ticks + break_ticks) if sample_ticks else None
         self.n_packets = 0  # of spikes, sent by the cores
         for name, population in plan.populations.items():
@@ -217,8 +221,21 @@ class CoreNetwork:
             for first in range(0, population.size, most):
                 neurons = np.arange(first, min(first + most, population.size))
                 own = program if isinstance(program, Path) else program[name]
-                sends = [(d - 1, keys[name, d] - keys[name, 1]) for d in self.delays[name]]
-                self.cores.append(_Core(own, plan, population, neurons, keys, sends, errors, schedule, state_bits))
+                self.cores.append(self._core(own, population, neurons, errors, schedule, state_bits))
+
+    def _core(
+        self, program: Path, population: PlannedPopulation, neurons: Ints, errors: tuple[int, int], schedule: Schedule, state_bits: int
+    ) -> Core:
+        plan, name, keys = self.plan, population.name, self.keys
+        rows = sorted(rows_of(plan, name, neurons, state_bits), key=lambda row: row_key(row, plan, keys))
+        due, per_key = sweep_list(rows, plan, keys)
+        sweep = [[coloured(key) for key in some] for some in due]
+        sends = [(d - 1, keys[name, d] - keys[name, 1]) for d in self.delays[name]]
+        region = neuron_region(population, neurons, softmax=plan.softmax and name == plan.readout)
+        hearing = (*errors, COLOUR_BITS)
+        synapses = synapse_region(population.scales, *bounds(plan, name), schedule, neurons, sweep, per_key, hearing, sends)
+        key = coloured(keys[name, 1] + int(neurons[0]))  # other keys are told as differences
+        return Core(program, population, neurons, [(coloured(row_key(row, plan, keys)), row) for row in rows], key, region, synapses)
 
     def run(
         self, sources: Mapping[str, list[Ints]], n_ticks: int, begin: int = 0, late: Mapping[tuple[str, int], list[Ints]] | None = None
@@ -238,15 +255,14 @@ class CoreNetwork:
                 core.tick(t)
             made = np.concatenate([core.sent() for core in self.cores])
             spikes = made[made[:, 1] == 0, 0].astype(np.int64)
-            assert (spikes >> COLOUR == t % 16).all()
-            spikes %= 1 << COLOUR
+            assert ((spikes & COLOURS) == (t & COLOURS)).all()
             for name in self.plan.populations:
                 key = self.keys[name, min(self.delays[name], default=1)]
-                found[name].append(np.sort(spikes[spikes >> 16 == key >> 16] - key))
-            colour = t % 16 << COLOUR
+                found[name].append(np.sort(spikes[spikes >> 16 == key >> 16] - key >> COLOUR_BITS))
+            colour = t & COLOURS
             keys = [self.keys[name, 1] + int(i) for name, given in sources.items() for i in given[t]]
             keys += [self.keys[name, d] + int(i) for (name, d), given in late.items() for i in given[t]]
-            carried = np.concatenate([made, np.array([[key | colour, 0, 0] for key in keys], np.uint32).reshape(-1, 3)])
+            carried = np.concatenate([made, np.array([[coloured(key) | colour, 0, 0] for key in keys], np.uint32).reshape(-1, 3)])
             self.n_packets += int((made[:, 1] == 0).sum())
             for core in self.cores:
                 core.say([1, len(carried)], carried.view(np.int32))
@@ -289,4 +305,15 @@ def schedule_of(population: PlannedPopulation, signal: Signal, sample_ticks: int
     return Schedule(targets=targets, ticks_per_target=1, sample_ticks=sample_ticks, break_ticks=break_ticks)
 
 
-__all__ = ["PROGRAM", "CoreNetwork", "CoreState", "compile_program", "read_rows", "schedule_of"]
+__all__ = [
+    "COLOURS",
+    "COLOUR_BITS",
+    "PROGRAM",
+    "Core",
+    "CoreNetwork",
+    "CoreState",
+    "compile_program",
+    "read_rows",
+    "rows_of",
+    "schedule_of",
+]

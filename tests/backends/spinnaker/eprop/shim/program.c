@@ -1,6 +1,6 @@
 /* A core as a process: what sPyNNaker's neuron.c, synapses.c and spike_processing.c do around the extension, reduced to what it sees.
  *
- * stdin, 32-bit words: neurons, key of the first, ring buffer shift, bits of delay; words and content of the neurons' region, of the
+ * stdin, 32-bit words: neurons, key of the first, ring buffer shift, bits of delay, bits of the colour; words and content of the neurons' region, of the
  * synapses' region; rows: their number, then key, words and content of each. Then commands:
  *   0 time                   a timer tick: writes the membranes that were recorded, the number of packets sent, then (key, has payload, payload)
  *                            of each
@@ -9,18 +9,16 @@
  *                            parts included; then saturated states and ring buffers
  *   3                        ends
  *   4                        a run goes on: sPyNNaker reads the parameters again
- * The upper 4 bits of a key are the colour, the time at which a packet is sent: those of another tick end the program. */
+ * The lower bits of a spike's key are the colour, the time at which it is sent: a packet of another tick ends the program. */
 
 #include "neuron_impl_eprop.h"
 #include "shim.h"
-
-#define COLOUR_SHIFT 28
 
 uint32_t *neuron_keys, colour;
 bool use_key = true;
 uint32_t synapse_type_index_bits, synapse_index_bits, synapse_delay_mask;
 static callback_t on_payload;
-static uint32_t n_neurons, shift, n_rows, *row_key, n_sent;
+static uint32_t n_neurons, colour_mask, shift, n_rows, *row_key, n_sent;
 static synaptic_row_t *rows;
 static uint32_t *row_words;
 static weight_t *ring_buffers;
@@ -126,7 +124,7 @@ bool population_table_get_next_address(spike_t *spike, pop_table_lookup_result_t
 
 static void tick(uint32_t time) {
     n_sent = 0;
-    colour = time << COLOUR_SHIFT;
+    colour = time & colour_mask;
     for (uint32_t type = 0; type < 2; type++) {
         for (uint32_t j = 0; j < n_neurons; j++) {
             weight_t *slot = &ring_buffers[synapse_row_get_ring_buffer_index(
@@ -177,10 +175,10 @@ static void arrive(uint32_t time) {
                 on_payload(key, payload);
             }
         } else {
-            if ((key ^ time << COLOUR_SHIFT) >> COLOUR_SHIFT) {
+            if ((key ^ time) & colour_mask) {
                 exit(7);
             }
-            key &= (1u << COLOUR_SHIFT) - 1;
+            key &= ~colour_mask;
             for (uint32_t at = find(key); at < n_rows && row_key[at] == key; at++) {
                 process(rows[at], time);
             }
@@ -206,7 +204,8 @@ int main(void) {
     n_neurons = word();
     const uint32_t key = word();
     shift = word();
-    const uint32_t delay_bits = word();
+    const uint32_t delay_bits = word(), colour_bits = word();
+    colour_mask = (1u << colour_bits) - 1;
     while ((1u << synapse_index_bits) < n_neurons) {
         synapse_index_bits++;
     }
@@ -216,7 +215,7 @@ int main(void) {
     neuron_keys = malloc(n_neurons * sizeof *neuron_keys);
     recorded = calloc(n_neurons, sizeof *recorded);
     for (uint32_t j = 0; j < n_neurons; j++) {
-        neuron_keys[j] = key + j;
+        neuron_keys[j] = key + (j << colour_bits);
     }
     neurons = block(&words);
     if (!neuron_impl_initialise(n_neurons)) {

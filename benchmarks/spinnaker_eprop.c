@@ -16,7 +16,7 @@ static int32_t psi_of, reg_of;
 static eprop_neuron_t neurons[NEURONS];
 static eprop_block_t rings[NEURONS][EPROP_RING];
 static int32_t weight[SYNAPSES], sent[SYNAPSES];
-static eprop_state_t e[SYNAPSES], r[SYNAPSES];
+static eprop_state_t e[SYNAPSES], r[SYNAPSES], q[SYNAPSES];
 static uint16_t target[SYNAPSES];
 
 /* As in a build (EPROP_NUMBERS), the compiler knows the numbers. GENERIC: it does not, as in a program that reads them from its regions. */
@@ -30,8 +30,10 @@ static const eprop_scales_t *known(void) {
 
 static void __attribute__((noinline)) fold(uint32_t tick) {
     const eprop_scales_t *k = known();
+    const eprop_cell_t *own = &cell;
+    __asm__("" : "+r"(own));
     for (uint32_t j = 0; j < NEURONS; j++) {
-        eprop_fold_neuron(k, tick, 1000 + j, 50000 - 7 * j, 300, &neurons[j], rings[j]);
+        eprop_fold_neuron(k, tick, 1000 + j, 50000 - 7 * j, 300, own->adapt_decay, own->adapt_step, &neurons[j], rings[j]);
     }
 }
 
@@ -53,7 +55,7 @@ static void __attribute__((noinline)) update(void) {
     __asm__("" : "+r"(own));
     for (uint32_t j = 0; j < NEURONS; j++) {
         eprop_update(c, own, arrived[j], &states[j], &psi_of, &reg_of);
-        arrived[j] = 20000 + 300 * (int32_t) j;
+        arrived[j] = 32000 + 480 * (int32_t) j;
         signals[j] = eprop_scaled(heard[j], c->signal);
         heard[j] = 0;
     }
@@ -69,7 +71,7 @@ static void __attribute__((noinline)) hear(int32_t payload, uint32_t readout) {
 }
 
 void _start(void) {
-    eprop_row_t row = {.weight = weight, .e = e, .r = r, .target = target, .n = SYNAPSES};
+    eprop_row_t row = {.weight = weight, .e = e, .r = r, .q = q, .target = target, .n = SYNAPSES};
     uint32_t tick = 0;
     for (uint32_t s = 0; s < SYNAPSES; s++) {
         target[s] = s % NEURONS;

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from typing import Any
 import numpy as np
 
 from neurocompile.backends.spinnaker.eprop.costs import stretches_per_second
-from neurocompile.backends.spinnaker.eprop.formats import lower_neurons
-from neurocompile.backends.spinnaker.eprop.scales import Rule, Scales, choose_scales
-from neurocompile.ir import LIF, Reset, Surrogate, SurrogateKind
+from neurocompile.backends.spinnaker.eprop.formats import Neurons, adapting, lower_neurons
+from neurocompile.backends.spinnaker.eprop.ranges import Rule
+from neurocompile.backends.spinnaker.eprop.scales import Scales, choose_scales
+from neurocompile.ir import ALIF, LIF, Reset, Surrogate, SurrogateKind
 
 CLOCK_PER_STEP = 200_000
 """Cycles of a step of 1 ms at 200 MHz"""
@@ -37,18 +39,23 @@ FLAGS = ["-mcpu=arm968e-s", "-marm", "-std=c11", "-O2", "-ffreestanding", "-nost
 PARTS = {"fold": 0, "spike": 1, "catch_up": 2, "update": 3, "hear": 4}
 RUNS = {"fold": 128, "spike": 4, "catch_up": 4, "update": 64, "hear": 10}
 READOUTS = 10
+SCALE = 16.0
+"""S of the neurons whose cycles are counted"""
 """Repetitions; folds over four blocks, with the composition of their totals"""
 
 
-def build(folder: Path, part: str, runs: int, *, neurons: int, synapses: int, state_bits: int, reg: float, generic: bool) -> Path:
+def build(
+    folder: Path, part: str, runs: int, *, neurons: int, synapses: int, state_bits: int, reg: float, adaptive: bool, generic: bool
+) -> Path:
     """Compile the counting program; return it."""
     rule = Rule(
         alpha=0.951, kappa=0.97, kappa_reg=0.97, height=0.3, learning_rate=1e-3, weight_unit=2.0**-14, interval=5.0, signal=1.0, reg=reg
     )
-    scales = choose_scales(rule, state_bits=state_bits)
+    cells, adaptation = adapting(lowered(rule.height, adaptive=adaptive), SCALE, rule.height)
+    scales = choose_scales(replace(rule, adaptation=adaptation), state_bits=state_bits)
     tables = ["{" + ", ".join(map(str, table.tolist())) + "}" for table in scales.tables().values()]
     values = ", ".join([*tables, *map(str, scales.constants().values())])
-    (folder / "scales.h").write_text(f"#define SCALES {{{values}}}\n{neuron_numbers(scales)}")
+    (folder / "scales.h").write_text(f"#define SCALES {{{values}}}\n{neuron_numbers(scales, cells)}")
     program = folder / f"{part}-{runs}"
     named = {
         "PART": PARTS[part],
@@ -56,6 +63,7 @@ def build(folder: Path, part: str, runs: int, *, neurons: int, synapses: int, st
         "NEURONS": neurons,
         "SYNAPSES": synapses,
         "EPROP_STATE_BITS": state_bits,
+        "EPROP_ADAPTIVE": int(adaptive),
         "READOUTS": READOUTS,
     }
     source = Path(__file__).with_suffix(".c")
@@ -73,10 +81,18 @@ def build(folder: Path, part: str, runs: int, *, neurons: int, synapses: int, st
     return program
 
 
-def neuron_numbers(scales: Scales) -> str:
-    """Return CELLS and CELL of a LIF population in C: threshold 10 in s16.15, soft reset."""
-    surrogate = Surrogate(kind=SurrogateKind.PIECEWISE_LINEAR, height=scales.rule.height, width=1.0)
-    neurons = lower_neurons(LIF(tau_mem=0.02, v_threshold=1.0, reset=Reset.SUBTRACT), 1, 1e-3, 10.0, surrogate)
+def lowered(height: float, *, adaptive: bool) -> Neurons:
+    """Return a neuron's integers: threshold 16 in s16.15, a width that is no power of two, soft reset; adaptive: beta of 0.0174 of the
+    threshold, 2 s."""
+    surrogate = Surrogate(kind=SurrogateKind.PIECEWISE_LINEAR, height=height, width=1.1)
+    model = LIF(tau_mem=0.02, v_threshold=1.0, reset=Reset.SUBTRACT)
+    if adaptive:
+        model = ALIF(tau_mem=0.02, v_threshold=1.0, reset=Reset.SUBTRACT, adapt_beta=0.0174, adapt_tau=2.0)
+    return lower_neurons(model, 1, 1e-3, SCALE, surrogate)
+
+
+def neuron_numbers(scales: Scales, neurons: Neurons) -> str:
+    """Return CELLS and CELL of a population in C."""
     hold = "{1000000000, 40}" if scales.reg_max else "{0, 1}"
     fields = {
         "flags": "EPROP_FLAG_SUBTRACT | EPROP_FLAG_LEARNS",
@@ -95,7 +111,7 @@ def neuron_numbers(scales: Scales) -> str:
     return f"#define CELLS {{{cells}}}\n#define CELL {{{cell}}}\n"
 
 
-def sizes(*, state_bits: int) -> dict[str, int]:
+def sizes(*, state_bits: int, adaptive: bool) -> dict[str, int]:
     """Return bytes of code (with constants) and of data of the extension alone, with the tests' stand-ins for sPyNNaker's headers."""
     shim = Path(__file__).parents[1] / "tests" / "backends" / "spinnaker" / "eprop" / "shim"
     found = {"text": 0, "data": 0, "bss": 0}
@@ -110,7 +126,16 @@ def sizes(*, state_bits: int) -> dict[str, int]:
         for source in (Path(name) / "neurons.c", include / "synapse_dynamics_eprop.c", include / "synaptogenesis_eprop.c"):
             made = Path(name) / "made.o"
             flags = [flag for flag in FLAGS if flag not in ("-ffreestanding", "-nostdlib", "-static")]
-            words = ["arm-none-eabi-gcc", *flags, "-c", f"-DEPROP_STATE_BITS={state_bits}", f"-I{shim}", f"-I{include}", str(source)]
+            words = [
+                "arm-none-eabi-gcc",
+                *flags,
+                "-c",
+                f"-DEPROP_STATE_BITS={state_bits}",
+                f"-DEPROP_ADAPTIVE={int(adaptive)}",
+                f"-I{shim}",
+                f"-I{include}",
+                str(source),
+            ]
             subprocess.run([*words, "-o", str(made)], check=True)
             printed = subprocess.run(["arm-none-eabi-size", str(made)], check=True, capture_output=True, text=True).stdout
             for key, value in zip(found, printed.splitlines()[1].split(), strict=False):
@@ -160,12 +185,13 @@ def cost(name: str, operands: str) -> int:
     return 2 if shifted or (name.startswith(("lsl", "lsr", "asr")) and operands.count("r") == 3) else 1
 
 
-def measure(*, neurons: int, synapses: int, state_bits: int, reg: float, generic: bool) -> dict[str, Any]:
+def measure(*, neurons: int, synapses: int, state_bits: int, reg: float, adaptive: bool, generic: bool) -> dict[str, Any]:
     """Return instructions and cycles of each part, per neuron or synapse."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        options: dict[str, Any] = {"neurons": neurons, "synapses": synapses, "state_bits": state_bits, "reg": reg, "generic": generic}
+        options: dict[str, Any] = {"neurons": neurons, "synapses": synapses, "state_bits": state_bits, "reg": reg}
+        options |= {"adaptive": adaptive, "generic": generic}
         for part in PARTS:
             none, more = (executed(build(folder, part, runs, **options)) for runs in (1, 1 + RUNS[part]))
             each = RUNS[part] * (synapses if part in ("spike", "catch_up") else neurons)
@@ -198,10 +224,16 @@ def main() -> int:
         "synapses": given.synapses,
         "state_bits": given.state_bits,
         "rules": {},
-        "extension_bytes": sizes(state_bits=given.state_bits),
+        "extension_bytes": {kind: sizes(state_bits=given.state_bits, adaptive=kind == "adaptive") for kind in ("lif", "adaptive")},
     }
-    for name, reg in (("without_regularisation", 0.0), ("with_regularisation", 0.5)):
-        found = measure(neurons=given.neurons, synapses=given.synapses, state_bits=given.state_bits, reg=reg, generic=given.generic)
+    for name, reg, adaptive in (
+        ("without_regularisation", 0.0, False),
+        ("with_regularisation", 0.5, False),
+        ("adaptive_without_regularisation", 0.0, True),
+        ("adaptive_with_regularisation", 0.5, True),
+    ):
+        options: dict[str, Any] = {"neurons": given.neurons, "synapses": given.synapses, "state_bits": given.state_bits}
+        found = measure(**options, reg=reg, adaptive=adaptive, generic=given.generic)
         cycles = {part: found[part]["cycles"] for part in PARTS}
         found["neurons_per_core"] = {
             f"{rate} Hz": {str(inputs): neurons_per_core(cycles, rate=rate, inputs=inputs) for inputs in (100, 250, 500, 1000)}

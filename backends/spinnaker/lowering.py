@@ -130,7 +130,7 @@ class Options:
     rate: float = DEFAULT_RATE
     source_rate: float = DEFAULT_SOURCE_RATE
     error_limit: float = 4.0
-    state_bits: int = 16
+    state_bits: int | None = None
     packets: str = "free"
 
 

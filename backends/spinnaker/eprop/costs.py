@@ -14,8 +14,9 @@ import numpy.typing as npt
 from neurocompile.backends.spinnaker.costs import packets_of_a_step
 from neurocompile.backends.spinnaker.eprop.late import Copies, groups, late_senders, longest_wait, ring_slots
 from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, PlannedPopulation
+from neurocompile.backends.spinnaker.eprop.ranges import LEVELS, WINDOW
 from neurocompile.backends.spinnaker.eprop.rows import BLOCKS
-from neurocompile.backends.spinnaker.eprop.scales import LEVELS, WINDOW
+from neurocompile.backends.spinnaker.eprop.scales import PIECES, Scales
 from neurocompile.ir import Network, SpikeSource
 from neurocompile.ir._types import FloatArray
 from neurocompile.ir.errors import DoesNotFitError
@@ -27,6 +28,8 @@ from neurocompile.mapping.targets import distinct_targets
 
 RING_BYTES = 14 * 20
 COEFFICIENT_BYTES = 32
+ADAPTIVE_RING_BYTES = 14 * 40
+ADAPTIVE_COEFFICIENT_BYTES = 76
 CELL_BYTES = 44
 STATE_BYTES = 32
 WORK_BYTES, READOUT_WORK_BYTES = 8, 16
@@ -40,7 +43,10 @@ STACK_BYTES = 8192
 
 def neuron_bytes(population: PlannedPopulation) -> int:
     """Return the bytes of local memory that a neuron takes."""
-    learning = RING_BYTES + COEFFICIENT_BYTES if population.scales is not None else 0
+    learning = 0
+    if population.scales is not None:
+        adaptive = population.scales.adaptive
+        learning = ADAPTIVE_RING_BYTES + ADAPTIVE_COEFFICIENT_BYTES if adaptive else RING_BYTES + COEFFICIENT_BYTES
     heard = 2 * len(population.feedback) if population.feedback is not None else 0
     own = 0 if population.neurons.uniform else CELL_BYTES
     return own + STATE_BYTES + (READOUT_WORK_BYTES if population.neurons.readout else WORK_BYTES) + learning + heard
@@ -49,8 +55,14 @@ def neuron_bytes(population: PlannedPopulation) -> int:
 def synapse_bytes(population: PlannedPopulation) -> int:
     """Return the bytes of SDRAM of a plastic synapse: weight, states, target."""
     assert population.scales is not None
-    states = 2 if population.scales.reg_max else 1
+    states = 1 + (population.scales.reg_max > 0) + population.scales.adaptive
     return 4 + states * population.scales.state_bits // 8 + 2
+
+
+def cycles_of(machine: Machine, part: str, scales: Scales | None) -> float:
+    """Return the cycles of a part (fold: a neuron and step; spike, catch_up: a synapse) by what the scales have states for."""
+    suffix = "" if scales is None else "_adaptive" * scales.adaptive + "_reg" * (scales.reg_max > 0)
+    return machine.value(f"core.eprop_{part}_cycles{suffix}")
 
 
 def stretches_per_second(rate: FloatArray, dt: float) -> FloatArray:
@@ -125,8 +137,7 @@ def eprop_problem(
         mine = slice(offset[p.post], offset[p.post] + sizes[p.post])
         hz = rates[offset[p.pre] + np.asarray(synapses.pre)]
         if p.learns:
-            suffix = "_reg" if post.scales is not None and post.scales.reg_max else ""
-            spike, catch_up = machine.value(f"core.eprop_spike_cycles{suffix}"), machine.value(f"core.eprop_catch_up_cycles{suffix}")
+            spike, catch_up = cycles_of(machine, "spike", post.scales), cycles_of(machine, "catch_up", post.scales)
             each = hz * spike + stretches_per_second(hz, network.dt) * catch_up
             size = float(synapse_bytes(post))
         else:
@@ -142,7 +153,7 @@ def eprop_problem(
     for name, made in plan.populations.items():
         mine = slice(offset[name], offset[name] + sizes[name])
         suffix = "_reg" if made.scales is not None and made.scales.reg_max else ""
-        fold = machine.value(f"core.eprop_fold_cycles{suffix}") if made.scales is not None else 0.0
+        fold = cycles_of(machine, "fold", made.scales) if made.scales is not None else 0.0
         heard = len(made.feedback) * machine.value("core.eprop_error_cycles") if made.feedback is not None else 0.0
         cycles[mine] += steps * (machine.value(f"core.eprop_update_cycles{suffix}") + fold + heard)
     memory = np.concatenate(
@@ -152,7 +163,8 @@ def eprop_problem(
     waits = np.array([longest_wait(plan, name) if name in plan.populations else 0 for name in sizes])
     # a bit a tick for spikes that are held back; two ring buffers of 16 bits for at most twice as many neurons (a power of two)
     memory += (waits / 8.0 + 8.0 * np.maximum(slots - 2, 0))[population]
-    free = free_bytes(machine)
+    adaptive = any(made.scales is not None and made.scales.adaptive for made in plan.populations.values())
+    free = free_bytes(machine, adaptive=adaptive)
     _check_one(plan, memory, free, offset)
     indptr, indices = distinct_targets(n, pairs)
     share = np.minimum(cycles / (machine.value("core.clock") * machine.value("core.eprop_share")), 1.0)
@@ -202,10 +214,11 @@ def eprop_problem(
     )
 
 
-def free_bytes(machine: Machine) -> float:
+def free_bytes(machine: Machine, *, adaptive: bool) -> float:
     """Return the local memory of a core that neurons can have, beside ring buffers of two slots: more, for static synapses with delays, are
     counted with the neurons; plastic ones' wait at the source."""
     tables = 6 * 132 + 136 + 516 + 64  # the regions' copy, for programs without numbers of their own
+    tables += 4 * (PIECES + 1) + 40 if adaptive else 0
     ring_buffers = 2.0 * machine.value("core.neurons") * 2.0 * 2.0
     spikes = 4.0 * machine.value("core.incoming_spike_buffer")
     return float(machine.value("core.dtcm") - ring_buffers - spikes - tables - 2.0 * ROW_BYTES - STACK_BYTES)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.base import Artifacts
+from neurocompile.backends.spinnaker.eprop.costs import cycles_of
 from neurocompile.backends.spinnaker.eprop.image import CELL, cells_words, numbers_header, rule_words
 from neurocompile.backends.spinnaker.eprop.late import Copies, groups
 from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
@@ -65,7 +66,7 @@ def network_row(plan: EpropPlan, machine: Machine, populations: Sequence[Mapping
         if own is not None and own.scales is not None:
             synapses = sum(len(p.weight) for p in plan.projections if p.post == row["name"] and p.learns)
             share = min(int(row["neurons_per_core"] or row["size"]) / row["size"], 1.0)
-            cycles = machine.value("core.eprop_catch_up_cycles" + ("_reg" if own.scales.reg_max else ""))
+            cycles = cycles_of(machine, "catch_up", own.scales)
             ticks = max(ticks, 2.0 * cycles * synapses * share / budget)
     return {"readout": plan.readout, "break_ticks": math.ceil(ticks) + 1}
 
@@ -97,6 +98,7 @@ def population_row(network: Network, plan: EpropPlan, index: int, name: str, arr
         "high": max((int(r.high.max(initial=0)) for r in rows), default=0),
         "state_bits": 16 if own.scales is None else own.scales.state_bits,
         "regularised": own.scales is not None and own.scales.reg_max > 0,
+        "adaptive": own.scales is not None and own.scales.adaptive,
         "keep_signs": any(isinstance(rule, EProp) and rule.sign_constraint for rule in kept),
         "rows_per_key": 2 * max((sources.count(pre) for pre in sources), default=1),
         "target_unit": own.target_unit,
@@ -115,8 +117,8 @@ def extension_files(plan: EpropPlan, names: list[str]) -> Artifacts:
             built.append(app)
             header = numbers_header(own, softmax=plan.softmax and name == plan.readout)
             files[f"program/extension/{app}/{app}.h"] = header.encode()
-            bits = 16 if own.scales is None else own.scales.state_bits
-            files[f"program/extension/{app}/Makefile"] = _MAKEFILE.format(app=app, bits=bits).encode()
+            bits, adaptive = (16, False) if own.scales is None else (own.scales.state_bits, own.scales.adaptive)
+            files[f"program/extension/{app}/Makefile"] = _MAKEFILE.format(app=app, bits=bits, adaptive=int(adaptive)).encode()
     files["program/extension/Makefile"] = _ALL.format(apps=" ".join(built)).encode()
     files["program/extension/README.md"] = (templates / "extension" / "README.md").read_bytes()
     return files
@@ -129,7 +131,7 @@ EXTENSION := $(abspath ..)
 NEURON_IMPL_H = $(EXTENSION)/neuron_impl_eprop.h
 SYNAPSE_DYNAMICS = $(EXTENSION)/synapse_dynamics_eprop.c
 SYNAPTOGENESIS_DYNAMICS = $(EXTENSION)/synaptogenesis_eprop.c
-CFLAGS += -I$(EXTENSION) -DEPROP_STATE_BITS={bits} -DEPROP_NUMBERS='"$(CURDIR)/{app}.h"'
+CFLAGS += -I$(EXTENSION) -DEPROP_STATE_BITS={bits} -DEPROP_ADAPTIVE={adaptive} -DEPROP_NUMBERS='"$(CURDIR)/{app}.h"'
 APP_OUTPUT_DIR := $(abspath ../binaries)/
 include $(SPYNNAKER_DIRS)/neural_modelling/makefiles/neuron/neural_build.mk
 """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from neurocompile.backends.spinnaker.eprop.scales import psi_bits
+from neurocompile.backends.spinnaker.eprop.ranges import Adaptation, psi_bits
 from neurocompile.ir import ALIF, LIF, LeakyReadout, Surrogate, SurrogateKind
 from neurocompile.ir._types import FloatArray
 from neurocompile.ir.neurons import Reset, decay, expand
@@ -134,6 +134,23 @@ def lower_neurons(model: LIF | LeakyReadout, size: int, dt: float, scale: float,
         reach=reach,
         position=position,
     )
+
+
+def adapting(neurons: Neurons, scale: float, height: float) -> tuple[Neurons, Adaptation | None]:
+    """Return neurons and what the scales of their second eligibility state follow from, None if none of them adapts.
+
+    Where some have an adapt_beta of 0, their adapt_decay, which then has no effect, becomes one that bounds nothing.
+    scale : S; height : of the surrogate.
+    """
+    adapts = neurons.adapt_step > 0
+    if not adapts.any():
+        return neurons, None
+    unit = 1.0 / (scale * ONE)
+    found = Adaptation.of(neurons.adapt_decay[adapts], neurons.adapt_step[adapts], unit, height)
+    if adapts.all() or found.least <= 0.0:
+        return neurons, found
+    other = replace(neurons, adapt_decay=np.where(adapts, neurons.adapt_decay, math.ceil(found.least * 2.0**DECAY_BITS)))
+    return other, Adaptation.of(other.adapt_decay, other.adapt_step, unit, height)
 
 
 def _corners() -> FloatArray:

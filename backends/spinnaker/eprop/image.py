@@ -90,6 +90,7 @@ def numbers_header(plan: PlannedPopulation, *, softmax: bool) -> str:
     head, table = _cells(plan, softmax=softmax)
     cells = [(name, braced(values)) for name, values in head] + [("table", braced(table))]
     lines = ["/* Numbers of one population, which follow from its neurons and its rule (docs/spinnaker-eprop.md of neurocompile). */", ""]
+    lines += [f'_Static_assert(EPROP_ADAPTIVE == {int(scales.adaptive)}, "EPROP_ADAPTIVE must be what these numbers are for");', ""]
     for kind, name, fields in (("eprop_scales_t", "eprop_fixed_scales", rule), ("eprop_cells_t", "eprop_fixed_cells", cells)):
         lines += [f"static const {kind} {name} = {{", *(f"    .{field} = {value}," for field, value in fields), "};", ""]
     return "\n".join(lines)
@@ -173,7 +174,8 @@ def _plastic(
     sign = 0 if rows.low[row] < 0 < rows.high[row] else 1 if rows.high[row] > 0 else -1
     regularised = plan.scales is not None and plan.scales.reg_max > 0
     width = state_bits // 16
-    states = np.zeros(n * width * (2 if regularised else 1), "<i2")
+    adaptive = plan.scales is not None and plan.scales.adaptive
+    states = np.zeros(n * width * (1 + regularised + adaptive), "<i2")
     states = np.append(states, np.zeros(len(states) % 2, "<i2"))
     plastic = np.concatenate([_words(np.array([0, 0, sign])), _words(projection.weight[synapses]), states.view("<i4")])
     controls = np.append(local, np.zeros(n % 2, np.int64)).astype("<u2")
@@ -186,12 +188,13 @@ def _static(projection: PlannedProjection, synapses: IntArray, local: IntArray, 
     return np.concatenate([_words(np.array([0, len(word), 0])), word.astype(np.uint32).view(np.int32)])
 
 
-def read_rows(row: Row, content: Words, *, state_bits: int, regularised: bool) -> dict[str, Ints]:
-    """Return weight, e, r (m,) and head (2,) of a plastic row's words."""
+def read_rows(row: Row, content: Words, *, state_bits: int, regularised: bool, adaptive: bool) -> dict[str, Ints]:
+    """Return weight, e, r, with adaptation q (m,), and head (2,) of a plastic row's words."""
     n = len(row.synapses)
     kind = "<i2" if state_bits == 16 else "<i4"
     states = content[4 + n :].view(kind).astype(np.int64)
-    return {
+    second = {"q": states[(1 + regularised) * n : (2 + regularised) * n]} if adaptive else {}
+    return second | {
         "head": content[1:3].astype(np.int64),
         "weight": content[4 : 4 + n].astype(np.int64),
         "e": states[:n],

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from neurocompile.backends.spinnaker.eprop.cells import RATE_BITS, Cells
-from neurocompile.backends.spinnaker.eprop.formats import DECAY_BITS, ERROR_MOST, ONE, Factor, Ints, Neurons, lower_neurons, membrane_scale
-from neurocompile.backends.spinnaker.eprop.rows import Rows, make_rows
-from neurocompile.backends.spinnaker.eprop.scales import (
-    ACCUMULATOR_BITS,
-    Rule,
-    Scales,
-    choose_readout_scales,
-    choose_scales,
+from neurocompile.backends.spinnaker.eprop.formats import (
+    DECAY_BITS,
+    ERROR_MOST,
+    ONE,
+    Factor,
+    Ints,
+    Neurons,
+    adapting,
+    lower_neurons,
+    membrane_scale,
 )
+from neurocompile.backends.spinnaker.eprop.ranges import ACCUMULATOR_BITS, Adaptation, Rule
+from neurocompile.backends.spinnaker.eprop.rows import Rows, make_rows
+from neurocompile.backends.spinnaker.eprop.scales import Scales, choose_readout_scales, choose_scales
 from neurocompile.backends.spinnaker.neurons import Findings
-from neurocompile.ir import ALIF, LIF, Adam, EProp, LeakyReadout, Loss, Network, PerInterval, Population, Projection, SpikeSource
+from neurocompile.ir import LIF, Adam, EProp, LeakyReadout, Loss, Network, PerInterval, Population, Projection, SpikeSource
 from neurocompile.ir._types import FloatArray
 from neurocompile.ir.feedback import SymmetricFeedback
 from neurocompile.ir.neurons import Reset, decay, expand
@@ -34,11 +39,11 @@ SIGMAS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpropOptions:
-    """error_limit : errors beyond are clipped, membrane units; state_bits : 16 or 32 of an eligibility; rates : Hz, assumed for the ring
-    buffers, neurons and sources."""
+    """error_limit : errors beyond are clipped, membrane units; state_bits : 16 or 32 of an eligibility, None: 32 for neurons that adapt, 16
+    for others; rates : Hz, assumed for the ring buffers, neurons and sources."""
 
     error_limit: float = 4.0
-    state_bits: int = 16
+    state_bits: int | None = None
     rate: float = 30.0
     source_rate: float = 250.0
 
@@ -163,11 +168,13 @@ class _Planner:
                 scales = choose_readout_scales(learned)
                 learn = Factor.of(error_unit / scales.signal_unit)
             else:
+                neurons, adaptation = adapting(neurons, scale, rule.surrogate.height)
                 matrix = self._feedback(rule, population)
                 bits = _matrix_unit(matrix)
                 feedback = np.rint(matrix / bits).astype(np.int64)
-                learned = _with_signal(learned, float(np.abs(matrix).sum(axis=0).max(initial=0.0)) * ERROR_MOST * error_unit)
-                scales = choose_scales(learned, state_bits=self.options.state_bits)
+                largest_signal = float(np.abs(matrix).sum(axis=0).max(initial=0.0)) * ERROR_MOST * error_unit
+                learned = replace(learned, signal=largest_signal if largest_signal > 0.0 else max(learned.reg, learned.weight_unit))
+                scales = self._scales(learned, adaptation, rule, population)
                 cells_signal = Factor.of(bits * error_unit / scales.signal_unit)
             self.summary[population.name] = _row(rule, scales, unit)
         return PlannedPopulation(
@@ -225,14 +232,6 @@ class _Planner:
             self.findings.approximate(
                 "NC325", where, f"traces end {rule.trace_cutoff_steps} steps after a spike", "traces that decay without end"
             )
-        if isinstance(population.model, ALIF):
-            self.findings.approximate(
-                "NC325",
-                where,
-                "the eligibility of an adaptive neuron has a second state a synapse",
-                "the eligibility without adaptation; the neuron itself adapts as described",
-                "the gradient takes no account of what a spike does to later thresholds",
-            )
         if isinstance(rule.feedback, SymmetricFeedback) and not isinstance(population.model, LeakyReadout):
             self.findings.approximate(
                 "NC325",
@@ -240,6 +239,25 @@ class _Planner:
                 "symmetric feedback follows the readout weights as they change",
                 "feedback fixed at the initial readout weights (or feedback: {random: ...}, which needs no approximation)",
             )
+
+    def _scales(self, learned: Rule, adaptation: Adaptation | None, rule: EProp, population: Population) -> Scales:
+        """Return the formats of hidden neurons; where they leave no room for the second eligibility state, those without it."""
+        bits = self.options.state_bits
+        plain = choose_scales(learned, state_bits=bits or 16)
+        if adaptation is None:
+            return plain
+        try:
+            return choose_scales(replace(learned, adaptation=adaptation), state_bits=bits or 32)
+        except ValueError as error:
+            if self.learning:
+                self.findings.approximate(
+                    "NC325",
+                    f"rule '{rule.name}' of '{population.name}'",
+                    f"the eligibility of adaptive neurons does not fit the cores' numbers: {error}",
+                    "the eligibility without adaptation; the neurons themselves adapt as described",
+                    "the gradient takes no account of what a spike does to later thresholds",
+                )
+            return plain
 
     def _alpha(self, population: Population) -> float:
         model = population.model
@@ -391,17 +409,14 @@ def _matrix_unit(matrix: FloatArray) -> float:
     return top if top > 0.0 else 1.0
 
 
-def _with_signal(rule: Rule, signal: float) -> Rule:
-    values = {name: getattr(rule, name) for name in ("alpha", "kappa", "kappa_reg", "height", "learning_rate", "weight_unit", "interval")}
-    return Rule(**values, signal=signal if signal > 0.0 else max(rule.reg, rule.weight_unit), reg=rule.reg)
-
-
 def _row(rule: EProp, scales: Scales, unit: float) -> dict[str, Any]:
     return {
         "rule": rule.name,
         "weight_unit": unit,
         "state_bits": scales.state_bits,
-        "fraction_bits": {name: int(getattr(scales, f"q_{name}")) for name in ("z", "e", "r", "a", "c", "total")},
+        "fraction_bits": {
+            name: int(getattr(scales, f"q_{name}")) for name in ("z", "e", "r", *(["q"] if scales.adaptive else []), "a", "c", "total")
+        },
         "largest_signal": scales.rule.signal,
         "largest_regularisation": scales.rule.reg,
     }

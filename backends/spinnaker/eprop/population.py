@@ -9,8 +9,9 @@ import numpy as np
 from neurocompile.backends.spinnaker.eprop import cells, kernels, rows
 from neurocompile.backends.spinnaker.eprop.formats import ONE, Ints
 from neurocompile.backends.spinnaker.eprop.plan import EpropPlan, PlannedProjection
+from neurocompile.backends.spinnaker.eprop.ranges import ACCUMULATOR_BITS
 from neurocompile.backends.spinnaker.eprop.rows import BLOCKS, SWEEP
-from neurocompile.backends.spinnaker.eprop.scales import ACCUMULATOR_BITS, silent_scales
+from neurocompile.backends.spinnaker.eprop.scales import silent_scales
 from neurocompile.backends.spinnaker.twin.cores import Packets
 from neurocompile.ir._types import BoolArray, FloatArray, IntArray
 from neurocompile.ir.npz import AnyArray
@@ -22,13 +23,14 @@ _NOBODY = np.zeros(0, np.int64)
 class _Synapses:
     """State of a projection's rows. A spike is held back until its row is due: ``held`` (longest delay - 1, n_pre), flags."""
 
-    def __init__(self, plan: PlannedProjection) -> None:
+    def __init__(self, plan: PlannedProjection, *, adaptive: bool) -> None:
         self.plan = plan
         made, m = plan.rows, len(plan.weight)
         self.delays = [int(d) for d in np.unique(made.delay)]
         self.weight = plan.weight.copy()
         size = m if plan.learns else 0
         self.e, self.r = np.zeros(size, np.int64), np.zeros(size, np.int64)
+        self.q = np.zeros(size if adaptive else 0, np.int64)
         self.head = np.zeros((len(made.delay) if plan.learns else 0, 2), np.int64)
         self.held = np.zeros((max(self.delays, default=1) - 1, len(made.first) - 1), np.bool_)
         self.sent = np.zeros(max(int(np.diff(made.begin).max(initial=0)), 1), np.int64)
@@ -46,7 +48,8 @@ class _Synapses:
     def arrays(self) -> dict[str, AnyArray]:
         """What changes."""
         learning = {"weight": self.weight, "e": self.e, "r": self.r, "head": self.head} if self.plan.learns else {}
-        return {**learning, "held": self.held}
+        second = {"q": self.q} if len(self.q) else {}
+        return {**learning, **second, "held": self.held}
 
 
 class EpropCores:
@@ -64,9 +67,10 @@ class EpropCores:
         self._state, self._heard, self._psi = np.zeros((n, 8), np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
         self._reg, self._signal, self._y, self._error, self._buffer = (np.zeros(n, np.int64) for _ in range(5))
         self._excitatory, self._inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        self._neuron, self._ring = kernels.fresh(n if self._learns else 0, BLOCKS)
+        adaptive = bool(self._constants.adaptive)
+        self._neuron, self._ring = kernels.fresh(n if self._learns else 0, BLOCKS, adaptive=adaptive)
         self._counts = np.zeros(2, np.int64)  # steps that learned; states that saturated
-        self._synapses = [_Synapses(p) for p in plan.projections if p.post == name]
+        self._synapses = [_Synapses(p, adaptive=adaptive) for p in plan.projections if p.post == name]
         self._learning = False
         self._target: Ints = np.zeros((0, n), np.int64)
         self._window: BoolArray = np.zeros(0, np.bool_)
@@ -116,7 +120,8 @@ class EpropCores:
         count = cells.update(own.cells, self._excitatory, self._inhibitory, self._state, self._psi, self._reg, self._buffer)
         if self._learning and self._learns:
             cells.signals(own.cells, self._heard, self._signal)
-            kernels.fold(self._constants, clock, self._psi, self._signal, self._reg, self._neuron, self._ring)
+            rho, beta = own.cells.adapt_decay, own.cells.adapt_step
+            kernels.fold(self._constants, clock, self._psi, self._signal, self._reg, rho, beta, self._neuron, self._ring)
         return self._buffer[:count].copy()
 
     def _err(self, clock: int) -> None:
@@ -144,7 +149,7 @@ class EpropCores:
                 if learning:
                     self._counts[1] += rows.deliver(
                         self._constants, clock, spikes, delay, made.first, made.begin, made.delay, made.low, made.high, made.target,
-                        s.head, s.weight, s.e, s.r, self._neuron, self._ring, self._excitatory, self._inhibitory, s.sent,
+                        s.head, s.weight, s.e, s.r, s.q, self._neuron, self._ring, self._excitatory, self._inhibitory, s.sent,
                     )  # fmt: skip
                 else:
                     weight = s.frozen if s.plan.learns else s.weight
@@ -159,14 +164,14 @@ class EpropCores:
         made = s.plan.rows
         self._counts[1] += rows.sweep(
             self._constants, clock, offset, stride, made.first, made.begin, made.low, made.high, made.target, s.head, s.weight, s.e, s.r,
-            self._neuron, self._ring, s.sent,
+            s.q, self._neuron, self._ring, s.sent,
         )  # fmt: skip
 
     def _settled(self, s: _Synapses) -> Ints:
         """Return the weights as they would be sent now, accumulator units; every row is swept."""
         made, out = s.plan.rows, np.zeros(len(s.weight), np.int64)
         self._sweep(s, max(int(self._counts[0]) - 1, 0), 0, 1)
-        rows.settle(self._constants, made.begin, made.low, made.high, made.target, s.head, s.weight, s.e, s.r, self._neuron, out)
+        rows.settle(self._constants, made.begin, made.low, made.high, made.target, s.head, s.weight, s.e, s.r, s.q, self._neuron, out)
         return out
 
     def reset(self) -> None:
@@ -174,7 +179,7 @@ class EpropCores:
         for s in self._synapses:
             if s.plan.learns:
                 s.weight[:] = self._settled(s)
-                s.e[:], s.r[:], s.head[:, 0] = 0, 0, 0
+                s.e[:], s.r[:], s.q[:], s.head[:, 0] = 0, 0, 0, 0
             s.held[:] = False
         for array in (self._state, self._heard, self._psi, self._error, self._excitatory, self._inhibitory, self._neuron, self._ring):
             array[...] = 0

@@ -11,7 +11,7 @@ from neurocompile.backends.spinnaker.eprop import kernels
 from neurocompile.backends.spinnaker.eprop.cells import RING_MOST
 from neurocompile.backends.spinnaker.eprop.formats import Ints
 from neurocompile.backends.spinnaker.eprop.kernels import Constants
-from neurocompile.backends.spinnaker.eprop.scales import WINDOW
+from neurocompile.backends.spinnaker.eprop.ranges import WINDOW
 from neurocompile.ir._types import IntArray
 
 BLOCKS = 8
@@ -85,6 +85,7 @@ def deliver(
     acc: Ints,
     e: Ints,
     r: Ints,
+    q: Ints,
     neuron: Ints,
     ring: Ints,
     excitatory: Ints,
@@ -100,7 +101,9 @@ def deliver(
                 continue
             s, t = begin[row], begin[row + 1]
             own = target[s:t]
-            saturated += kernels.touch(k, tick, True, head[row], own, acc[s:t], e[s:t], r[s:t], low[row], high[row], neuron, ring, sent)
+            saturated += kernels.touch(
+                k, tick, True, head[row], own, acc[s:t], e[s:t], r[s:t], q[s:t], low[row], high[row], neuron, ring, sent
+            )
             for x in range(t - s):
                 _arrive(sent[x], own[x], excitatory, inhibitory)
     return saturated
@@ -133,6 +136,7 @@ def sweep(
     acc: Ints,
     e: Ints,
     r: Ints,
+    q: Ints,
     neuron: Ints,
     ring: Ints,
     sent: Ints,
@@ -143,19 +147,30 @@ def sweep(
         for row in range(first[source], first[source + 1]):
             s, t = begin[row], begin[row + 1]
             saturated += kernels.touch(
-                k, tick, False, head[row], target[s:t], acc[s:t], e[s:t], r[s:t], low[row], high[row], neuron, ring, sent
+                k, tick, False, head[row], target[s:t], acc[s:t], e[s:t], r[s:t], q[s:t], low[row], high[row], neuron, ring, sent
             )
     return saturated
 
 
 @numba.njit(cache=True, nogil=True)
 def settle(
-    k: Constants, begin: Ints, low: Ints, high: Ints, target: Ints, head: Ints, acc: Ints, e: Ints, r: Ints, neuron: Ints, out: Ints
+    k: Constants,
+    begin: Ints,
+    low: Ints,
+    high: Ints,
+    target: Ints,
+    head: Ints,
+    acc: Ints,
+    e: Ints,
+    r: Ints,
+    q: Ints,
+    neuron: Ints,
+    out: Ints,
 ) -> None:
     """out (m,) <- the weights that would be sent now, accumulator units; all rows must have been swept in this tick."""
     for row in range(len(begin) - 1):
         s, t = begin[row], begin[row + 1]
-        kernels.settled(k, head[row], target[s:t], acc[s:t], e[s:t], r[s:t], low[row], high[row], neuron, out[s:t])
+        kernels.settled(k, head[row], target[s:t], acc[s:t], e[s:t], r[s:t], q[s:t], low[row], high[row], neuron, out[s:t])
 
 
 __all__ = ["BLOCKS", "SWEEP", "WINDOW", "Rows", "deliver", "deliver_static", "make_rows", "settle", "sweep"]

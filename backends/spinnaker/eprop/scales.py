@@ -1,84 +1,47 @@
-"""Number formats of fixed-point e-prop, from bounds on what a rule's states can become (docs/spinnaker-eprop.md, "Ranges")."""
+"""Number formats of fixed-point e-prop, from the bounds of :mod:`~.ranges` (docs/spinnaker-eprop.md, "Formats")."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-WINDOW = 32
-"""Steps of a block (W)"""
-LEVELS = 3
-"""Totals are kept of 1, 2 and 4 blocks"""
-LONGEST = WINDOW << (LEVELS - 1)
+from neurocompile.backends.spinnaker.eprop.ranges import (
+    ACCUMULATOR_BITS,
+    LEVELS,
+    LONGEST,
+    WINDOW,
+    Adaptation,
+    Bounds,
+    Rule,
+    bounds,
+    psi_bits,
+)
+
 WORD_BITS = 31
 POWER_BITS = 16
 """Fraction bits of decays and of their powers"""
-ACCUMULATOR_BITS = 14
-"""Fraction bits that a weight has beyond the 16 that are sent; 2 bits are left for what a block has not settled yet"""
 SHIFTS = (
     *("psi_to_a", "psi_to_b", "signal_to_c", "signal_to_d", "a_to_total", "b_to_total", "a_to_e", "b_to_r"),
     *("power", "power_reg", "sum_bits"),
 )
 """Constants that are shifts to the right"""
+ADAPTIVE_SHIFTS = ("mix", "whole_to_mix", "rise", "piece", "aq_to_x", "x_to_q", "a_to_b")
+"""Those of adaptive neurons"""
+WHOLE_BITS = 30
+"""Fraction bits of m within a block, and of 1 / (rho - beta psi)"""
+PIECES = 128
+"""The table of 1 / (rho - beta psi) is linear within each of as many pieces, at most"""
 _STATE_BITS = {16: 15, 32: 28}
 """Width of e~ and r~ -> bits that they use beside the sign: sums of three products stay within 64"""
 _TABLE = npt.NDArray[np.int32]
-_FASTEST = 0.76
-"""Least alpha kappa: (alpha kappa)^-W is then below 2^13"""
+_LEAST_ELIGIBILITY = 1000.0
+"""Units that the largest eligibility must have where adaptation takes bits from it"""
+_LEAST_DECAY = 20
 _MOST_FRACTION = 14
 """Fraction bits that no number needs more of: its relative rounding error is then below what 16-bit states have"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """What scales follow from.
-
-    alpha : membrane decay a step; kappa, kappa_reg : filters of the eligibility, a step; height : largest psi (1 / membrane unit);
-    learning_rate : as in the description; weight_unit : of the 16-bit weight, membrane units; interval : fewest steps between two spikes
-    of a source (>= 1); signal, reg : largest |L| and |regularisation term| (membrane units; reg 0: there is none), clipped beyond.
-
-    Raises ValueError for numbers that have no fixed-point form (decays that are too fast, sizes that are not positive).
-    """
-
-    alpha: float
-    kappa: float
-    kappa_reg: float
-    height: float
-    learning_rate: float
-    weight_unit: float
-    interval: float
-    signal: float
-    reg: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("alpha", "kappa", "kappa_reg"):
-            if not 0.0 < getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name):g}, must lie between 0 and 1")
-        fastest = self.alpha * min(self.kappa, self.kappa_reg)
-        if fastest < _FASTEST:
-            raise ValueError(f"alpha kappa is {fastest:g} a step; blocks of {WINDOW} steps need {_FASTEST} or more")
-        for name in ("height", "learning_rate", "weight_unit", "signal"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} is {getattr(self, name):g}, must be above 0")
-        if self.interval < 1.0 or self.reg < 0.0:
-            raise ValueError("interval must be at least 1 step, reg at least 0")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """Largest absolute values: z~, e~, r~, and of up to four blocks A, B, and C, D, E in accumulator units."""
-
-    z: float
-    e: float
-    r: float
-    a: float
-    b: float
-    c: float
-    d: float
-    total: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,7 +49,8 @@ class Scales:
     """Fraction bits (``q_*``) and tables. A value x is held as round(x 2^q).
 
     q_sum = q_c + q_e = q_d + q_r = q_total + q_z, so that a weight change is one 64-bit sum, rounded once; q_z + q_a = q_e + q_power and
-    q_z + q_b = q_r + q_power_reg, so that a catch-up is too.
+    q_z + q_b = q_r + q_power_reg, so that a catch-up is too. Adaptive: q_q + q_mix = q_z + q_a, which Ae and m of a block have; Aq has q_a,
+    Be q_z + q_b - q_q, Eq q_sum - q_q.
     signal_max, reg_max : limits of the integers L and R, in which one unit stands for ``signal_unit``; state_bits : of e~ and r~.
     """
 
@@ -109,6 +73,16 @@ class Scales:
     q_power_reg: int
     signal_max: int
     reg_max: int
+    q_q: int = 0
+    q_mix: int = 0
+    q_x: int = 0
+    q_inverse: int = 0
+    q_decay: int = 0
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether synapses have a state for adaptation."""
+        return self.rule.adaptation is not None
 
     @property
     def q_sum(self) -> int:
@@ -125,7 +99,7 @@ class Scales:
         """The tables that fold, event and catch-up read, name -> int32 array."""
         rule, n = self.rule, np.arange(WINDOW + 1)
         forward, blocks = n - 1.0, float(WINDOW) * 2.0 ** np.arange(LEVELS)
-        return {
+        found = {
             "alpha": _fixed(rule.alpha**n, POWER_BITS),
             "alpha_inverse": _fixed(rule.alpha**-n, self.q_z),
             "kappa_past": _fixed(rule.kappa**forward, POWER_BITS),
@@ -136,6 +110,18 @@ class Scales:
             "kappa_window": _fixed(rule.kappa**blocks, self.q_power),
             "kappa_reg_window": _fixed(rule.kappa_reg**blocks, self.q_power_reg),
         }
+        if self.adaptive:
+            least, piece = self._pieces()
+            at = (least + (np.arange(PIECES + 1) << piece)) * 2.0**-self.q_decay
+            found["inverse"] = _fixed(1.0 / at, WHOLE_BITS)
+        return found
+
+    def _pieces(self) -> tuple[int, int]:
+        """Return where the table of inverses begins, and the bits of a piece, in units of q_decay."""
+        assert self.rule.adaptation is not None
+        least = math.floor(self.rule.adaptation.least * 2.0**self.q_decay) - 4
+        span = math.ceil(self.rule.adaptation.decay * 2.0**self.q_decay) - least
+        return least, max(span.bit_length() - (PIECES.bit_length() - 1), 1)
 
     def constants(self) -> dict[str, int]:
         """The single numbers beside the tables, by the names that C and the kernels have."""
@@ -144,7 +130,7 @@ class Scales:
         def one(value: float, bits: int) -> int:
             return int(_fixed(np.array([value]), bits)[0])
 
-        return {
+        found = {
             "kappa": one(rule.kappa, POWER_BITS),
             "kappa_reg": one(rule.kappa_reg, POWER_BITS),
             "rest_reg": one(1.0 - rule.kappa_reg, POWER_BITS),
@@ -165,11 +151,23 @@ class Scales:
             "signal_max": self.signal_max,
             "reg_max": self.reg_max,
         }
+        return found | self._adaptive_constants() if self.adaptive else found
 
-
-def psi_bits(height: float) -> int:
-    """Return the fraction bits of psi: it fits 16 bits."""
-    return 15 - max(math.floor(math.log2(height)) + 1, 0)
+    def _adaptive_constants(self) -> dict[str, int]:
+        assert self.rule.adaptation is not None
+        least, piece = self._pieces()
+        return {
+            "mix": self.q_mix,
+            "whole_to_mix": WHOLE_BITS - self.q_mix,
+            "rise": self.q_psi - round(math.log2(self.rule.adaptation.unit)) - self.q_decay,
+            "decay_bits": self.q_decay,
+            "decay_least": least,
+            "piece": piece,
+            "inverse_bits": self.q_inverse,
+            "aq_to_x": self.q_a + self.q_inverse - self.q_x,
+            "x_to_q": self.q_z + self.q_x - self.q_q,
+            "a_to_b": POWER_BITS + self.q_a - self.q_b,
+        }
 
 
 def _fixed(values: npt.NDArray[np.float64], bits: int) -> _TABLE:
@@ -180,38 +178,13 @@ def _fixed(values: npt.NDArray[np.float64], bits: int) -> _TABLE:
     return table
 
 
-def bounds(rule: Rule) -> Bounds:
-    """Return the largest values that psi <= height, the fewest steps between spikes and clipped signals allow."""
-    a, k, kr, n = rule.alpha, rule.kappa, rule.kappa_reg, np.arange(LONGEST + 1)
-    zbar, block = 1.0 / (1.0 - a**rule.interval), n[: WINDOW + 1]
-    big_a, big_b = _response(rule, k, 1.0), _response(rule, kr, 1.0 - kr)
-    e = max(rule.height * zbar / (1.0 - k), float((zbar * big_a[block] * (a * k) ** -block).max()))
-    r = max(rule.height * zbar, float((zbar * big_b[block] * (a * kr) ** -block).max()))
-    before_a, before_b = rule.height / (a * k), rule.height * (1.0 - kr) / (a * kr)
-    unit = rule.weight_unit * 2.0**-ACCUMULATOR_BITS
-    signal, reg = rule.learning_rate * rule.signal / unit, rule.learning_rate * rule.reg / unit
-    c, d = signal * float((k ** (n[:-1] - 1.0)).sum()), reg * float((kr ** (n[:-1] - 1.0)).sum())
-    total = signal * (before_a + float(big_a[:-1].sum())) + reg * (before_b + float(big_b[:-1].sum()))
-    return Bounds(
-        z=zbar * a**-WINDOW, e=e, r=r, a=max(before_a, float(big_a.max())), b=max(before_b, float(big_b.max())), c=c, d=d, total=total
-    )
-
-
-def _response(rule: Rule, decay: float, gain: float) -> npt.NDArray[np.float64]:
-    """Return the largest A (or B) after 0 .. 4 W indices: psi at its height in each."""
-    found = np.zeros(LONGEST + 1)
-    for i in range(LONGEST):
-        found[i + 1] = decay * found[i] + gain * rule.height * rule.alpha**i
-    return found
-
-
 def choose_scales(rule: Rule, *, state_bits: int = 16) -> Scales:
     """Return the finest formats for which no number of the bounds overflows: states of ``state_bits``, all else 32 bits.
 
     Raises
     ------
     ValueError
-        If the bounds leave no format (a learning rate too large for the weight unit).
+        If the bounds leave no format (a learning rate too large for the weight unit; adaptation that 16 bits cannot undo).
     """
     if state_bits not in _STATE_BITS:
         raise ValueError("states have 16 or 32 bits")
@@ -219,9 +192,14 @@ def choose_scales(rule: Rule, *, state_bits: int = 16) -> Scales:
     q_e, q_r = _room(limit.e, _STATE_BITS[state_bits]), _room(limit.r, _STATE_BITS[state_bits])
     most = _MOST_FRACTION if state_bits == 16 else 20
     q_e, q_r = min(q_e, most), min(q_r, most)
+    if rule.adaptation is not None:
+        _check_eligibility(rule, limit, q_e, state_bits)
     q_z = min(_room(limit.z, WORD_BITS - 1), most)
     q_a, q_b = min(_room(limit.a, WORD_BITS - 1), most + 2), min(_room(limit.b, WORD_BITS - 1), most + 2)
-    q_power, q_power_reg = min(q_z + q_a - q_e, 30), min(q_z + q_b - q_r, 30)
+    q_q, most_power = min(_room(limit.q, _STATE_BITS[state_bits]), most), 30
+    if rule.adaptation is not None:
+        most_power = min(30, 29 + q_q - max(q_e, q_r))  # so that Ae and Be, which are below 1, and m have at most 29
+    q_power, q_power_reg = min(q_z + q_a - q_e, most_power), min(q_z + q_b - q_r, most_power)
     q_a, q_b = q_power + q_e - q_z, q_power_reg + q_r - q_z
     signal = rule.learning_rate * max(rule.signal, rule.reg) / (rule.weight_unit * 2.0**-ACCUMULATOR_BITS)
     q_signal = min(_room(signal, WORD_BITS - 1), most)
@@ -229,6 +207,8 @@ def choose_scales(rule: Rule, *, state_bits: int = 16) -> Scales:
     q_sum = min(_room(limit.c, WORD_BITS - 1) + q_e, _room(limit.total, WORD_BITS - 1) + q_z, q_signal + POWER_BITS - 1 + q_e)
     if rule.reg > 0.0:
         q_sum = min(q_sum, _room(limit.d, WORD_BITS - 1) + q_r, q_signal + POWER_BITS - 1 + q_r)
+    if rule.adaptation is not None:
+        q_sum = min(q_sum, _room(limit.total_q, WORD_BITS - 1) + q_q)
     q_sum = min(q_sum, q_signal + q_a + q_z - 1, q_signal + q_b + q_z - 1)  # every shift is of a bit at least
     if q_sum < 1 or q_signal < 0:
         raise _too_much(rule.signal, signal, rule.weight_unit)
@@ -255,7 +235,37 @@ def choose_scales(rule: Rule, *, state_bits: int = 16) -> Scales:
         signal_max=math.floor(rule.signal / unit),
         reg_max=math.floor(rule.reg / unit),
     )
-    return _with_shifts(found)
+    return _with_shifts(found if rule.adaptation is None else _adaptive(found, rule.adaptation, q_q))
+
+
+def _check_eligibility(rule: Rule, limit: Bounds, q_e: int, state_bits: int) -> None:
+    """Raise ValueError where what adaptation does within a block takes too many bits from the eligibility."""
+    assert rule.adaptation is not None
+    largest = rule.height / ((1.0 - rule.alpha**rule.interval) * (1.0 - rule.kappa))
+    if largest * 2.0**q_e < _LEAST_ELIGIBILITY:
+        raise ValueError(
+            f"adapt_beta psi of up to {rule.adaptation.share:.3g} makes up to {limit.e:.3g} of an eligibility of {largest:.3g} "
+            f"within a block, which leaves that {largest * 2.0**q_e:.3g} units in states of {state_bits} bits; use --set state_bits=32, "
+            "or a smaller adapt_beta or height of the surrogate"
+        )
+
+
+def _adaptive(found: Scales, adaptation: Adaptation, q_q: int) -> Scales:
+    """Return the formats with those of the second eligibility state. Raises ValueError where beta psi has too few bits."""
+    limit = found.bounds
+    q_product = found.q_psi - round(math.log2(adaptation.unit))
+    q_decay = min(q_product - 1, 31)
+    if q_decay < _LEAST_DECAY:
+        raise ValueError(f"adapt_beta psi has {q_product} fraction bits, {_LEAST_DECAY + 1} are needed: thresholds are too far from rest")
+    q_inverse = min(_room(limit.inverse, WORD_BITS - 1), 29)
+    return replace(
+        found,
+        q_q=q_q,
+        q_mix=found.q_power + found.q_e - q_q,
+        q_x=min(_room(limit.x, WORD_BITS - 1), found.q_a + q_inverse - 1),
+        q_inverse=q_inverse,
+        q_decay=q_decay,
+    )
 
 
 def choose_readout_scales(rule: Rule) -> Scales:
@@ -284,7 +294,7 @@ def choose_readout_scales(rule: Rule) -> Scales:
 def _with_shifts(scales: Scales) -> Scales:
     """Return the scales if all shifts are of 1 to 62 bits, as rounding to the nearest needs; ValueError otherwise."""
     numbers = scales.constants()
-    shifts = {name: numbers[name] for name in SHIFTS}
+    shifts = {name: numbers[name] for name in (*SHIFTS, *(ADAPTIVE_SHIFTS if scales.adaptive else ()))}
     shifts["psi_to_b"] -= POWER_BITS  # the smaller of its two uses
     wrong = {name: shift for name, shift in shifts.items() if not 1 <= shift <= 62}
     if wrong:

@@ -10,8 +10,8 @@ import numpy as np
 from neurocompile.backends.base import Check
 from neurocompile.backends.spinnaker import accum
 from neurocompile.backends.spinnaker.eprop.late import copies_of
+from neurocompile.backends.spinnaker.eprop.ranges import ACCUMULATOR_BITS
 from neurocompile.backends.spinnaker.eprop.rows import SWEEP
-from neurocompile.backends.spinnaker.eprop.scales import ACCUMULATOR_BITS
 from neurocompile.backends.spinnaker.learning import Modulation, PlasticRule
 from neurocompile.backends.spinnaker.twin.events import Table
 from neurocompile.backends.spinnaker.twin.plastic import Rule, rule_numbers

@@ -37,7 +37,7 @@ typedef struct {
 #define EPROP_NO_TARGET INT32_MIN
 #define EPROP_SWEEP ((EPROP_BLOCKS - 1) * EPROP_WINDOW)
 
-/* The head of a row's plastic part; weight[n], e[n] and with regularisation r[n] follow. */
+/* The head of a row's plastic part; weight[n], e[n], with regularisation r[n], and with adaptation q[n] follow. */
 typedef struct {
     int32_t z;
     uint32_t block;

@@ -122,12 +122,15 @@ static void eprop_update_hidden(uint32_t timer_count, uint32_t time, uint32_t n)
     eprop_held_send();
     for (uint32_t j = 0; j < n; j++) {
         int32_t psi, reg;
-        const bool fires = eprop_update(EPROP_CELLS, eprop_cell_of(j), eprop_arrived[j], &eprop_state[j], &psi, &reg);
+        const eprop_cell_t *cell = eprop_cell_of(j);
+        const bool fires = eprop_update(EPROP_CELLS, cell, eprop_arrived[j], &eprop_state[j], &psi, &reg);
         eprop_arrived[j] = 0;
         if (EPROP_CELLS->flags & EPROP_FLAG_LEARNS) {
             const int32_t signal = eprop_scaled(eprop_heard[j], EPROP_CELLS->signal);
             eprop_heard[j] = 0;
-            eprop_fold_neuron(EPROP_SCALES, eprop_core.tick, psi, signal, reg, &eprop_core.neurons[j], eprop_core.rings[j]);
+            eprop_fold_neuron(
+                    EPROP_SCALES, eprop_core.tick, psi, signal, reg, cell->adapt_decay, cell->adapt_step, &eprop_core.neurons[j],
+                    eprop_core.rings[j]);
         }
         if (fires) {
             neuron_recording_record_bit(SPIKE_RECORDING_BITFIELD, j);

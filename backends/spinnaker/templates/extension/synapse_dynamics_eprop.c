@@ -1,4 +1,4 @@
-/* sPyNNaker's interface of synapse dynamics, for e-prop: a row's plastic part is eprop_row_head_t, weights, e and r; the 16-bit control
+/* sPyNNaker's interface of synapse dynamics, for e-prop: a row's plastic part is eprop_row_head_t, weights, e, r and q; the 16-bit control
  * word of a synapse is the number of its target. A weight goes to the excitatory or the inhibitory ring buffer by its sign. */
 
 #include <neuron/plasticity/synapse_dynamics.h>
@@ -56,7 +56,7 @@ static eprop_row_t row_of(synapse_row_plastic_data_t *plastic, synapse_row_fixed
     int32_t *weight = (int32_t *) &head[1];
     eprop_state_t *e = (eprop_state_t *) &weight[n];
     return (eprop_row_t){
-        .z = head->z, .block = head->block, .weight = weight, .e = e, .r = e + n, .n = n,
+        .z = head->z, .block = head->block, .weight = weight, .e = e, .r = e + n, .q = e + (EPROP_SCALES->reg_max ? 2 * n : n), .n = n,
         .target = synapse_row_plastic_controls(fixed),
     };
 }

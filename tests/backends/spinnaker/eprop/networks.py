@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from neurocompile.backends.base import BuildOptions
+from neurocompile.backends.reference import Simulator
 from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
 from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
 from neurocompile.backends.spinnaker.target import TARGET
@@ -34,6 +35,7 @@ from neurocompile.ir import (
 from neurocompile.ir.realise import realise_all
 from neurocompile.ir.signals import Signal, Spikes
 
+STEPS = 1500
 Given = list[np.ndarray[Any, np.dtype[np.int64]]]
 
 
@@ -67,6 +69,8 @@ def learner(
     kappa: float = 0.95,
     tau_out: float = 0.02,
     density: float = 0.6,
+    adapt_beta: float | np.ndarray[Any, np.dtype[np.float64]] = 0.1,
+    adapt_tau: float | np.ndarray[Any, np.dtype[np.float64]] = 0.1,
     rule: EProp | None = None,
 ) -> Network:
     """Return a network of sources, a recurrent population and a readout. model : lif, to_value, alif; static : and a population with
@@ -76,7 +80,7 @@ def learner(
     hidden: LIF = {
         "lif": lambda: LIF(**common),
         "to_value": lambda: LIF(**common, reset=Reset.TO_VALUE, v_reset=-0.2),
-        "alif": lambda: ALIF(**common, adapt_beta=0.1, adapt_tau=0.1),
+        "alif": lambda: ALIF(**common, adapt_beta=adapt_beta, adapt_tau=adapt_tau),
     }[model]()
     given = rule or EProp(
         surrogate=Surrogate(kind=kind, height=0.5, width=0.6),
@@ -140,3 +144,27 @@ def targets(rng: np.random.Generator, n_out: int, n_steps: int, loss: Loss = Los
     if loss is Loss.CROSS_ENTROPY:
         rows /= rows.sum(axis=1, keepdims=True)
     return Signal(target=np.repeat(rows, 25, axis=0)[:n_steps], window=rng.random(n_steps) < 0.7)
+
+
+def both(
+    network: Network, seed: int, *, loss: Loss = Loss.MEAN_SQUARED_ERROR, **options: object
+) -> tuple[int, int, dict[str, tuple[float, float]]]:
+    """Return hidden spikes of the engine, those at other steps in the twin, and (cosine, length) of each projection's weight change beside
+    the engine's."""
+    rng = np.random.default_rng(seed)
+    _, spikes = inputs(rng, network.population("in").size, STEPS, 0.02)
+    signal = targets(rng, network.population("out").size, STEPS, loss)
+    engine = Simulator(network)
+    start = engine.weights()
+    run = engine.run(STEPS, spikes={"in": spikes}, signals={"out": signal})
+    engine.flush()
+    twin = TARGET.twin(lowered(network, **options), learning=True)
+    begin = twin.weights()
+    found = twin.run(STEPS, spikes={"in": spikes}, signals={"out": signal})
+    theirs, ours = (set(zip(r.spikes["hidden"].step.tolist(), r.spikes["hidden"].neuron.tolist(), strict=True)) for r in (run, found))
+    end, last = engine.weights(), twin.weights()
+    changes = {}
+    for name in end:
+        a, b = end[name] - start[name], last[name] - begin[name]
+        changes[name] = (float(a @ b / np.sqrt((a @ a) * (b @ b))), float(np.linalg.norm(b) / np.linalg.norm(a)))
+    return len(theirs), len(theirs ^ ours), changes

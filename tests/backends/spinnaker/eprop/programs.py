@@ -51,12 +51,12 @@ def _program() -> ModuleType:
 PROGRAM = _program()
 
 
-def compile_program(folder: Path, *, state_bits: int = 16, numbers: str | None = None) -> Path:
+def compile_program(folder: Path, *, state_bits: int = 16, adaptive: bool = False, numbers: str | None = None) -> Path:
     """Return a core's program for this machine, with sanitizers. numbers : the header of one population, which the program then is for."""
     compiler = shutil.which("gcc")
     if compiler is None:
         pytest.skip("gcc is not installed")
-    program, own = folder / f"program{state_bits}", []
+    program, own = folder / f"program{state_bits}{'a' * adaptive}", []
     if numbers is not None:
         (folder / "numbers.h").write_text(numbers)
         own = [f'-DEPROP_NUMBERS="{folder / "numbers.h"}"']
@@ -68,6 +68,7 @@ def compile_program(folder: Path, *, state_bits: int = 16, numbers: str | None =
                 *FLAGS,
                 *own,
                 f"-DEPROP_STATE_BITS={state_bits}",
+                f"-DEPROP_ADAPTIVE={int(adaptive)}",
                 f"-I{SHIM}",
                 f"-I{include}",
                 *map(str, sources),
@@ -83,7 +84,8 @@ def compile_program(folder: Path, *, state_bits: int = 16, numbers: str | None =
 
 @dataclass(frozen=True, kw_only=True)
 class CoreState:
-    """neurons (n, 8) : columns of cells.py; coefficients (n, 8) : columns of kernels.py; saturated, ring_saturations : counts."""
+    """neurons (n, 8) : columns of cells.py; coefficients (n, 8; adaptive: 19) : columns of kernels.py; the last two
+    are counts."""
 
     neurons: Ints
     coefficients: Ints
@@ -140,7 +142,9 @@ class Core:
         self.say([2])
         self.process.stdin.flush()
         n = len(self.neurons)
-        neurons, coefficients = (self.hear(8 * n).view(np.int32).reshape(n, 8).astype(np.int64) for _ in range(2))
+        scales = self.population.scales
+        widths = (8, 19 if scales is not None and scales.adaptive else 8)
+        neurons, coefficients = (self.hear(w * n).view(np.int32).reshape(n, w).astype(np.int64) for w in widths)
         rows = [(row, self.hear(len(row.content)).view(np.int32)) for row in self.rows]
         saturated, ring = self.hear(2)
         return CoreState(neurons=neurons, coefficients=coefficients, rows=rows, saturated=int(saturated), ring_saturations=int(ring))

@@ -12,44 +12,17 @@ import numpy as np
 import pytest
 
 from neurocompile.backends.base import BuildOptions
-from neurocompile.backends.reference import Simulator
 from neurocompile.backends.spinnaker.eprop import costs
 from neurocompile.backends.spinnaker.eprop.image import numbers_header
+from neurocompile.backends.spinnaker.eprop.ranges import WINDOW
 from neurocompile.backends.spinnaker.eprop.rows import BLOCKS, SWEEP
-from neurocompile.backends.spinnaker.eprop.scales import WINDOW
 from neurocompile.backends.spinnaker.target import TARGET
 from neurocompile.ir import Adam, EProp, Loss, Network, SurrogateKind
 from neurocompile.ir.errors import InputError, NeurocompileError, UnsupportedError
 from neurocompile.ir.realise import realise_all
 from neurocompile.ir.signals import Signal, Spikes
-from tests.backends.spinnaker.eprop.networks import inputs, learner, lowered, targets
+from tests.backends.spinnaker.eprop.networks import both, inputs, learner, lowered, targets
 from tests.backends.spinnaker.eprop.programs import CoreNetwork, compile_program
-
-STEPS = 1500
-
-
-def both(
-    network: Network, seed: int, *, loss: Loss = Loss.MEAN_SQUARED_ERROR, **options: object
-) -> tuple[int, int, dict[str, tuple[float, float]]]:
-    """Return hidden spikes of the engine, those at other steps in the twin, and (cosine, length) of each projection's weight change beside
-    the engine's."""
-    rng = np.random.default_rng(seed)
-    _, spikes = inputs(rng, network.population("in").size, STEPS, 0.02)
-    signal = targets(rng, network.population("out").size, STEPS, loss)
-    engine = Simulator(network)
-    start = engine.weights()
-    run = engine.run(STEPS, spikes={"in": spikes}, signals={"out": signal})
-    engine.flush()
-    twin = TARGET.twin(lowered(network, **options), learning=True)
-    begin = twin.weights()
-    found = twin.run(STEPS, spikes={"in": spikes}, signals={"out": signal})
-    theirs, ours = (set(zip(r.spikes["hidden"].step.tolist(), r.spikes["hidden"].neuron.tolist(), strict=True)) for r in (run, found))
-    end, last = engine.weights(), twin.weights()
-    changes = {}
-    for name in end:
-        a, b = end[name] - start[name], last[name] - begin[name]
-        changes[name] = (float(a @ b / np.sqrt((a @ a) * (b @ b))), float(np.linalg.norm(b) / np.linalg.norm(a)))
-    return len(theirs), len(theirs ^ ours), changes
 
 
 def test_weight_changes_are_those_of_the_engine() -> None:
@@ -94,20 +67,24 @@ def test_cross_entropy_and_delays() -> None:
     assert min(cosine for cosine, _ in changes.values()) >= 0.999
 
 
-def test_numbers_in_the_program_change_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["lif", "alif"])
+def test_numbers_in_the_program_change_nothing(tmp_path: Path, model: str) -> None:
     """A program that knows its population's numbers when it is compiled computes what one does that reads them."""
     rng = np.random.default_rng(4)
-    network = learner(4, learning_rate=1e-3)
-    plan = lowered(network).eprop
+    network = learner(4, model=model, learning_rate=1e-3)
+    plan = lowered(network, state_bits=16).eprop
     assert plan is not None
     given, _ = inputs(rng, 12, 200, 0.1)
     signal = targets(rng, 3, 200)
-    own = {}
+    own, generic = {}, {}
     for name, population in plan.populations.items():
         (tmp_path / name).mkdir()
-        own[name] = compile_program(tmp_path / name, numbers=numbers_header(population, softmax=False))
+        adaptive = population.scales is not None and population.scales.adaptive
+        assert adaptive == (model == "alif" and name == "hidden")
+        generic[name] = compile_program(tmp_path, adaptive=adaptive)
+        own[name] = compile_program(tmp_path / name, adaptive=adaptive, numbers=numbers_header(population, softmax=False))
     found = []
-    for program in (compile_program(tmp_path), own):
+    for program in (generic, own):
         with CoreNetwork(program, network, plan, {"out": signal}, per_core=64) as cores:
             spikes = cores.run({"in": given}, 200)["hidden"]
             states = [(s.neurons, s.coefficients, *(content for _, content in s.rows)) for _, _, s in cores.states()]
@@ -192,14 +169,13 @@ def refused(network: Network, *, allow: bool = True) -> set[str]:
 
 
 def test_what_cores_do_not_have() -> None:
-    """Many decays in a population; steps too large for the weights; Adam and the eligibility of adaptation only as approximations."""
+    """Many decays in a population; steps too large for the weights; Adam only as an approximation."""
     network = learner(0)
     hidden = network.population("hidden")
     mixed = dataclasses.replace(hidden, model=dataclasses.replace(hidden.model, tau_mem=np.linspace(0.01, 0.03, hidden.size)))
     others = tuple(mixed if p.name == "hidden" else p for p in network.populations)
     assert refused(dataclasses.replace(network, populations=others)) == {"NC327"}
     assert refused(learner(0, learning_rate=1e6)) == {"NC328"}
-    assert refused(learner(0, model="alif"), allow=False) == {"NC325"}
     assert refused(learner(0, rule=EProp(optimizer=Adam())), allow=False) == {"NC325"}
 
 
@@ -214,11 +190,16 @@ def test_sizes_are_those_of_the_structs(tmp_path: Path) -> None:
         'int main(void) { (void) eprop_cells; printf("%zu %zu %zu %zu %zu", EPROP_RING * sizeof(eprop_block_t), sizeof(eprop_neuron_t),'
         " sizeof(eprop_cell_t), sizeof(eprop_state_of_neuron_t), sizeof(eprop_row_head_t)); return 0; }\n"
     )
-    with resources.as_file(resources.files("neurocompile.backends.spinnaker") / "templates" / "extension") as include:
-        subprocess.run([compiler, f"-I{include}", str(source), "-o", str(tmp_path / "sizes")], check=True)
-    printed = subprocess.run([str(tmp_path / "sizes")], check=True, capture_output=True, text=True).stdout.split()
-    ours = [costs.RING_BYTES, costs.COEFFICIENT_BYTES, costs.CELL_BYTES, costs.STATE_BYTES, costs.ROW_HEAD_BYTES]
-    assert [int(x) for x in printed] == ours
+    common = [costs.CELL_BYTES, costs.STATE_BYTES, costs.ROW_HEAD_BYTES]
+    for adaptive, ours in (
+        (0, [costs.RING_BYTES, costs.COEFFICIENT_BYTES, *common]),
+        (1, [costs.ADAPTIVE_RING_BYTES, costs.ADAPTIVE_COEFFICIENT_BYTES, *common]),
+    ):
+        with resources.as_file(resources.files("neurocompile.backends.spinnaker") / "templates" / "extension") as include:
+            words = [compiler, f"-DEPROP_ADAPTIVE={adaptive}", f"-I{include}", str(source), "-o", str(tmp_path / "sizes")]
+            subprocess.run(words, check=True)
+        printed = subprocess.run([str(tmp_path / "sizes")], check=True, capture_output=True, text=True).stdout.split()
+        assert [int(x) for x in printed] == ours
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, 5.0, 20.0, 100.0])

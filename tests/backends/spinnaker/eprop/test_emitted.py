@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -26,13 +27,17 @@ pytestmark = pytest.mark.slow
 STEPS = 20
 
 
-@pytest.fixture(scope="module", params=[(1, 1), (4, 1), (5, 2)], ids=["no delays", "delays of 1 to 4", "delays of 2 to 5"])
+@pytest.fixture(
+    scope="module",
+    params=[("lif", 1, 1), ("alif", 4, 1), ("lif", 5, 2)],
+    ids=["no delays", "adaptive, delays of 1 to 4", "delays of 2 to 5"],
+)
 def built(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[Path, Network]:
     """A network of 200 hidden neurons on several cores, renumbered by the mapper, with a program that was not run yet. Of its plastic
     synapses some have delays, or all."""
     folder = tmp_path_factory.mktemp("eprop")
-    delay, least = request.param
-    network = learner(0, n_in=20, n=200, n_out=4, density=0.2, static=True, signs=True, delay=delay, least=least)
+    model, delay, least = request.param
+    network = learner(0, model=model, n_in=20, n=200, n_out=4, density=0.2, static=True, signs=True, delay=delay, least=least)
     made = lowered(network)
     assert made.problem is not None
     mapping = map_network(made.problem, made.machine, MapOptions(seed=1, effort="fast"))
@@ -216,6 +221,8 @@ def test_what_is_in_the_extension(built: tuple[Path, Network], tmp_path: Path) -
     source.write_text('#include "eprop_core.h"\nint main(void) { return EPROP_SCALES->signal_max < 0 || EPROP_CELLS->reach < 0; }\n')
     for app in ("eprop_1", "eprop_2", "eprop_3"):
         numbers = f'-DEPROP_NUMBERS="{folder / app / app}.h"'
-        words = [compiler, "-Wall", "-Werror", numbers, f"-I{folder}", str(source), "-o", str(tmp_path / app)]
+        flags = re.findall(r"-DEPROP_(?:STATE_BITS|ADAPTIVE)=\d+", (folder / app / "Makefile").read_text())
+        assert len(flags) == 2
+        words = [compiler, "-Wall", "-Werror", *flags, numbers, f"-I{folder}", str(source), "-o", str(tmp_path / app)]
         subprocess.run(words, check=True)
         subprocess.run([str(tmp_path / app)], check=True)

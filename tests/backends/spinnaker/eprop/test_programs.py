@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from neurocompile.backends.base import Twin
 from neurocompile.backends.spinnaker.eprop.formats import ONE
-from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
+from neurocompile.backends.spinnaker.eprop.plan import EpropPlan, PlannedPopulation
 from neurocompile.backends.spinnaker.target import TARGET
 from neurocompile.ir import Loss, Network, SurrogateKind
 from neurocompile.ir.signals import Signal, Spikes
@@ -21,20 +21,30 @@ from tests.backends.spinnaker.eprop.networks import Given, inputs, learner, lowe
 from tests.backends.spinnaker.eprop.programs import CoreNetwork, CoreState, compile_program, read_rows
 
 EXAMPLES = int(os.environ.get("NEUROCOMPILE_RANDOM_CORES", "40"))
-Program = Callable[[int], Path]
+Program = Callable[[int, bool], Path]
 
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """Return the compiled program for a width of states."""
-    made: dict[int, Path] = {}
+    """Return the compiled program for a width of states, with or without adaptation."""
+    made: dict[tuple[int, bool], Path] = {}
 
-    def of(bits: int) -> Path:
-        if bits not in made:
-            made[bits] = compile_program(tmp_path_factory.mktemp("program"), state_bits=bits)
-        return made[bits]
+    def of(bits: int, adaptive: bool) -> Path:
+        if (bits, adaptive) not in made:
+            made[bits, adaptive] = compile_program(tmp_path_factory.mktemp("program"), state_bits=bits, adaptive=adaptive)
+        return made[bits, adaptive]
 
     return of
+
+
+def adaptive(population: PlannedPopulation) -> bool:
+    """Whether the synapses of a population have a second eligibility state."""
+    return population.scales is not None and population.scales.adaptive
+
+
+def programs(program: Program, plan: EpropPlan, bits: int) -> dict[str, Path]:
+    """Return the program of each population."""
+    return {name: program(bits, adaptive(population)) for name, population in plan.populations.items()}
 
 
 def assert_equal(plan: EpropPlan, twin: Twin, name: str, neurons: np.ndarray, state: CoreState, bits: int) -> None:
@@ -50,7 +60,9 @@ def assert_equal(plan: EpropPlan, twin: Twin, name: str, neurons: np.ndarray, st
         projection = plan.projections[row.projection]
         if not projection.learns:
             continue
-        for key, value in read_rows(row, content, state_bits=bits, regularised=regularised).items():
+        held_in_row = read_rows(row, content, state_bits=bits, regularised=regularised, adaptive=adaptive(population))
+        assert ("q" in held_in_row) == adaptive(population)
+        for key, value in held_in_row.items():
             held = ours[f"{name}:{projection.name}:{key}"]
             mine = held[np.searchsorted(projection.rows.begin, row.synapses[0], side="right") - 1] if key == "head" else held[row.synapses]
             np.testing.assert_array_equal(value, mine, err_msg=f"{projection.name}: {key}")
@@ -74,7 +86,7 @@ def compare(
     assert plan is not None
     before = twin.weights()
     run = twin.run(n_steps, spikes={"in": spikes[1]}, signals={"out": signal})
-    with CoreNetwork(program(bits), network, plan, {"out": signal}, per_core=per_core, state_bits=bits) as cores:
+    with CoreNetwork(programs(program, plan, bits), network, plan, {"out": signal}, per_core=per_core, state_bits=bits) as cores:
         found = cores.run({"in": spikes[0]}, n_steps if pause is None else pause)
         if pause is not None:
             cores.go_on()
@@ -176,13 +188,13 @@ def test_a_thousand_neurons(program: Program) -> None:
     assert changed > 100_000
 
 
-@pytest.mark.parametrize("delay", [3, 12])
-def test_samples_with_breaks(program: Program, delay: int) -> None:
+@pytest.mark.parametrize(("model", "delay"), [("lif", 3), ("lif", 12), ("alif", 3)])
+def test_samples_with_breaks(program: Program, model: str, delay: int) -> None:
     """Between samples all but the weights is forgotten: on cores in a break of 5 ticks, in the twin at once; so are spikes that are
     held back, however long."""
     rng = np.random.default_rng(3)
-    network = learner(3, learning_rate=1e-3, delay=delay, static=True)
-    made, sample, pause, n = lowered(network), 70, 5, 4
+    network = learner(3, model=model, learning_rate=1e-3, delay=delay, static=True)
+    made, sample, pause, n = lowered(network, state_bits=16), 70, 5, 4
     plan, twin = made.eprop, TARGET.twin(made, learning=True)
     assert plan is not None
     signal = targets(rng, 3, sample * n)
@@ -198,7 +210,7 @@ def test_samples_with_breaks(program: Program, delay: int) -> None:
         expected.append(len(run.spikes["hidden"].step))
         twin.reset()
     breaks = {"sample_ticks": sample, "break_ticks": pause}
-    with CoreNetwork(program(16), network, plan, {"out": signal}, per_core=7, **breaks) as cores:
+    with CoreNetwork(programs(program, plan, 16), network, plan, {"out": signal}, per_core=7, **breaks) as cores:
         found = cores.run({"in": on_cores}, (sample + pause) * n)
         assert [sum(len(t) for t in found["hidden"][i * (sample + pause) : (i + 1) * (sample + pause)]) for i in range(n)] == expected
         for population, neurons, state in cores.states():
@@ -206,10 +218,12 @@ def test_samples_with_breaks(program: Program, delay: int) -> None:
             for row, content in state.rows:
                 projection = plan.projections[row.projection]
                 if projection.learns:
-                    held = read_rows(row, content, state_bits=16, regularised=population.scales.reg_max > 0)  # type: ignore[union-attr]
+                    regularised = population.scales.reg_max > 0  # type: ignore[union-attr]
+                    held = read_rows(row, content, state_bits=16, regularised=regularised, adaptive=adaptive(population))
                     np.testing.assert_array_equal(held["weight"], ours[f"{population.name}:{projection.name}:weight"][row.synapses])
                     assert not held["e"].any()
                     assert not held["r"].any()
+                    assert not held.get("q", np.zeros(0)).any()
                     assert held["head"][0] == 0
             assert len(neurons) > 0
     assert min(expected) > 10

@@ -72,6 +72,14 @@ class TargetNetwork:
     summary: MappingABC[str, Any] = field(default_factory=dict)
     changes_per_step: MappingABC[str, float] = field(default_factory=dict)
 
+    def core_seconds(self, spikes: FloatArray) -> tuple[FloatArray, str] | None:  # noqa: ARG002 - of targets that count their own code
+        """Return the seconds of its core's step that each neuron takes, (neurons,), updates and its synapses' events together, and the key
+        of the machine file's constant that stands for the others; None where the machine file states time of events and neurons.
+
+        spikes : spikes of each neuron in a step, (neurons,), those that the target added included.
+        """
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:

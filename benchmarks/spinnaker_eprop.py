@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from neurocompile.backends.spinnaker.eprop.costs import stretches_per_second
+from neurocompile.backends.spinnaker.eprop.cycles import stretches_per_second
 from neurocompile.backends.spinnaker.eprop.formats import Neurons, adapting, lower_neurons
 from neurocompile.backends.spinnaker.eprop.ranges import Rule
 from neurocompile.backends.spinnaker.eprop.scales import Scales, choose_scales

@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.base import TargetNetwork
+from neurocompile.backends.spinnaker.eprop.cycles import cycles_per_second
 from neurocompile.backends.spinnaker.eprop.late import Copies
 from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
 from neurocompile.backends.spinnaker.learning import Learning
 from neurocompile.backends.spinnaker.neurons import Cell
+from neurocompile.ir._types import FloatArray
 from neurocompile.machine import Machine
 
 
@@ -46,3 +48,14 @@ class SpinnakerNetwork(TargetNetwork):
     machine: Machine
     eprop: EpropPlan | None = None
     copies: tuple[Copies, ...] = ()
+
+    def core_seconds(self, spikes: FloatArray) -> tuple[FloatArray, str] | None:
+        """See :meth:`neurocompile.backends.base.TargetNetwork.core_seconds`: cycles are known of e-prop cores."""
+        if self.eprop is None or self.problem is None:
+            return None
+        dt, offsets = self.network.dt, self.network.offsets
+        rates = {p.name: spikes[offsets[p.name] : offsets[p.name] + p.size] / dt for p in self.network.populations}
+        seconds = np.zeros(self.problem.n_neurons)
+        for name, cycles in cycles_per_second(self.eprop, self.connections, rates, dt, self.machine).items():
+            seconds[offsets[name] : offsets[name] + len(cycles)] = cycles * dt / self.machine.value("core.clock")
+        return seconds, "core.eprop_spike_cycles"

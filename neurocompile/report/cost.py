@@ -29,13 +29,15 @@ def step_cost(compiled: Compiled) -> dict[str, Any] | None:
     ``confidence``, ``part_of`` (the term that holds it, where the machine file states power of whole cores instead of energy of events).
 
     Energy is the sum of its terms. Time is the largest of the busiest core's events, the busiest core's neurons and the busiest link,
-    which run beside each other, plus what every step takes (``cost.step_time``); not less than the software's shortest step.
+    which run beside each other (events and neurons are one term where a target counts the time of its own code, ``core_seconds``), plus
+    what every step takes (``cost.step_time``); not less than the software's shortest step.
     """
     mapping, machine, problem = compiled.mapping, compiled.machine, compiled.problem
     if mapping is None or machine is None or problem is None:
         return None
     events = _events(compiled, problem.rates, problem.n_neurons)
-    energy, time = _energy(compiled, mapping, machine, *events), _time(mapping, machine, problem.repeats, *events)
+    own = compiled.lowered.core_seconds(problem.rates)
+    energy, time = _energy(compiled, mapping, machine, *events), _time(mapping, machine, problem.repeats, own, *events)
     return {
         "dt": compiled.network.dt,
         "rates_known": problem.rate is not None,
@@ -70,12 +72,23 @@ def _energy(
     return [*terms, _term(machine, _BUSY, float(cores), "core.active_power", scale=dt)] if busy else terms
 
 
-_BESIDE = ("synaptic events of the busiest core", "neuron updates of the busiest core", "packets of the busiest link")
+_BESIDE = (
+    "synaptic events of the busiest core",
+    "neuron updates of the busiest core",
+    "packets of the busiest link",
+    "events and updates of the busiest core",
+)
 _EVERY, _SHORTEST = "what every step takes", "shortest step"
 
 
 def _time(
-    mapping: CoreMapping, machine: Machine, repeats: Int32Array | None, static: FloatArray, plastic: FloatArray, changes: FloatArray
+    mapping: CoreMapping,
+    machine: Machine,
+    repeats: Int32Array | None,
+    own: tuple[FloatArray, str] | None,
+    static: FloatArray,
+    plastic: FloatArray,
+    changes: FloatArray,
 ) -> list[dict[str, Any]]:
     part, n_parts = mapping.partition.part, mapping.partition.n_parts
     inside = ~mapping.partition.external
@@ -84,14 +97,18 @@ def _time(
     of_static, of_plastic, of_changes = (
         np.bincount(part, counts, n_parts)[inside] / share[inside] for counts in (static, plastic, changes)
     )
-    updated = np.ones(len(part)) if repeats is None else (repeats < 0).astype(np.float64)  # the others only send
-    n_neurons = float(np.bincount(part, updated, n_parts)[inside].max(initial=0))
+    if own is None:
+        updated = np.ones(len(part)) if repeats is None else (repeats < 0).astype(np.float64)  # the others only send
+        n_neurons = float(np.bincount(part, updated, n_parts)[inside].max(initial=0))
+        cores = [_core_events(machine, of_static, of_plastic, of_changes), _term(machine, _BESIDE[1], n_neurons, "cost.neuron_time")]
+    else:
+        seconds, key = own
+        cores = [_own_code(machine, of_static + of_plastic, np.bincount(part, seconds, n_parts)[inside] / share[inside], key)]
     link = "link.packets_per_second" if machine.has("link.packets_per_second") else "link.spikes_per_second"
     load = mapping.traffic["link_load"]
     assert isinstance(load, dict)
     terms = [
-        _core_events(machine, of_static, of_plastic, of_changes),
-        _term(machine, _BESIDE[1], n_neurons, "cost.neuron_time"),
+        *cores,
         _term(machine, _BESIDE[2], float(load["max"]), link, per=True),
         _term(machine, _EVERY, 1.0, "cost.step_time"),
     ]
@@ -120,6 +137,19 @@ def _core_events(machine: Machine, static: FloatArray, plastic: FloatArray, chan
         "constant": key,
         "value": 0.0 if busiest is None else float(seconds[busiest]),
         "confidence": _weakest([q.confidence for q in used]),
+        "part_of": None,
+    }
+
+
+def _own_code(machine: Machine, events: FloatArray, seconds: FloatArray, key: str) -> dict[str, Any]:
+    """The term of the core that takes longest where the target counts the time of its own code; count: events."""
+    busiest = int(np.argmax(seconds)) if len(seconds) else None
+    return {
+        "name": _BESIDE[3],
+        "count": 0.0 if busiest is None else float(events[busiest]),
+        "constant": key,
+        "value": 0.0 if busiest is None else float(seconds[busiest]),
+        "confidence": machine.quantity(key).confidence,
         "part_of": None,
     }
 

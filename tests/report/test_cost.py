@@ -6,8 +6,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from neurocompile.backends.spinnaker.eprop.cycles import stretches_per_second
 from neurocompile.ir.yaml_reader import network_from_text
 from neurocompile.pipeline import Compiled, CompileOptions, compile_network
 from neurocompile.report.cost import step_cost
@@ -98,7 +100,7 @@ def test_static_networks_cost_no_guess_of_learning(tmp_path: Path) -> None:
 
 
 def test_spinnaker_counts_chips_and_cores_for_the_time_of_a_step(tmp_path: Path) -> None:
-    made = compiled(tmp_path, "spinnaker")
+    made = compiled(tmp_path, "spinnaker", extra={"eprop": "r_stdp"})
     found = step_cost(made)
     assert found is not None
     assert made.mapping is not None
@@ -112,6 +114,33 @@ def test_spinnaker_counts_chips_and_cores_for_the_time_of_a_step(tmp_path: Path)
     assert found["energy"]["confidence"] == "published"
     assert found["time"]["value"] == 1e-4  # the software's shortest step: all cores are done long before
     assert found["time"]["unknown"] == [NAMES[1], NAMES[3]]
+
+
+def test_own_cores_count_the_cycles_of_their_code(tmp_path: Path) -> None:
+    """The busiest core, synapse by synapse: an update and what follows it a neuron, events at the rates of their sources."""
+    made = compiled(tmp_path, "spinnaker", overrides={"core.neurons": 20.0})
+    found = step_cost(made)
+    assert found is not None
+    assert made.machine is not None
+    assert made.mapping is not None
+    value, part = made.machine.value, made.mapping.partition.part.tolist()
+    cycles: dict[int, float] = defaultdict(float)
+    offsets, learning = made.network.offsets, {p.post for p in made.network.synaptic_projections if p.learning}
+    for p in made.network.populations:
+        for neuron in range(p.size if p.name != "in" else 0):
+            heard = 3 * value("core.eprop_error_cycles") if p.name in learning and p.name != "out" else 0.0
+            fold = value("core.eprop_fold_cycles") if p.name in learning else 0.0
+            cycles[part[offsets[p.name] + neuron]] += value("core.eprop_update_cycles") + fold + heard
+    for p in made.network.synaptic_projections:
+        for post in made.connections[p.name].post.tolist():
+            spike = value("core.eprop_spike_cycles") if p.learning else value("core.clock") / value("core.synaptic_events_per_second")
+            stretches = float(stretches_per_second(np.array([RATES[p.pre] * 1e3]), 1e-3)[0]) * 1e-3 if p.learning else 0.0
+            taken = RATES[p.pre] * spike + stretches * value("core.eprop_catch_up_cycles")
+            cycles[part[post + offsets[p.post]]] += taken
+    (row,) = (t for t in found["time"]["terms"] if t["name"] == "events and updates of the busiest core")
+    assert row["value"] == pytest.approx(max(cycles.values()) / value("core.clock"), rel=1e-9)
+    assert (row["constant"], row["confidence"]) == ("core.eprop_spike_cycles", "measured")
+    assert NAMES[0] not in terms(found["time"])
 
 
 def test_an_overridden_constant_acts_and_says_so(tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.spinnaker.costs import packets_of_a_step
+from neurocompile.backends.spinnaker.eprop.cycles import cycles_per_second
 from neurocompile.backends.spinnaker.eprop.late import Copies, groups, late_senders, longest_wait, ring_slots
 from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, PlannedPopulation
-from neurocompile.backends.spinnaker.eprop.ranges import LEVELS, WINDOW
-from neurocompile.backends.spinnaker.eprop.rows import BLOCKS
-from neurocompile.backends.spinnaker.eprop.scales import PIECES, Scales
+from neurocompile.backends.spinnaker.eprop.scales import PIECES
 from neurocompile.ir import Network, SpikeSource
 from neurocompile.ir._types import FloatArray
 from neurocompile.ir.errors import DoesNotFitError
@@ -59,43 +58,6 @@ def synapse_bytes(population: PlannedPopulation) -> int:
     return 4 + states * population.scales.state_bits // 8 + 2
 
 
-def cycles_of(machine: Machine, part: str, scales: Scales | None) -> float:
-    """Return the cycles of a part (fold: a neuron and step; spike, catch_up: a synapse) by what the scales have states for."""
-    suffix = "" if scales is None else "_adaptive" * scales.adaptive + "_reg" * (scales.reg_max > 0)
-    return machine.value(f"core.eprop_{part}_cycles{suffix}")
-
-
-def stretches_per_second(rate: FloatArray, dt: float) -> FloatArray:
-    """Return the expected stretches of blocks that a row catches up with in a second, whose source spikes at random at ``rate`` (Hz).
-
-    The sweep touches a row in every (BLOCKS - 1)-th block for certain, spikes in each with the same chance; from one touch to the next it
-    takes the longest stretches of 1, 2 and 4 blocks that begin evenly and fit.
-    """
-    rates, back = np.unique(np.asarray(rate, np.float64), return_inverse=True)
-    chance = 1.0 - np.exp(-rates * dt * WINDOW)
-    swept, longest = BLOCKS - 1, 1 << (LEVELS - 1)
-    period = swept * longest
-    total = np.zeros(len(rates))
-    for begin in range(period):
-        weight = np.ones(len(rates)) if begin % swept == 0 else chance
-        for block in range(begin + 1, begin + swept + 1):
-            certain = block % swept == 0
-            total += weight * (1.0 if certain else chance) * _stretches(begin, block)
-            if certain:
-                break
-            weight = weight * (1.0 - chance)
-    found: FloatArray = (total / (period * WINDOW * dt))[back]
-    return found
-
-
-def _stretches(past: int, block: int) -> int:
-    count = 0
-    while past < block:
-        past += next(s for s in (1 << level for level in reversed(range(LEVELS))) if past % s == 0 and past + s <= block)
-        count += 1
-    return count
-
-
 def eprop_problem(
     network: Network,
     connections: Mapping[str, Connections],
@@ -128,34 +90,22 @@ def eprop_problem(
     repeats = np.full(n, -1, np.int32)
     for c in repeating:
         repeats[offset[c.name] : offset[c.name] + len(c.neuron)] = offset[c.of] + c.neuron
-    cycles, sdram = np.zeros(n), np.zeros(n)
+    sdram = np.zeros(n)
     pairs: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int, int]] = []
     for p in plan.projections:
         synapses, post = connections[p.name], plan.populations[p.post]
         for group in groups(p.pre, synapses, repeating, learns=p.learns):
             pairs.append((group.pre, synapses.post[group.synapses], offset[group.by], offset[p.post]))
-        mine = slice(offset[p.post], offset[p.post] + sizes[p.post])
-        hz = rates[offset[p.pre] + np.asarray(synapses.pre)]
-        if p.learns:
-            spike, catch_up = cycles_of(machine, "spike", post.scales), cycles_of(machine, "catch_up", post.scales)
-            each = hz * spike + stretches_per_second(hz, network.dt) * catch_up
-            size = float(synapse_bytes(post))
-        else:
-            each = hz * machine.value("core.clock") / machine.value("core.synaptic_events_per_second")
-            size = machine.value("core.synapse_bits") / 8
-        cycles[mine] += np.bincount(synapses.post, each, sizes[p.post])
-        sdram[mine] += np.bincount(synapses.post, minlength=sizes[p.post]) * size
+        size = float(synapse_bytes(post)) if p.learns else machine.value("core.synapse_bits") / 8
+        sdram[offset[p.post] : offset[p.post] + post.size] += np.bincount(synapses.post, minlength=post.size) * size
     for name, made in plan.populations.items():
         if made.feedback is not None and plan.readout is not None and len(made.feedback):
             errors, neurons = np.divmod(np.arange(len(made.feedback) * made.size, dtype=np.int32), np.int32(made.size))
             pairs.append((errors, neurons, offset[plan.readout], offset[name]))
-    steps = 1.0 / network.dt
-    for name, made in plan.populations.items():
-        mine = slice(offset[name], offset[name] + sizes[name])
-        suffix = "_reg" if made.scales is not None and made.scales.reg_max else ""
-        fold = cycles_of(machine, "fold", made.scales) if made.scales is not None else 0.0
-        heard = len(made.feedback) * machine.value("core.eprop_error_cycles") if made.feedback is not None else 0.0
-        cycles[mine] += steps * (machine.value(f"core.eprop_update_cycles{suffix}") + fold + heard)
+    cycles = np.zeros(n)
+    by_name = {p.name: rates[offset[p.name] : offset[p.name] + p.size] for p in network.populations}
+    for name, taken in cycles_per_second(plan, connections, by_name, network.dt, machine).items():
+        cycles[offset[name] : offset[name] + len(taken)] = taken
     memory = np.concatenate(
         [np.full(size, neuron_bytes(plan.populations[k]) if k in plan.populations else 0.0) for k, size in sizes.items()]
     )

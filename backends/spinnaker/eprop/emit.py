@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.base import Artifacts
-from neurocompile.backends.spinnaker.eprop.costs import cycles_of
+from neurocompile.backends.spinnaker.eprop.cycles import cycles_of
 from neurocompile.backends.spinnaker.eprop.image import CELL, cells_words, numbers_header, rule_words
 from neurocompile.backends.spinnaker.eprop.late import Copies, groups
 from neurocompile.backends.spinnaker.eprop.plan import EpropPlan

@@ -120,7 +120,7 @@ def _summary(
             for p in plan.projections
         },
         "learning": [{"post": name, "rule": f"e-prop ({row['rule']})"} for name, row in plan.summary.items()],
-        "added_sources": [],
+        "added_sources": [c.name for c in copies],
         **({"delays": late} if late else {}),
         "notes": [
             _OWN_CORES,

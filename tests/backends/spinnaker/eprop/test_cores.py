@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from neurocompile.backends.base import BuildOptions
-from neurocompile.backends.spinnaker.eprop import costs
+from neurocompile.backends.spinnaker.eprop import costs, cycles
 from neurocompile.backends.spinnaker.eprop.image import numbers_header
 from neurocompile.backends.spinnaker.eprop.ranges import WINDOW
 from neurocompile.backends.spinnaker.eprop.rows import BLOCKS, SWEEP
@@ -214,7 +214,7 @@ def test_stretches_are_those_of_random_spikes(rate: float) -> None:
         while past < block:
             past += next(s for s in (4, 2, 1) if past % s == 0 and past + s <= block)  # noqa: PLW2901
             steps += 1
-    expected = float(costs.stretches_per_second(np.array([rate]), 1e-3)[0]) * ticks / 1000.0
+    expected = float(cycles.stretches_per_second(np.array([rate]), 1e-3)[0]) * ticks / 1000.0
     assert abs(steps - expected) <= 4.0 * np.sqrt(expected) + 2.0
     assert (BLOCKS - 1) * WINDOW == SWEEP
 

@@ -161,7 +161,7 @@ class _Planner:
                 error, target_unit = Factor.of(2.0**16 / np.log(2.0) / (scale * ONE)), float(ERROR_MOST)
             else:
                 error = Factor.of(1.0 / (scale * ONE) / error_unit)
-        if rule is not None:
+        if rule is not None and self.learning:
             alpha = self._alpha(population)
             learned = self._learned(rule, population, alpha, unit, into, error_unit)
             if isinstance(model, LeakyReadout):
@@ -193,6 +193,8 @@ class _Planner:
 
     def _rule(self, population: Population, into: list[Projection]) -> EProp | None:
         names = sorted({str(p.learning) for p in into if p.learning is not None})
+        if not self.learning:  # what is not used is not refused
+            return next((rule for rule in map(self.network.rule, names) if isinstance(rule, EProp)), None)
         if len(names) > 1:
             self.findings.refuse(
                 "NC327",
@@ -210,8 +212,7 @@ class _Planner:
                 "use e-prop for all, or split the network",
             )
             return None
-        if self.learning:
-            self._check(rule, population)
+        self._check(rule, population)
         return rule
 
     def _check(self, rule: EProp, population: Population) -> None:
@@ -249,14 +250,13 @@ class _Planner:
         try:
             return choose_scales(replace(learned, adaptation=adaptation), state_bits=bits or 32)
         except ValueError as error:
-            if self.learning:
-                self.findings.approximate(
-                    "NC325",
-                    f"rule '{rule.name}' of '{population.name}'",
-                    f"the eligibility of adaptive neurons does not fit the cores' numbers: {error}",
-                    "the eligibility without adaptation; the neurons themselves adapt as described",
-                    "the gradient takes no account of what a spike does to later thresholds",
-                )
+            self.findings.approximate(
+                "NC325",
+                f"rule '{rule.name}' of '{population.name}'",
+                f"the eligibility of adaptive neurons does not fit the cores' numbers: {error}",
+                "the eligibility without adaptation; the neurons themselves adapt as described",
+                "the gradient takes no account of what a spike does to later thresholds",
+            )
             return plain
 
     def _alpha(self, population: Population) -> float:

@@ -103,6 +103,10 @@ def test_what_cores_of_our_own_refuse_names_the_stand_ins(build: Callable[..., A
         TARGET.lower(network, connections, spin5, strict)
     assert codes(error) == ["NC327"]
     assert "--set eprop=r_stdp" in str(error.value.diagnostics[0].help)
+    frozen = TARGET.lower(network, connections, spin5, replace(strict, learning=False))  # of learning, what is not used is not refused
+    assert frozen.eprop is not None
+    assert not frozen.eprop.learns
+    assert frozen.approximations == ()
 
 
 def test_eprop_is_refused_and_approximated(

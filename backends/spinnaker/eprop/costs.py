@@ -7,6 +7,7 @@ benchmarks/spinnaker_eprop.py counts them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,53 @@ def synapse_bytes(population: PlannedPopulation) -> int:
     return 4 + states * population.scales.state_bits // 8 + 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Numbered:
+    """The mapper's neurons. sizes, offset : of populations by name; repeating : populations that repeat the spikes of others; per neuron:
+    population; label : the population whose core it is on; source : of spikes; sends_only : stands for keys; repeats : whose spikes, or -1;
+    together : what shares a part, -1: free."""
+
+    sizes: dict[str, int]
+    offset: dict[str, int]
+    repeating: tuple[Copies, ...]
+    population: npt.NDArray[np.int32]
+    label: npt.NDArray[np.int32]
+    source: npt.NDArray[np.bool_]
+    sends_only: npt.NDArray[np.bool_]
+    repeats: npt.NDArray[np.int32]
+    together: npt.NDArray[np.int32]
+
+
+def _number(network: Network, connections: Mapping[str, Connections], plan: EpropPlan, copies: Sequence[Copies]) -> _Numbered:
+    names = [p.name for p in network.populations] + [c.name for c in copies]
+    senders = late_senders(plan.populations, [(p.pre, connections[p.name]) for p in plan.projections if p.learns], names)
+    repeating = (*copies, *senders)
+    sizes = {p.name: p.size for p in network.populations} | {c.name: len(c.neuron) for c in repeating}
+    every, host = list(sizes), {c.name: c.of for c in senders}
+    offset = dict(zip(every, np.cumsum([0, *list(sizes.values())[:-1]]).tolist(), strict=True))
+    population = np.repeat(np.arange(len(every), dtype=np.int32), list(sizes.values()))
+    sends_only = np.array([name in host for name in every])[population]
+    repeats = np.full(len(population), -1, np.int32)
+    for c in repeating:
+        repeats[offset[c.name] : offset[c.name] + len(c.neuron)] = offset[c.of] + c.neuron
+    together = np.where(sends_only, repeats, -1).astype(np.int32)
+    together[repeats[sends_only]] = repeats[sends_only]
+    for name in (k for k, own in plan.populations.items() if own.neurons.readout):
+        # targets lie in a core's memory as rows of all readouts, a softmax needs all membranes, and listeners one range of keys
+        together[offset[name] : offset[name] + sizes[name]] = offset[name]
+    return _Numbered(
+        sizes=sizes,
+        offset=offset,
+        repeating=repeating,
+        population=population,
+        label=np.array([every.index(host.get(name, name)) for name in every], np.int32)[population],
+        source=np.array([name not in plan.populations for name in every])[population] & ~sends_only,
+        sends_only=sends_only,
+        repeats=repeats,
+        together=together,
+    )
+
+
 def eprop_problem(
     network: Network,
     connections: Mapping[str, Connections],
@@ -74,27 +122,17 @@ def eprop_problem(
 
     Raises DoesNotFitError NC401 where one neuron does not fit a core.
     """
-    names = [p.name for p in network.populations] + [c.name for c in copies]
-    senders = late_senders(plan.populations, [(p.pre, connections[p.name]) for p in plan.projections if p.learns], names)
-    repeating = (*copies, *senders)
-    sizes = {p.name: p.size for p in network.populations} | {c.name: len(c.neuron) for c in repeating}
-    offset = dict(zip(sizes, np.cumsum([0, *list(sizes.values())[:-1]]).tolist(), strict=True))
-    n = sum(sizes.values())
-    population = np.repeat(np.arange(len(sizes), dtype=np.int32), list(sizes.values()))
-    label = np.array([list(sizes).index(next((c.of for c in senders if c.name == name), name)) for name in sizes], np.int32)
-    sends_only = np.repeat([any(c.name == name for c in senders) for name in sizes], list(sizes.values()))
-    source = np.repeat([name not in plan.populations for name in sizes], list(sizes.values())) & ~sends_only
+    all_of = _number(network, connections, plan, copies)
+    sizes, offset, n, population = all_of.sizes, all_of.offset, len(all_of.population), all_of.population
     rates = np.concatenate(
-        [_rates(network, p.name, options) for p in network.populations] + [_rates(network, c.of, options)[c.neuron] for c in repeating]
+        [_rates(network, p.name, options) for p in network.populations]
+        + [_rates(network, c.of, options)[c.neuron] for c in all_of.repeating]
     )
-    repeats = np.full(n, -1, np.int32)
-    for c in repeating:
-        repeats[offset[c.name] : offset[c.name] + len(c.neuron)] = offset[c.of] + c.neuron
     sdram = np.zeros(n)
     pairs: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int, int]] = []
     for p in plan.projections:
         synapses, post = connections[p.name], plan.populations[p.post]
-        for group in groups(p.pre, synapses, repeating, learns=p.learns):
+        for group in groups(p.pre, synapses, all_of.repeating, learns=p.learns):
             pairs.append((group.pre, synapses.post[group.synapses], offset[group.by], offset[p.post]))
         size = float(synapse_bytes(post)) if p.learns else machine.value("core.synapse_bits") / 8
         sdram[offset[p.post] : offset[p.post] + post.size] += np.bincount(synapses.post, minlength=post.size) * size
@@ -119,11 +157,6 @@ def eprop_problem(
     indptr, indices = distinct_targets(n, pairs)
     share = np.minimum(cycles / (machine.value("core.clock") * machine.value("core.eprop_share")), 1.0)
     row_limit = _row_limit(sizes, connections, plan, machine)
-    together = np.where(sends_only, repeats, -1).astype(np.int32)
-    together[repeats[sends_only]] = repeats[sends_only]
-    for name in (k for k, made in plan.populations.items() if made.neurons.readout):
-        # targets lie in a core's memory as rows of all readouts, a softmax needs all membranes, and listeners one range of keys
-        together[offset[name] : offset[name] + sizes[name]] = offset[name]
     confidence = machine.quantity("core.eprop_fold_cycles").confidence
     return MappingProblem(
         n_neurons=n,
@@ -133,8 +166,8 @@ def eprop_problem(
         indptr=indptr,
         indices=indices,
         resources=(
-            _count("neurons", "core.neurons", ~source & ~sends_only, machine),
-            *([_count("spike sources", "core.neurons_source", source, machine)] if source.any() else []),
+            _count("neurons", "core.neurons", ~all_of.source & ~all_of.sends_only, machine),
+            *([_count("spike sources", "core.neurons_source", all_of.source, machine)] if all_of.source.any() else []),
             Resource(name="local memory (estimate)", unit="byte", limit=free, per_neuron=memory, confidence="guess"),
             Resource(name="cycles of a step", unit="share of a core", limit=1.0, per_neuron=share, confidence=confidence),
             Resource(name="synaptic rows", unit="share of a core", limit=1.0, per_neuron=row_limit[population], confidence="published"),
@@ -147,7 +180,7 @@ def eprop_problem(
             ),
             *(packets_of_a_step(rates, indptr, network.dt, machine) if packets else ()),
         ),
-        set_resources=(SetResource(name="populations", limit=1, label=label[population], confidence="published"),),
+        set_resources=(SetResource(name="populations", limit=1, label=all_of.label, confidence="published"),),
         core_width=np.ones(len(sizes), np.int32),
         chip_resources=(
             Resource(
@@ -159,8 +192,8 @@ def eprop_problem(
                 confidence=machine.quantity("chip.sdram").confidence,
             ),
         ),
-        together=together if (together >= 0).any() else None,
-        repeats=repeats if repeating else None,
+        together=all_of.together if (all_of.together >= 0).any() else None,
+        repeats=all_of.repeats if all_of.repeating else None,
     )
 
 

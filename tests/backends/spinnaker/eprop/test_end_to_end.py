@@ -17,7 +17,7 @@ import pytest
 from neurocompile.backends.base import BuildOptions
 from neurocompile.backends.spinnaker.eprop.image import Row, read_rows
 from neurocompile.backends.spinnaker.eprop.late import Copies, copies_of
-from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
+from neurocompile.backends.spinnaker.eprop.plan import EpropPlan, PlannedPopulation
 from neurocompile.backends.spinnaker.eprop.scales import ACCUMULATOR_BITS
 from neurocompile.backends.spinnaker.target import TARGET
 from neurocompile.ir import Loss, Network
@@ -91,6 +91,11 @@ def key_of(program: Program, plan: EpropPlan, copies: dict[str, Copies], row: Ro
     return program.keys(projection.pre, wait)[int(program.slots(projection.pre)[row.source])]
 
 
+def bits_of(population: PlannedPopulation) -> int:
+    """Return the bits of a population's states."""
+    return 16 if population.scales is None else population.scales.state_bits
+
+
 def joined(plan: EpropPlan, rows: list[Row]) -> list[Row]:
     """Return rows with all static ones of a source and projection as one, whatever their delays: sPyNNaker has one for each projection, and
     the sweep counts on that."""
@@ -119,26 +124,48 @@ def cores_of(program: Program, plan: EpropPlan, tmp_path: Path) -> list[Core]:
         assert entry["n_slots"] == entry["size"]  # no neurons that only fill up a slice
         name, app = entry["name"], entry["eprop"]["binary"]
         (tmp_path / app).mkdir()
-        binary = compile_program(tmp_path / app, numbers=(program.folder / "extension" / app / f"{app}.h").read_text())
+        population = plan.populations[name]
+        adaptive = population.scales is not None and population.scales.adaptive
+        header = (program.folder / "extension" / app / f"{app}.h").read_text()
+        binary = compile_program(tmp_path / app, state_bits=bits_of(population), adaptive=adaptive, numbers=header)
         owner = np.argsort(program.slots(name))
         for low, high in sorted({(int(p[2]), int(p[3])) for p in placements if p[0] == index}):
-            rows = [(key_of(program, plan, copies, row), row) for row in joined(plan, rows_of(plan, name, owner[low : high + 1], 16))]
+            rows = [
+                (key_of(program, plan, copies, row), row)
+                for row in joined(plan, rows_of(plan, name, owner[low : high + 1], bits_of(population)))
+            ]
             own = [keys[low] for wait in range(300) if low in (keys := program.keys(name, wait))] or [0]
             region = program.mapping[f"neurons:{index}:{low}"].view(np.int32)
             synapses = program.mapping[f"region:{index}:synapseDynamicsParams"].view(np.int32)
-            population = plan.populations[name]
             found.append(Core(binary, population, owner[low : high + 1], sorted(rows, key=lambda r: r[0]), own[0], region, synapses))
     return found
 
 
 @pytest.mark.parametrize(
-    ("delay", "least", "loss"), [(1, 1, Loss.CROSS_ENTROPY), (4, 1, Loss.MEAN_SQUARED_ERROR), (6, 2, Loss.MEAN_SQUARED_ERROR)]
+    ("delay", "least", "loss", "model"),
+    [
+        (1, 1, Loss.CROSS_ENTROPY, "lif"),
+        (4, 1, Loss.MEAN_SQUARED_ERROR, "to_value"),
+        (6, 2, Loss.MEAN_SQUARED_ERROR, "lif"),
+        (3, 1, Loss.MEAN_SQUARED_ERROR, "alif"),
+    ],
 )
-def test_programs_compute_what_the_twin_computes(tmp_path: Path, delay: int, least: int, loss: Loss) -> None:
+def test_programs_compute_what_the_twin_computes(tmp_path: Path, delay: int, least: int, loss: Loss, model: str) -> None:
     """Three samples with their breaks; in the last one weights are settled, as the twin gives them."""
     rng = np.random.default_rng(delay)
     network = learner(
-        delay, n_in=20, n=200, n_out=4, density=0.2, static=True, signs=True, delay=delay, least=least, loss=loss, learning_rate=1e-3
+        delay,
+        n_in=20,
+        n=200,
+        n_out=4,
+        density=0.2,
+        static=True,
+        signs=True,
+        delay=delay,
+        least=least,
+        loss=loss,
+        learning_rate=1e-3,
+        model=model,
     )
     total = STEPS * SAMPLES
     _, given = inputs(rng, 20, total, 0.08)
@@ -195,7 +222,8 @@ def test_programs_compute_what_the_twin_computes(tmp_path: Path, delay: int, lea
                 projection = plan.projections[row.projection]
                 if projection.learns:
                     assert population.scales is not None
-                    held = read_rows(row, content, state_bits=16, regularised=population.scales.reg_max > 0)
+                    kind = {"regularised": population.scales.reg_max > 0, "adaptive": population.scales.adaptive}
+                    held = read_rows(row, content, state_bits=bits_of(population), **kind)
                     synapses = projection.rows.order[row.synapses]
                     weight = held["weight"] * (population.weight_unit * 2.0**-ACCUMULATOR_BITS)
                     np.testing.assert_array_equal(weight, after[projection.name][synapses])

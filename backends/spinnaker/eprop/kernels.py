@@ -211,7 +211,7 @@ def fold(
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _inverse(k: Constants, rest: int) -> int:
+def inverse(k: Constants, rest: int) -> int:
     """Return 1 / rest, 30 fraction bits; rest : rho - beta psi, decay_bits; linear between the table's corners."""
     place = rest - k.decay_least
     at = place >> k.piece
@@ -223,8 +223,8 @@ def _inverse(k: Constants, rest: int) -> int:
 def _begin(k: Constants, adapt_decay: int, adapt_step: int, row: Ints) -> None:
     """Begin a block: what eps has to do with the step before it, whose psi is in ``row``."""
     share, rho = rounded(row[PSI] * adapt_step, k.rise), adapt_decay >> (31 - k.decay_bits)
-    inverse = _inverse(k, rho - share)
-    ahead, lost = rounded(rho * inverse, k.decay_bits), rounded(share * inverse, k.decay_bits)
+    upside = inverse(k, rho - share)
+    ahead, lost = rounded(rho * upside, k.decay_bits), rounded(share * upside, k.decay_bits)
     row[A_OLD] = rounded(row[A_OLD] * ahead, WHOLE_BITS)
     row[AE_OLD] = rounded(lost * k.kappa_past[0], WHOLE_BITS + POWER_BITS - k.mix)
     row[M], row[INVERSE] = 1 << WHOLE_BITS, 1 << k.inverse_bits
@@ -246,7 +246,7 @@ def _fold_adaptive(k: Constants, enters: int, adapt_decay: int, adapt_step: int,
     row[AE] = rounded(row[AE] * k.kappa, POWER_BITS) - more
     row[AQ] = rounded(rest * row[AQ], k.decay_bits) + enters
     row[M] = rounded(rest * row[M], k.decay_bits)
-    row[INVERSE] = rounded(row[INVERSE] * _inverse(k, rest), WHOLE_BITS)
+    row[INVERSE] = rounded(row[INVERSE] * inverse(k, rest), WHOLE_BITS)
     row[X] = rounded(row[AQ] * row[INVERSE], k.aq_to_x)
     row[Y] = row[A] - rounded(row[X] * row[AE], k.x_to_q)
     if k.reg_max:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.spinnaker.eprop import kernels
-from neurocompile.backends.spinnaker.eprop.ranges import ACCUMULATOR_BITS, Adaptation, Rule
+from neurocompile.backends.spinnaker.eprop.ranges import ACCUMULATOR_BITS, Adaptation, Rule, psi_bits
 from neurocompile.backends.spinnaker.eprop.scales import Scales
 
 Ints = npt.NDArray[np.int64]
@@ -90,7 +90,8 @@ def adapting(rule: Rule, n: int) -> tuple[Ints, Ints]:
 def largest(rule: Rule) -> tuple[float, float]:
     """Return the largest rho, and the largest beta in integers."""
     assert rule.adaptation is not None
-    return rule.adaptation.decay, rule.adaptation.share / rule.height / rule.adaptation.unit
+    psi = round(rule.height * 2.0 ** psi_bits(rule.height)) * 2.0 ** -psi_bits(rule.height)
+    return rule.adaptation.decay, rule.adaptation.share / psi / rule.adaptation.unit
 
 
 def filtered(noise: Floats, decay: float) -> Floats:

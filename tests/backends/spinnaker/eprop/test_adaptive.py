@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from neurocompile.backends.base import BuildOptions
 from neurocompile.backends.spinnaker.eprop import plan
-from neurocompile.backends.spinnaker.eprop.scales import choose_scales
+from neurocompile.backends.spinnaker.eprop.kernels import constants, inverse, rounded
+from neurocompile.backends.spinnaker.eprop.ranges import Adaptation, psi_bits
+from neurocompile.backends.spinnaker.eprop.scales import PIECES, WHOLE_BITS, choose_scales
 from neurocompile.backends.spinnaker.target import TARGET
 from neurocompile.ir import SurrogateKind
 from neurocompile.ir.errors import UnsupportedError
 from neurocompile.ir.realise import realise_all
-from tests.backends.spinnaker.eprop.cores import adaptive_rule, changes, cosine, expected, left_out, random_events
+from tests.backends.spinnaker.eprop.cores import adaptive_rule, changes, cosine, expected, left_out, random_events, rule
 from tests.backends.spinnaker.eprop.networks import both, learner, lowered, planned
 
 
@@ -103,6 +109,35 @@ def test_weight_changes_are_those_of_the_engine(monkeypatch: pytest.MonkeyPatch)
         print(seed, n_spikes, {name: (round(found[name][0], 5), round(plain[name][0], 4)) for name in found})
         before += min(likeness for likeness, _ in plain.values()) < 0.99
     assert before == 20
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    height=st.floats(-2.0, 1.0).map(lambda x: float(10.0**x)),
+    unit=st.sampled_from([2.0**-13, 2.0**-19, 2.0**-30]),
+    share=st.floats(-4.0, -0.7).map(lambda x: float(10.0**x)),
+    tau=st.sampled_from([30.0, 1e3, 1e6]),
+)
+def test_the_table_of_inverses_is_that_of_every_neuron(seed: int, height: float, unit: float, share: float, tau: float) -> None:
+    """Whatever rho, beta (of each neuron its own) and psi: 1 / (rho - beta psi) lies in the table, and is right to 1e-5 of itself."""
+    rng, n = np.random.default_rng(seed), 50
+    decay = np.rint(np.exp(-1.0 / (tau * rng.uniform(0.9, 1.0, n))) * 2.0**31).astype(np.int64)
+    step = np.minimum(np.rint(share / height / unit * rng.uniform(0.0, 1.0, n)), 2**31 - 1).astype(np.int64)
+    step[0] = max(step[0], 1)
+    adaptation = Adaptation.of(decay, step, unit, height)
+    assume(adaptation.least >= 0.76)
+    scales = choose_scales(replace(rule(height=height, learning_rate=1e-5), adaptation=adaptation), state_bits=32)
+    k = constants(scales)
+    most = round(height * 2.0 ** psi_bits(height))
+    for psi in (0, 1, most // 3, most - 1, most):
+        given_psi = (decay >> (31 - k.decay_bits)) - rounded(step * psi, k.rise)
+        place = given_psi - k.decay_least
+        assert place.min() >= 0
+        assert place.max() < PIECES << k.piece
+        found = np.array([inverse(k, int(rest)) for rest in given_psi]) * 2.0**-WHOLE_BITS
+        exact = 1.0 / (decay * 2.0**-31 - step * unit * psi * 2.0 ** -psi_bits(height))
+        assert np.abs(found / exact - 1.0).max() < 1e-5 + 2.0 ** (2 - k.decay_bits)
 
 
 def test_adaptation_that_does_not_fit() -> None:

@@ -3,7 +3,8 @@
 Where axons bind, parts can be fewer only if axons become fewer, and axons become fewer only if units may pass through parts that are full:
 moves that keep every limit all the time are stuck long before. Heat bath as in ``anneal.py``, over axons in place of packets. The price of
 a part rises while it passes a limit and falls while it does not (a subgradient step on the multiplier of its limits): a price that is high
-everywhere makes units flee to where they cost more axons, until every part is full of them.
+everywhere makes units flee to where they cost more axons, until every part is full of them. So prices rise slowly, their mean stays low
+until the end, and only the last rounds, when nearly all parts keep their limits, make them hard.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from neurocompile.mapping.partition.improve import WISHES, compress, repair
 from neurocompile.mapping.partition.units import Net, Units
 from neurocompile.mapping.problem import FloatArray, Int32Array
 
-_HOT, _COLD = 2.0, 0.2  # first and last temperature, in axons
-_CHEAP, _DEAR = 1.0, 16.0  # least and highest price of a full part's worth over a limit, in mean axons-in of a part
-_RISE, _FALL = 1.3, 0.9  # of a price after a round in which its part passed a limit, or did not
+_HOT, _COLD = 1.0, 0.2  # first and last temperature, in axons
+_CHEAP, _MEAN, _DEAR = 1.0, 3.0, 8.0  # least, highest mean, and highest price of a full part over a limit, in mean axons-in of a part
+_RISE, _FALL = 1.1, 0.95  # of a price after a round in which its part passed a limit, or did not
+_HARDER = 1.3  # by which the least and the highest price grow after each of the last rounds
 _WORK = 100_000_000  # pins to look at in all rounds together
-_ROUNDS = (30, 50)  # fewest, most; fewer if no part passes a limit
+_ROUNDS = (30, 80)  # fewest, most; fewer if no part passes a limit
 _LAST = 10  # more at the last temperature
-_FAILURES = 2  # after which it ends
+_FAILURES = 3  # after which it ends
 _AIM, _MOST_AIM = 0.5, 0.01  # share of the spare room, and of a limit, by which limits are undercut
 _EVERY = 64  # units after which the prices of axons-out are looked at again
 
@@ -36,22 +38,23 @@ _EVERY = 64  # units after which the prices of axons-out are looked at again
 def squeeze(units: Units, part: Int32Array, *, wanted: int, share: FloatArray, seed: int = 1) -> Int32Array:
     """Return a partition with fewer parts, down to ``wanted``, that keeps every limit, or ``part``; ``share``: of a part, by unit.
 
-    First as many are tried as would hold what is used now, then half-way to the fewest that were found. What it begins with is ``part``,
-    or greedy growth if that has fewer parts, whatever limits of axons-out it passes.
+    First as many are tried as would hold what is used now, then half-way between the most that failed and the fewest that were found. What
+    it begins with is ``part``, or greedy growth if that has fewer parts, whatever limits of axons-out it passes.
     """
     found, fewest = part, int(part.max(initial=-1)) + 1
     grown = greedy.assign(units, seed=seed)
     start = grown if int(grown.max(initial=-1)) + 1 < fewest else part
-    least = max(wanted, math.ceil(_full(units.net, start)))
-    target, failures = min(least, fewest - 1), 0
-    while fewest > least and failures < _FAILURES:
+    target = least = max(wanted, math.ceil(_full(units.net, start)))
+    too_few, failures = least - 1, 0
+    while fewest > max(least, too_few + 1) and failures < _FAILURES:
+        target = min(target, fewest - 1)
         made = _into(units, start, target, share, seed + failures)
         if made is None:
-            failures += 1
+            failures, too_few = failures + 1, target
         else:
             found, start, fewest = made, made, int(made.max(initial=-1)) + 1
             least = max(wanted, math.ceil(_full(units.net, found)))
-        target = min((target + fewest) // 2 if made is None else least, fewest - 1)
+        target = least if made is not None and least > too_few else (too_few + fewest) // 2
     return found
 
 
@@ -76,8 +79,8 @@ def _into(units: Units, part: Int32Array, n_parts: int, share: FloatArray, seed:
     slope = np.zeros(n_parts)
     wish, wish_part = np.full(WISHES, -1, np.int32), np.full(WISHES, -1, np.int32)
     state = new_state(net, found, n_parts, -1)
-    least = _CHEAP * max(float(state.n_in.mean()), 1.0)
-    price = np.full(n_parts, least)
+    worth = max(float(state.n_in.mean()), 1.0)
+    price = np.full(n_parts, _CHEAP * worth)
     rounds = int(np.clip(_WORK // max(len(net.out_units), 1), *_ROUNDS))
     for i in range(rounds + _LAST):
         order = rng.permutation(inside)
@@ -91,7 +94,10 @@ def _into(units: Units, part: Int32Array, n_parts: int, share: FloatArray, seed:
         over = over_parts(net, state)
         if not over.any():
             return compress(found)
-        price = np.clip(price * np.where(over, _RISE, _FALL), least, _DEAR * least)
+        if i >= rounds:
+            worth *= _HARDER
+        price = price * np.where(over, _RISE, _FALL)
+        price = np.clip(price * min(1.0, _MEAN * worth / price.mean()), _CHEAP * worth, _DEAR * worth)
     fixed = repair(units, found, share=share, most=n_parts)
     return None if fixed is None else compress(fixed)
 

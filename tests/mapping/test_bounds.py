@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocompile.ir.errors import DoesNotFitError
-from neurocompile.mapping.partition.bounds import lower_bounds, separate
+from neurocompile.mapping.partition.bounds import bounds_of, lower_bounds, separate
+from neurocompile.mapping.partition.shared import with_shared_sources
 from neurocompile.mapping.partition.units import prepare
 from neurocompile.mapping.problem import MappingProblem
 
@@ -141,3 +142,50 @@ def test_few_neurons_of_high_in_degree_spread_their_sources(problem: Factory) ->
     )
     assert lower_bounds(network).cores == 2
     assert lower_bounds(replace(network, resources=(replace(network.resources[1], limit=59.0), memory))).by_limit["axons_in"] == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    density=st.sampled_from([0.2, 0.4, 0.7]),
+    neurons=st.sampled_from([2, 3, 100]),
+    axons_in=st.sampled_from([3, 4, 5, 6, 100]),
+    axons_out=st.sampled_from([5, 100]),
+    memory=st.sampled_from([60, 90, 120, 1e6]),
+    widths=st.sampled_from([None, (1, 1, 2)]),
+)
+def test_no_partition_beats_the_bound_of_shared_sources(problem: Factory, oracle: Any, seed: int, density: float, **limits: Any) -> None:
+    network = problem(seed=seed, sizes=(2, 4, 2), density=density, **limits)
+    try:
+        units = prepare(network)
+    except DoesNotFitError:
+        return
+    bounds = bounds_of(units)
+    raised = with_shared_sources(units, bounds)
+    assert bounds.cores <= raised.cores <= fewest_cores(network, oracle)
+    assert raised.cores >= max(raised.by_limit.values())
+
+
+def plane(problem: Factory, axons_in: float) -> MappingProblem:
+    """13 external sources and 13 neurons: points and lines of the projective plane of order 3. A line has 4 points, two lines have one."""
+    lines = [[(p + shift) % 13 for p in (0, 1, 3, 9)] for shift in range(13)]
+    network = problem(sizes=(13, 13), external=(True, False), density=0.0, neurons=1e9, axons_in=axons_in)
+    rows = [[13 + line for line in range(13) if point in lines[line]] for point in range(13)] + [[]] * 13
+    return replace(
+        network,
+        indptr=np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64),
+        indices=np.concatenate([np.array(r, np.int32) for r in rows]).astype(np.int32),
+        resources=(network.resources[1],),
+    )
+
+
+def test_lines_of_a_plane_share_one_point_only(problem: Factory) -> None:
+    """Seven axons-in hold two lines (4 + 4 - 1) and no third, so 13 lines need 7 cores; a source alone needs one core, which shows 2. Every
+    core holds one line at least, so with 13 axons-in, all there are, one is enough."""
+    units = prepare(plane(problem, 7.0))
+    assert bounds_of(units).cores == 2
+    raised = with_shared_sources(units, bounds_of(units))
+    assert (raised.cores, raised.by_limit["axons_in"], raised.name) == (7, 7, "axons_in")
+    assert with_shared_sources(units, bounds_of(units), most_work=100).cores == 2
+    everything = prepare(plane(problem, 13.0))
+    assert with_shared_sources(everything, bounds_of(everything)).cores == 1

@@ -57,7 +57,7 @@ def test_numbers_of_parts_are_halved_between_failure_and_success(monkeypatch: py
     part = np.arange(60, dtype=np.int32) % 14
     tried: list[int] = []
 
-    def into(units: Units, part: NDArray[np.int32], n_parts: int, share: object, seed: int) -> NDArray[np.int32] | None:
+    def into(units: Units, part: NDArray[np.int32], n_parts: int, share: object, seed: int, how: object) -> NDArray[np.int32] | None:
         tried.append(n_parts)
         return np.arange(60, dtype=np.int32) % n_parts if n_parts >= fewest else None
 

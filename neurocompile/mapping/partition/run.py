@@ -18,6 +18,7 @@ from neurocompile.mapping.partition.growth import grown_axons
 from neurocompile.mapping.partition.improve import LEAST_GAIN, improve
 from neurocompile.mapping.partition.loads import Axons, axons_like, parts_needed, parts_of_classes, shares
 from neurocompile.mapping.partition.metrics import measure
+from neurocompile.mapping.partition.shared import with_shared_sources
 from neurocompile.mapping.partition.squeeze import squeeze
 from neurocompile.mapping.partition.structure import is_structured
 from neurocompile.mapping.partition.units import Units, prepare
@@ -117,9 +118,7 @@ def partition(
         if algorithm == "sequential":
             raise
         refusal = error
-    allowed = max(bounds.cores, math.floor(bounds.cores * (1.0 + slack) * (1 + 1e-12)))
-    if n_parts is not None:
-        allowed = n_parts
+    allowed = n_parts if n_parts is not None else _allowed(bounds, slack)
     candidates = [start] if start is not None else []
     enough = start is not None and start.n_parts <= 1
     plan = _plan(units, algorithm, effort, start, allowed, seed) if algorithm != "sequential" and not enough else _Plan(())
@@ -146,6 +145,10 @@ def partition(
         assert refusal is not None
         raise refusal
     best = _best(candidates, start, allowed, compare=algorithm == "auto")
+    if plan.anneal and n_parts is None and best.n_parts > allowed:
+        say("partition: lower bound")
+        bounds = with_shared_sources(units, bounds)
+        allowed = _allowed(bounds, slack)
     if plan.anneal and best.n_parts > 1:
         best = _anneal(units, bounds, best, start, allowed, seed, plan.anneal, say)
     if n_parts is not None and best.n_parts > n_parts:
@@ -158,6 +161,11 @@ def partition(
         assert isinstance(refused, DoesNotFitError)
         raise refused
     return _finish(units, best, start, bounds, tuple(notes))
+
+
+def _allowed(bounds: Bounds, slack: float) -> int:
+    """Most parts that are no fault."""
+    return max(bounds.cores, math.floor(bounds.cores * (1.0 + slack) * (1 + 1e-12)))
 
 
 def _anneal(

@@ -1,15 +1,17 @@
 """Fewer parts by annealing with soft limits: parts are dissolved; what passes a limit has a price, for each part its own.
 
-Where axons bind, parts can be fewer only if axons become fewer, and axons become fewer only if units may pass through parts that are full:
-moves that keep every limit all the time are stuck long before. Heat bath as in ``anneal.py``, over axons in place of packets. The price of
-a part rises while it passes a limit and falls while it does not (a subgradient step on the multiplier of its limits): a price that is high
-everywhere makes units flee to where they cost more axons, until every part is full of them. So prices rise slowly, their mean stays low
-until the end, and only the last rounds, when nearly all parts keep their limits, make them hard.
+Where axons bind, parts can be fewer only if axons become fewer, and axons become fewer only if units may pass through parts that are
+full: moves that keep every limit all the time are stuck long before. Heat bath as in ``anneal.py``, over axons in place of packets. The
+price of a part rises while it passes a limit and falls while it does not (a subgradient step on the multiplier of its limits): a price
+that is high everywhere makes units flee to where they cost more axons, until every part is full of them. So where units can go anywhere
+prices rise slowly, their mean stays low until the end, and only the last rounds, when nearly all parts keep their limits, make them
+hard.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -20,19 +22,41 @@ from neurocompile.mapping.partition import greedy
 from neurocompile.mapping.partition._moves import move
 from neurocompile.mapping.partition._state import Scratch, State, new_scratch, new_state, over_parts
 from neurocompile.mapping.partition.improve import WISHES, compress, repair
+from neurocompile.mapping.partition.structure import is_structured
 from neurocompile.mapping.partition.units import Net, Units
 from neurocompile.mapping.problem import FloatArray, Int32Array
 
-_HOT, _COLD = 1.0, 0.2  # first and last temperature, in axons
-_CHEAP, _MEAN, _DEAR = 1.0, 3.0, 8.0  # least, highest mean, and highest price of a full part over a limit, in mean axons-in of a part
-_RISE, _FALL = 1.1, 0.95  # of a price after a round in which its part passed a limit, or did not
-_HARDER = 1.3  # by which the least and the highest price grow after each of the last rounds
+_COLD = 0.2  # last temperature, in axons
 _WORK = 100_000_000  # pins to look at in all rounds together
-_ROUNDS = (30, 80)  # fewest, most; fewer if no part passes a limit
 _LAST = 10  # more at the last temperature
 _FAILURES = 3  # after which it ends
 _AIM, _MOST_AIM = 0.5, 0.01  # share of the spare room, and of a limit, by which limits are undercut
 _EVERY = 64  # units after which the prices of axons-out are looked at again
+
+
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    """How prices and temperature go.
+
+    hot : first temperature, in axons; rise, fall : of a price after a round in which its part passed a limit, or did not; mean, dear :
+    highest mean and highest price of a full part over a limit, in mean axons-in of a part (the least is 1); harder : by which all three
+    grow after each of the last rounds; most_rounds : before those.
+    """
+
+    hot: float
+    rise: float
+    fall: float
+    mean: float
+    dear: float
+    harder: float
+    most_rounds: int
+
+
+_SOFT = _Schedule(hot=1.0, rise=1.1, fall=0.95, mean=3.0, dear=8.0, harder=1.3, most_rounds=80)
+"""Without structure units can go anywhere: a low price is enough, a high one fills all parts to the brim (uniform: 163 cores, else 164)."""
+_HARD = _Schedule(hot=2.0, rise=1.3, fall=0.9, mean=16.0, dear=16.0, harder=1.0, most_rounds=50)
+"""Remnants of communities have few places to go, and leave only while it is hot, for a high price (modular: 344; soft: over 346)."""
+_FEWEST_ROUNDS = 30  # fewer if no part passes a limit
 
 
 def squeeze(units: Units, part: Int32Array, *, wanted: int, share: FloatArray, seed: int = 1) -> Int32Array:
@@ -44,11 +68,12 @@ def squeeze(units: Units, part: Int32Array, *, wanted: int, share: FloatArray, s
     found, fewest = part, int(part.max(initial=-1)) + 1
     grown = greedy.assign(units, seed=seed)
     start = grown if int(grown.max(initial=-1)) + 1 < fewest else part
+    how = _HARD if is_structured(units, seed=seed) else _SOFT
     target = least = max(wanted, math.ceil(_full(units.net, start)))
     too_few, failures = least - 1, 0
     while fewest > max(least, too_few + 1) and failures < _FAILURES:
         target = min(target, fewest - 1)
-        made = _into(units, start, target, share, seed + failures)
+        made = _into(units, start, target, share, seed + failures, how)
         if made is None:
             failures, too_few = failures + 1, target
         else:
@@ -64,7 +89,7 @@ def _full(net: Net, part: Int32Array) -> float:
     return float((used / np.where(net.limits > 0, net.limits, np.inf)).max(initial=0.0))
 
 
-def _into(units: Units, part: Int32Array, n_parts: int, share: FloatArray, seed: int) -> Int32Array | None:
+def _into(units: Units, part: Int32Array, n_parts: int, share: FloatArray, seed: int, how: _Schedule = _SOFT) -> Int32Array | None:
     """``part`` in ``n_parts`` parts, the emptiest ones shared out; None if limits are passed in the end."""
     net, inside = units.net, units.order
     n_now = int(part.max(initial=-1)) + 1
@@ -80,12 +105,12 @@ def _into(units: Units, part: Int32Array, n_parts: int, share: FloatArray, seed:
     wish, wish_part = np.full(WISHES, -1, np.int32), np.full(WISHES, -1, np.int32)
     state = new_state(net, found, n_parts, -1)
     worth = max(float(state.n_in.mean()), 1.0)
-    price = np.full(n_parts, _CHEAP * worth)
-    rounds = int(np.clip(_WORK // max(len(net.out_units), 1), *_ROUNDS))
+    price = np.full(n_parts, worth)
+    rounds = int(np.clip(_WORK // max(len(net.out_units), 1), _FEWEST_ROUNDS, how.most_rounds))
     for i in range(rounds + _LAST):
         order = rng.permutation(inside)
         order = order[np.argsort(rng.permutation(n_parts)[found[order]], kind="stable")]
-        temperature = _HOT * (_COLD / _HOT) ** min(1.0, i / (rounds - 1))
+        temperature = how.hot * (_COLD / how.hot) ** min(1.0, i / (rounds - 1))
         _relax(net, state, scratch, order, _below_limits(net, state), price, temperature, slope, wish, wish_part, random)
         found = state.part
         if (found[inside] < 0).any():
@@ -95,9 +120,9 @@ def _into(units: Units, part: Int32Array, n_parts: int, share: FloatArray, seed:
         if not over.any():
             return compress(found)
         if i >= rounds:
-            worth *= _HARDER
-        price = price * np.where(over, _RISE, _FALL)
-        price = np.clip(price * min(1.0, _MEAN * worth / price.mean()), _CHEAP * worth, _DEAR * worth)
+            worth *= how.harder
+        price = price * np.where(over, how.rise, how.fall)
+        price = np.clip(price * min(1.0, how.mean * worth / price.mean()), worth, how.dear * worth)
     fixed = repair(units, found, share=share, most=n_parts)
     return None if fixed is None else compress(fixed)
 

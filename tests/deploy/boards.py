@@ -82,8 +82,14 @@ class Server:
             "--cold-start",
         ]
         with (self.folder / "log").open("ab") as log:
+            gone = self._gone()
             self.process = subprocess.Popen([str(c) for c in command], cwd=self.folder, stdout=log, stderr=log)
         wait_for(self._listens, "spalloc-server listens")
+        wait_for(lambda: self._gone() > gone, "spalloc-server has written that this look at it is over")
+
+    def _gone(self) -> int:
+        """How many clients have gone, by its log."""
+        return (self.folder / "log").read_text().count(" disconnected")
 
     def _listens(self) -> bool:
         assert self.process is not None

@@ -38,10 +38,10 @@ REAL_TIME = 0.7
 FLAGS = ["-mcpu=arm968e-s", "-marm", "-std=c11", "-O2", "-ffreestanding", "-nostdlib", "-static", "-Wall", "-Wextra", "-Werror"]
 PARTS = {"fold": 0, "spike": 1, "catch_up": 2, "update": 3, "hear": 4}
 RUNS = {"fold": 128, "spike": 4, "catch_up": 4, "update": 64, "hear": 10}
+"""Repetitions; folds over four blocks, with the composition of their totals"""
 READOUTS = 10
 SCALE = 16.0
 """S of the neurons whose cycles are counted"""
-"""Repetitions; folds over four blocks, with the composition of their totals"""
 
 
 def build(

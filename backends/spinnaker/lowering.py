@@ -15,6 +15,7 @@ from neurocompile.backends.spinnaker.eprop.plan import EpropOptions
 from neurocompile.backends.spinnaker.learning import Learning, lower_learning, rule_rows
 from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
 from neurocompile.backends.spinnaker.neurons import Cell, Findings, lower_population, summary_row
+from neurocompile.backends.spinnaker.rounding import Rounding, rounding, rounding_row
 from neurocompile.ir import Network, Projection, SpikeSource
 from neurocompile.ir._types import FloatArray, Int32Array
 from neurocompile.ir.errors import InputError, UnsupportedError, did_you_mean
@@ -305,48 +306,17 @@ def _summary(
     found = shards.map(
         _rounding, ((of.post, of.first, of.weight, of.scale, buffers[projection.post].resolution) for projection, of in pieces)
     )
-    rounded: dict[str, list[_Rounding]] = {}
+    rounded: dict[str, list[Rounding]] = {}
     for (projection, _), part in zip(pieces, found, strict=True):
         rounded.setdefault(projection.name, []).append(part)
-    rounding = {}
-    for name, parts in rounded.items():
-        n = len(connections[name])
-        rms = float(np.sqrt(sum(p.weight_squares for p in parts) / n)) if n else 0.0
-        rounding[name] = {
-            "resolution": max(p.resolution for p in parts),
-            "max_error": max(p.max_error for p in parts),
-            "relative_rms_error": float(np.sqrt(sum(p.error_squares for p in parts) / n)) / rms if rms > 0 else 0.0,
-            "rounded_to_zero": sum(p.rounded_to_zero for p in parts),
-        }
     return {
         "populations": {c.name: summary_row(c) for c in cells if c.cell != "source"},
-        "weight_rounding": rounding,
+        "weight_rounding": {name: rounding_row(parts, len(connections[name])) for name, parts in rounded.items()},
         "learning": rule_rows(learning),
         "added_sources": list(learning.signals),
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Rounding:
-    """What rounding costs in a range of targets, in the description's units; sums of squares of the weights and of their errors."""
-
-    resolution: float
-    max_error: float
-    error_squares: float
-    weight_squares: float
-    rounded_to_zero: int
-
-
-def _rounding(post: Int32Array, first: int, weight: Weights, scale: FloatArray, steps: tuple[float, float]) -> _Rounding:
-    own, exact = scale[post - np.int32(first)], weight.astype(np.float64)
-    scaled = exact * own
-    step = np.where(scaled < 0, steps[1], steps[0])
-    stored = np.rint(scaled / step) * step
-    error = np.abs(stored - scaled) / own
-    return _Rounding(
-        resolution=float(np.max(step / own, initial=0.0)),
-        max_error=float(np.max(error, initial=0.0)),
-        error_squares=float((error**2).sum()),
-        weight_squares=float((exact**2).sum()),
-        rounded_to_zero=int(np.count_nonzero((stored == 0) & (scaled != 0))),
-    )
+def _rounding(post: Int32Array, first: int, weight: Weights, scale: FloatArray, steps: tuple[float, float]) -> Rounding:
+    """Return what rounding costs in a range of targets, whose scales these are."""
+    return rounding(weight.astype(np.float64), scale[post - np.int32(first)], steps)

@@ -77,7 +77,7 @@ class SpinnakerTarget:
             "delays": "1 .. 255 steps; beyond 64, fewer neurons a core (128, then 64)",
             "stdp": "approximation (NC340): SpikePairRule pairs without the delay; one rule a population; non-negative weights",
             "r_stdp": "approximation (NC340, NC341): Neuromodulation, unsigned eligibility, additive only, split cores",
-            "eprop": "cores of our own, in C; binaries are built by the user with SpiNNaker's tools",
+            "eprop": "cores of our own, in C: lif, alif, readouts as described; binaries are built by the user with SpiNNaker's tools",
             "eprop, --set eprop=r_stdp or static": "approximation (NC325): reward-modulated STDP, or static weights",
             "emulator": "virtual board: maps, executes nothing",
             "runs here": "the integers of its binaries, learning included (--numerics)",

@@ -37,7 +37,7 @@ def step_cost(compiled: Compiled) -> dict[str, Any] | None:
         return None
     events = _events(compiled, problem.rates, problem.n_neurons)
     own = compiled.lowered.core_seconds(problem.rates)
-    energy, time = _energy(compiled, mapping, machine, *events), _time(mapping, machine, problem.repeats, own, *events)
+    energy, time = _energy(compiled, mapping, machine, *events), _time(mapping, machine, own, *events)
     return {
         "dt": compiled.network.dt,
         "rates_known": problem.rate is not None,
@@ -64,8 +64,11 @@ def _energy(
     terms = [_term(machine, _EVENTS, float((static + plastic).sum()), "cost.synop_energy", part_of=part_of)]
     if changes.any():
         terms.append(_term(machine, "changes of plastic synapses", float(changes.sum()), "cost.plastic_synop_energy", part_of=part_of))
+    updated, problem = inside[mapping.partition.part], compiled.problem
+    if problem is not None and problem.repeats is not None:
+        updated = updated & (problem.repeats < 0)  # who repeats spikes only sends
     terms += [
-        _term(machine, _UPDATES, float(inside[mapping.partition.part].sum()), "cost.neuron_energy", part_of=part_of),
+        _term(machine, _UPDATES, float(updated.sum()), "cost.neuron_energy", part_of=part_of),
         _term(machine, "packets x links between chips", float(mapping.traffic["hops_per_step"]), "cost.hop_energy"),  # type: ignore[arg-type]
         _term(machine, "chips in use", float(chips), "chip.idle_power", scale=dt),
     ]
@@ -84,7 +87,6 @@ _EVERY, _SHORTEST = "what every step takes", "shortest step"
 def _time(
     mapping: CoreMapping,
     machine: Machine,
-    repeats: Int32Array | None,
     own: tuple[FloatArray, str] | None,
     static: FloatArray,
     plastic: FloatArray,
@@ -98,8 +100,7 @@ def _time(
         np.bincount(part, counts, n_parts)[inside] / share[inside] for counts in (static, plastic, changes)
     )
     if own is None:
-        updated = np.ones(len(part)) if repeats is None else (repeats < 0).astype(np.float64)  # the others only send
-        n_neurons = float(np.bincount(part, updated, n_parts)[inside].max(initial=0))
+        n_neurons = float(np.bincount(part, minlength=n_parts)[inside].max(initial=0))
         cores = [_core_events(machine, of_static, of_plastic, of_changes), _term(machine, _BESIDE[1], n_neurons, "cost.neuron_time")]
     else:
         seconds, key = own

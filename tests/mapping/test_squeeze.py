@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from neurocompile.mapping.partition import greedy, squeeze
 from neurocompile.mapping.partition._state import new_state, over_parts
+from neurocompile.mapping.partition.improve import dissolve
+from neurocompile.mapping.partition.loads import axons_like, shares
 from neurocompile.mapping.partition.units import Units, prepare
 from neurocompile.mapping.problem import MappingProblem, Resource
 from neurocompile.mapping.types import Partition
@@ -71,3 +73,39 @@ def test_numbers_of_parts_are_halved_between_failure_and_success(monkeypatch: py
     assert found == min([n for n in tried if n >= fewest], default=14)
     assert found == min(fewest, 14) or len(failed) == squeeze._FAILURES
     assert found - fewest <= 2
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_squeezing_finds_room_that_sharing_out_does_not(seed: int) -> None:
+    """Ten communities of 20 fill ten cores of 21 neurons and hardly more sources than the fullest needs. Parts made by exchanging
+    15 pairs and taking 20 neurons out cannot be shared out as they are; squeezed, they are ten again."""
+    rng = np.random.default_rng(seed)
+    n = 200
+    community = np.arange(n) // 20
+    rows = [np.unique(np.append(rng.choice(20, 8, replace=False) + 20 * c, rng.integers(0, n))) for c in community.tolist()]
+    planted_in = [len({s for s in range(n) if (community[rows[s]] == c).any()}) for c in range(10)]
+    none = np.zeros(n)
+    network = MappingProblem(
+        n_neurons=n,
+        population=np.zeros(n, np.int32),
+        population_names=("p",),
+        external=np.zeros(n, bool),
+        indptr=np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64),
+        indices=np.concatenate(rows).astype(np.int32),
+        resources=(
+            Resource(name="neurons", unit="neuron", limit=21.0, per_neuron=none + 1),
+            Resource(name="axons_in", unit="axon", limit=max(planted_in) + 2.0, per_neuron=none, per_axon_in=1.0),
+        ),
+        core_width=np.ones(1, np.int32),
+    )
+    units = prepare(network)
+    part = community.astype(np.int32)
+    mixed = rng.permutation(n)
+    part[mixed[:30]] = part[mixed[:30]][::-1]
+    part[mixed[30:50]] = 10
+    share = shares(units, np.array([10]), axons_like(units, part))
+    assert dissolve(units, part, share=share, wanted=10).max() == 10
+    squeezed = squeeze._into(units, part, 10, share, seed)
+    assert squeezed is not None
+    assert squeezed.max() == 9
+    verify_partition(network, Partition(part=squeezed, n_parts=10, external=np.zeros(10, bool)))

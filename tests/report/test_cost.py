@@ -143,6 +143,17 @@ def test_own_cores_count_the_cycles_of_their_code(tmp_path: Path) -> None:
     assert NAMES[0] not in terms(found["time"])
 
 
+def test_who_repeats_spikes_is_not_updated(tmp_path: Path) -> None:
+    """Plastic delays bring senders and sources that the network has not."""
+    late = WITH_RATES.replace("delay: 1 ms, learning: rule", "delay: {uniform: [1, 4]}, learning: rule")
+    made = compiled(tmp_path, "spinnaker", text=late)
+    assert made.problem is not None
+    assert made.problem.n_neurons > made.network.n_neurons
+    found = step_cost(made)
+    assert found is not None
+    assert terms(found["energy"])["neuron updates"]["count"] == made.network.n_neurons
+
+
 def test_an_overridden_constant_acts_and_says_so(tmp_path: Path) -> None:
     plain = step_cost(compiled(tmp_path, "loihi2", text=STATIC))
     changed = step_cost(compiled(tmp_path, "loihi2", text=STATIC, overrides={"cost.synop_energy": 1.0}))

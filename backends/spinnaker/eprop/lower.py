@@ -11,10 +11,11 @@ import numpy as np
 from neurocompile.backends.base import BuildOptions, accept
 from neurocompile.backends.spinnaker.eprop.costs import eprop_problem
 from neurocompile.backends.spinnaker.eprop.late import Copies, delays_sent, source_copies
-from neurocompile.backends.spinnaker.eprop.plan import WEIGHT_MOST, EpropOptions, EpropPlan, plan_eprop
+from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, plan_eprop
 from neurocompile.backends.spinnaker.learning import Learning
 from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
 from neurocompile.backends.spinnaker.neurons import Cell, Findings, shrink
+from neurocompile.backends.spinnaker.rounding import rounding, rounding_row
 from neurocompile.ir import EProp, Network, SpikeSource
 from neurocompile.ir._types import FloatArray
 from neurocompile.ir.errors import UnsupportedError
@@ -131,12 +132,5 @@ def _summary(
 
 
 def _rounding(weight: FloatArray, unit: float) -> dict[str, Any]:
-    """What 16 bits, which are sent, make of weights, in the description's units; weights that learn are held with 14 bits more."""
-    sent = np.clip(np.rint(weight / unit), -WEIGHT_MOST, WEIGHT_MOST) * unit
-    error, rms = np.abs(sent - weight), float(np.sqrt((weight**2).mean())) if len(weight) else 0.0
-    return {
-        "resolution": unit,
-        "max_error": float(error.max(initial=0.0)),
-        "relative_rms_error": float(np.sqrt((error**2).mean())) / rms if rms > 0 else 0.0,
-        "rounded_to_zero": int(np.count_nonzero((sent == 0) & (weight != 0))),
-    }
+    """What the 16 bits that are sent make of weights; those that learn are held with 14 bits more."""
+    return rounding_row([rounding(weight, 1.0, (unit, unit))], len(weight))

@@ -13,12 +13,12 @@ from neurocompile.backends.base import BuildOptions
 from neurocompile.backends.spinnaker.eprop import plan
 from neurocompile.backends.spinnaker.eprop.kernels import constants, inverse, rounded
 from neurocompile.backends.spinnaker.eprop.ranges import Adaptation, psi_bits
-from neurocompile.backends.spinnaker.eprop.scales import PIECES, WHOLE_BITS, choose_scales
+from neurocompile.backends.spinnaker.eprop.scales import PIECES, WHOLE_BITS, Scales, choose_scales
 from neurocompile.backends.spinnaker.target import TARGET
 from neurocompile.ir import SurrogateKind
 from neurocompile.ir.errors import UnsupportedError
 from neurocompile.ir.realise import realise_all
-from tests.backends.spinnaker.eprop.cores import adaptive_rule, changes, cosine, expected, left_out, random_events, rule
+from tests.backends.spinnaker.eprop.cores import adaptive_rule, assert_exact, changes, expected, left_out, random_events, rule
 from tests.backends.spinnaker.eprop.networks import both, learner, lowered, planned
 
 
@@ -42,18 +42,12 @@ def random_rule(rng: np.random.Generator, share: float) -> tuple[float, float, d
 def test_weight_changes_are_those_of_exact_eprop(smooth: float) -> None:
     """20 random rules, adapt_beta psi of up to 0.005 .. 0.06, states of 16 bits, scales from the bounds: cosines of 0.999 or more to a
     dense sum in which every trace of every synapse exists in every step."""
-    found = []
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
+
+    def scales_of(rng: np.random.Generator) -> Scales:
         tau, share, others = random_rule(rng, float(rng.uniform(0.005, 0.06)))
-        scales = choose_scales(adaptive_rule(tau, share, **others))
-        got, wanted, saturated = changes(rng, scales, smooth=smooth)
-        assert saturated == 0
-        found.append((cosine(got, wanted), np.linalg.norm(got) / np.linalg.norm(wanted)))
-    cosines, sizes = np.array(found).T
-    print(np.round(np.sort(cosines), 5), np.round(np.sort(sizes), 4))
-    assert cosines.min() >= 0.999
-    assert np.abs(sizes - 1.0).max() < 0.005
+        return choose_scales(adaptive_rule(tau, share, **others))
+
+    assert_exact(scales_of, smooth)
 
 
 @pytest.mark.parametrize("reg", [0.0, 0.5])

@@ -26,7 +26,7 @@ class SpinnakerTarget:
     extra = "spinnaker"
     default_machine: str | None = "spin5"
     machine_families: tuple[str, ...] = ("spinnaker1", "spinnaker2")
-    bytes_per_synapse = 124.0
+    bytes_per_synapse = 132.0
 
     def lower(
         self, network: Network, connections: Mapping[str, Connections], machine: Machine | None, options: BuildOptions

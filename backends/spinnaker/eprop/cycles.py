@@ -68,11 +68,11 @@ def cycles_per_second(
         found[name] = np.full(made.size, (machine.value(f"core.eprop_update_cycles{suffix}") + fold + heard) / dt)
     for p in plan.projections:
         synapses, post = connections[p.name], plan.populations[p.post]
-        hz = rates[p.pre][synapses.pre]
+        hz = rates[p.pre]
         if p.learns:
             spike, catch_up = cycles_of(machine, "spike", post.scales), cycles_of(machine, "catch_up", post.scales)
             each = hz * spike + stretches_per_second(hz, dt) * catch_up
         else:
             each = hz * machine.value("core.clock") / machine.value("core.synaptic_events_per_second")
-        found[p.post] += np.bincount(synapses.post, each, post.size)
+        found[p.post] += np.bincount(synapses.post, each[synapses.pre], post.size)
     return found

@@ -183,7 +183,7 @@ def _plastic(
 
 
 def _static(projection: PlannedProjection, synapses: IntArray, local: IntArray, delay: int, index_bits: int, type_index_bits: int) -> Words:
-    weight = projection.weight[synapses]
+    weight = projection.weight[synapses].astype(np.int64)
     word = np.abs(weight) << 16 | delay << type_index_bits | (weight < 0).astype(np.int64) << index_bits | local
     return np.concatenate([_words(np.array([0, len(word), 0])), word.astype(np.uint32).view(np.int32)])
 

@@ -70,16 +70,24 @@ def late_senders(those: Iterable[str], learning: Iterable[tuple[str, Connections
     """
     found, given, used = [], list(learning), set(taken)
     for of in those:
-        late = [np.stack([s.pre, s.delay - 1]).astype(np.int64) for pre, s in given if pre == of]
-        pairs = np.unique(np.concatenate([np.zeros((2, 0), np.int64), *late], axis=1), axis=1)
-        pairs = pairs[:, pairs[1] > 0]
-        if pairs.shape[1]:
+        codes = np.unique(np.concatenate([np.zeros(0, np.int64), *(_late_codes(s) for pre, s in given if pre == of)]))
+        if len(codes):
             name = f"{of}, held back"
             while name in used:
                 name += "_"
             used.add(name)
-            found.append(Copies(name=name, of=of, neuron=pairs[0], wait=pairs[1]))
+            found.append(Copies(name=name, of=of, neuron=codes // _CODES, wait=codes % _CODES))
     return tuple(found)
+
+
+_CODES = 256
+"""Above every delay in steps; a pair of neuron and wait is neuron * _CODES + wait"""
+
+
+def _late_codes(synapses: Connections) -> Ints:
+    late = np.flatnonzero(synapses.delay > 1)
+    codes: Ints = np.unique(synapses.pre[late].astype(np.int64) * _CODES + (synapses.delay[late].astype(np.int64) - 1))
+    return codes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

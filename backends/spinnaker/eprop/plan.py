@@ -25,7 +25,7 @@ from neurocompile.backends.spinnaker.eprop.rows import Rows, make_rows
 from neurocompile.backends.spinnaker.eprop.scales import Scales, choose_readout_scales, choose_scales
 from neurocompile.backends.spinnaker.neurons import Findings
 from neurocompile.ir import LIF, Adam, EProp, LeakyReadout, Loss, Network, PerInterval, Population, Projection, SpikeSource
-from neurocompile.ir._types import FloatArray
+from neurocompile.ir._types import FloatArray, Int32Array
 from neurocompile.ir.feedback import SymmetricFeedback
 from neurocompile.ir.neurons import Reset, decay, expand
 from neurocompile.ir.realise import Connections, realise_feedback
@@ -81,7 +81,7 @@ class PlannedProjection:
     post: str
     learns: bool
     rows: Rows
-    weight: Ints
+    weight: Int32Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -371,18 +371,23 @@ class _Planner:
     def _projection(self, projection: Projection, post: PlannedPopulation) -> PlannedProjection:
         synapses = self.connections[projection.name]
         unit, learns = post.weight_unit, self.learning and projection.learning is not None and post.scales is not None
-        real = np.asarray(synapses.weight, np.float64) / unit
+        real = synapses.weight / np.float64(unit)
         rule = self.network.rule(projection.learning) if projection.learning is not None else None
         keep_signs = learns and isinstance(rule, EProp) and rule.sign_constraint
         low, high = -WEIGHT_MOST, WEIGHT_MOST
         if learns and isinstance(rule, EProp):
             low, high = (int(np.clip(np.rint(b / unit), -WEIGHT_MOST, WEIGHT_MOST)) for b in rule.weight_bounds)
-        scaled = np.rint(real * 2.0**ACCUMULATOR_BITS) if learns else np.clip(np.rint(real), -WEIGHT_MOST, WEIGHT_MOST)
-        weight = scaled.astype(np.int64)
+        if learns:
+            real *= 2.0**ACCUMULATOR_BITS
+        np.rint(real, out=real)
+        if not learns:
+            np.clip(real, -WEIGHT_MOST, WEIGHT_MOST, out=real)
+        weight = real.astype(np.int32)
+        del real
         rows = make_rows(
-            synapses.pre.astype(np.int64),
-            synapses.post.astype(np.int64),
-            synapses.delay.astype(np.int64),
+            synapses.pre,
+            synapses.post,
+            synapses.delay,
             weight,
             self.network.population(projection.pre).size,
             low << ACCUMULATOR_BITS,

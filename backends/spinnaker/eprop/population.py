@@ -27,7 +27,7 @@ class _Synapses:
         self.plan = plan
         made, m = plan.rows, len(plan.weight)
         self.delays = [int(d) for d in np.unique(made.delay)]
-        self.weight = plan.weight.copy()
+        self.weight, self.target = plan.weight.astype(np.int64), made.target.astype(np.int64)
         size = m if plan.learns else 0
         self.e, self.r = np.zeros(size, np.int64), np.zeros(size, np.int64)
         self.q = np.zeros(size if adaptive else 0, np.int64)
@@ -148,13 +148,13 @@ class EpropCores:
                     continue
                 if learning:
                     self._counts[1] += rows.deliver(
-                        self._constants, clock, spikes, delay, made.first, made.begin, made.delay, made.low, made.high, made.target,
+                        self._constants, clock, spikes, delay, made.first, made.begin, made.delay, made.low, made.high, s.target,
                         s.head, s.weight, s.e, s.r, s.q, self._neuron, self._ring, self._excitatory, self._inhibitory, s.sent,
                     )  # fmt: skip
                 else:
                     weight = s.frozen if s.plan.learns else s.weight
                     rows.deliver_static(
-                        spikes, delay, made.first, made.begin, made.delay, made.target, weight, self._excitatory, self._inhibitory
+                        spikes, delay, made.first, made.begin, made.delay, s.target, weight, self._excitatory, self._inhibitory
                     )
             if learning:
                 self._sweep(s, clock, clock % SWEEP, SWEEP)
@@ -163,7 +163,7 @@ class EpropCores:
     def _sweep(self, s: _Synapses, clock: int, offset: int, stride: int) -> None:
         made = s.plan.rows
         self._counts[1] += rows.sweep(
-            self._constants, clock, offset, stride, made.first, made.begin, made.low, made.high, made.target, s.head, s.weight, s.e, s.r,
+            self._constants, clock, offset, stride, made.first, made.begin, made.low, made.high, s.target, s.head, s.weight, s.e, s.r,
             s.q, self._neuron, self._ring, s.sent,
         )  # fmt: skip
 
@@ -171,7 +171,7 @@ class EpropCores:
         """Return the weights as they would be sent now, accumulator units; every row is swept."""
         made, out = s.plan.rows, np.zeros(len(s.weight), np.int64)
         self._sweep(s, max(int(self._counts[0]) - 1, 0), 0, 1)
-        rows.settle(self._constants, made.begin, made.low, made.high, made.target, s.head, s.weight, s.e, s.r, s.q, self._neuron, out)
+        rows.settle(self._constants, made.begin, made.low, made.high, s.target, s.head, s.weight, s.e, s.r, s.q, self._neuron, out)
         return out
 
     def reset(self) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from neurocompile.backends.spinnaker.eprop import kernels
 from neurocompile.backends.spinnaker.eprop.cells import RING_MOST
 from neurocompile.backends.spinnaker.eprop.formats import Ints
 from neurocompile.backends.spinnaker.eprop.kernels import Constants
 from neurocompile.backends.spinnaker.eprop.ranges import WINDOW
-from neurocompile.ir._types import IntArray
+from neurocompile.ir._types import Int32Array, IntArray
 
 BLOCKS = 8
 """Finished blocks that a neuron keeps (M)"""
@@ -33,29 +35,41 @@ class Rows:
     delay: Ints
     low: Ints
     high: Ints
-    target: Ints
+    target: Int32Array
     order: IntArray
 
 
 def make_rows(
-    pre: IntArray, post: IntArray, delay: IntArray, weight: Ints, n_source: int, low: int, high: int, *, keep_signs: bool
+    pre: Int32Array,
+    post: Int32Array,
+    delay: npt.NDArray[np.uint8],
+    weight: Int32Array,
+    n_source: int,
+    low: int,
+    high: int,
+    *,
+    keep_signs: bool,
 ) -> Rows:
     """Return the rows of a projection. weight (m,) : initial, accumulator units; keep_signs : a weight is bounded by 0 on its other side,
     so a source with weights of both signs has two rows."""
-    negative = (weight < 0).astype(np.int64) if keep_signs else np.zeros(len(weight), np.int64)
-    order = np.lexsort((post, negative, delay, pre))
-    key = np.stack([pre[order], delay[order], negative[order]]).astype(np.int64)
+    keys: list[npt.NDArray[Any]] = [*([weight < 0] if keep_signs else []), delay, pre]
+    order = np.lexsort([post, *keys])
     new = np.ones(len(order), np.bool_)
-    new[1:] = (key[:, 1:] != key[:, :-1]).any(axis=0)
-    begin = np.append(np.flatnonzero(new), len(order)).astype(np.int64)
-    source, steps, sign = key[:, begin[:-1]]
+    new[1:] = False
+    for key in keys:
+        own = key[order]
+        new[1:] |= own[1:] != own[:-1]
+    heads = np.flatnonzero(new)
+    first = order[heads]
+    source, steps = pre[first], delay[first].astype(np.int64)
+    sign = weight[first] < 0
     return Rows(
         first=np.searchsorted(source, np.arange(n_source + 1)).astype(np.int64),
-        begin=begin,
+        begin=np.append(heads, len(order)).astype(np.int64),
         delay=steps,
-        low=np.where(sign == 1, low, max(low, 0)) if keep_signs else np.full(len(steps), low, np.int64),
-        high=np.where(sign == 1, min(high, 0), high) if keep_signs else np.full(len(steps), high, np.int64),
-        target=post[order].astype(np.int64),
+        low=np.where(sign, low, max(low, 0)) if keep_signs else np.full(len(steps), low, np.int64),
+        high=np.where(sign, min(high, 0), high) if keep_signs else np.full(len(steps), high, np.int64),
+        target=post[order],
         order=order,
     )
 

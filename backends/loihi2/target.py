@@ -66,7 +66,7 @@ class Loihi2Target:
     extra = "loihi2"
     default_machine: str | None = "oheo-gulch"
     machine_families = ("loihi2", "loihi1")
-    bytes_per_synapse = 118.0
+    bytes_per_synapse = 105.0
 
     def lower(
         self, network: Network, connections: MappingABC[str, Connections], machine: Machine | None, options: BuildOptions

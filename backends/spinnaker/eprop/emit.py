@@ -26,6 +26,10 @@ _FILES = (
     "eprop_exp.h",
     "eprop_held.h",
     "eprop_neurons.h",
+    "eprop_no_elimination.c",
+    "eprop_no_formation.c",
+    "eprop_no_partners.c",
+    "eprop_nothing.h",
     "neuron_impl_eprop.h",
     "synapse_dynamics_eprop.c",
     "synaptogenesis_eprop.c",
@@ -109,7 +113,7 @@ def population_row(network: Network, plan: EpropPlan, index: int, name: str, arr
 def extension_files(plan: EpropPlan, names: list[str]) -> Artifacts:
     """Return ``program/extension``: the C, a header of numbers and a Makefile for each population. names : all populations, in order."""
     templates = resources.files("neurocompile.backends.spinnaker") / "templates"
-    files = {f"program/extension/{name}": (templates / "extension" / name).read_bytes() for name in _FILES}
+    files = {f"program/extension/src/{name}": (templates / "extension" / name).read_bytes() for name in _FILES}
     built = []
     for index, name in enumerate(names):
         if name in plan.populations:
@@ -125,15 +129,30 @@ def extension_files(plan: EpropPlan, names: list[str]) -> Artifacts:
 
 
 _MAKEFILE = """\
-# Binary of one population; built as sPyNNaker's own models are (README.md). Unverified: the toolchain was not at hand.
+# Binary of one population; built as sPyNNaker's own models are (README.md).
 APP = {app}
 EXTENSION := $(abspath ..)
-NEURON_IMPL_H = $(EXTENSION)/neuron_impl_eprop.h
-SYNAPSE_DYNAMICS = $(EXTENSION)/synapse_dynamics_eprop.c
-SYNAPTOGENESIS_DYNAMICS = $(EXTENSION)/synaptogenesis_eprop.c
-CFLAGS += -I$(EXTENSION) -DEPROP_STATE_BITS={bits} -DEPROP_ADAPTIVE={adaptive} -DEPROP_NUMBERS='"$(CURDIR)/{app}.h"'
-APP_OUTPUT_DIR := $(abspath ../binaries)/
-include $(SPYNNAKER_DIRS)/neural_modelling/makefiles/neuron/neural_build.mk
+SOURCE_DIRS += $(EXTENSION)/src
+BUILD_DIR := $(EXTENSION)/build/$(APP)/
+APP_OUTPUT_DIR := $(EXTENSION)/binaries/
+NEURON_IMPL_H := $(EXTENSION)/src/neuron_impl_eprop.h
+SYNAPSE_DYNAMICS := $(EXTENSION)/src/synapse_dynamics_eprop.c
+SYNAPTOGENESIS_DYNAMICS := $(EXTENSION)/src/synaptogenesis_eprop.c
+# sPyNNaker's rules want parts of STDP and of rewiring, of which there are none
+PARTNER_SELECTION := $(EXTENSION)/src/eprop_no_partners.c
+FORMATION := $(EXTENSION)/src/eprop_no_formation.c
+ELIMINATION := $(EXTENSION)/src/eprop_no_elimination.c
+PARTNER_SELECTION_H := $(EXTENSION)/src/eprop_nothing.h
+FORMATION_H := $(PARTNER_SELECTION_H)
+ELIMINATION_H := $(PARTNER_SELECTION_H)
+TIMING_DEPENDENCE_H := $(PARTNER_SELECTION_H)
+WEIGHT_DEPENDENCE_H := $(PARTNER_SELECTION_H)
+SYNAPSE_TYPE_H := $(PARTNER_SELECTION_H)
+include $(NEURAL_MODELLING_DIRS)/makefiles/neuron/neural_build.mk
+# Behind sPyNNaker's own -Ofast, with which the binary would not fit into ITCM; rows are most of the work
+CFLAGS += -I$(EXTENSION)/modified_src -DEPROP_STATE_BITS={bits} -DEPROP_ADAPTIVE={adaptive} -DEPROP_NUMBERS='"$(CURDIR)/{app}.h"' -Os
+$(SYNAPSE_DYNAMICS_O): CFLAGS += -O2
+$(BUILD_DIR)neuron/neuron.o: $(NEURON_IMPL_H)
 """
 _ALL = """\
 APPS = {apps}

@@ -49,6 +49,7 @@ typedef struct {
     const int32_t *targets; /* SDRAM */
     const uint32_t *sweep_first, *sweep_keys; /* SDRAM */
     const eprop_send_t *sends; /* SDRAM */
+    volatile uint32_t n_updates; /* ticks of the machine of which the neurons were updated */
     uint32_t tick; /* of learning, which stands still in breaks; rows are anchored to its blocks */
     uint32_t in_break; /* ticks that the break has lasted, this one included; 0 outside */
     uint32_t n; /* neurons */
@@ -58,6 +59,8 @@ typedef struct {
 } eprop_core_t;
 
 extern eprop_core_t eprop_core;
+
+uint32_t eprop_sweep_due(void); /* the sweep (synaptogenesis_eprop.c): how many rows may be due in this tick, once its time is set */
 
 /* Set the tick of learning from that of the machine. Returns whether a sample begins after a break. */
 static inline bool eprop_set_time(uint32_t time) {

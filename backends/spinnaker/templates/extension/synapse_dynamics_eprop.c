@@ -5,7 +5,6 @@
 #include <neuron/synapses.h>
 #include <debug.h>
 #include <spin1_api.h>
-#include <stdlib.h>
 
 #include "eprop_core.h"
 
@@ -44,7 +43,7 @@ static void arrive(const eprop_row_t *row, weight_t *ring_buffers, uint32_t time
     for (uint32_t s = 0; s < row->n; s++) {
         const uint32_t at = synapse_row_get_ring_buffer_index(
                 time + 1, sent[s] < 0, row->target[s], synapse_type_index_bits, synapse_index_bits, synapse_delay_mask);
-        const uint32_t sum = ring_buffers[at] + (uint32_t) abs(sent[s]);
+        const uint32_t sum = ring_buffers[at] + (uint32_t) (sent[s] < 0 ? -sent[s] : sent[s]);
         n_ring_saturations += sum > UINT16_MAX;
         ring_buffers[at] = (weight_t) (sum > UINT16_MAX ? UINT16_MAX : sum);
     }
@@ -110,6 +109,10 @@ uint32_t synapse_dynamics_get_plastic_pre_synaptic_events(void) {
 
 uint32_t synapse_dynamics_get_plastic_saturation_count(void) {
     return n_ring_saturations;
+}
+
+void synapse_dynamics_print_plastic_synapses(synapse_row_plastic_data_t *plastic, synapse_row_fixed_part_t *fixed, uint32_t *shifts) {
+    (void) plastic, (void) fixed, (void) shifts;
 }
 
 /* Structural plasticity does not move these synapses. */

@@ -3,15 +3,18 @@
 
 #include <neuron/structural_plasticity/synaptogenesis_dynamics.h>
 #include <neuron/population_table/population_table.h>
+#include <neuron/spike_processing.h>
 #include <neuron/synapse_row.h>
 #include <debug.h>
+#include <spin1_api.h>
 
 #include "eprop_core.h"
 
 void eprop_sweep_row(synapse_row_plastic_data_t *plastic, synapse_row_fixed_part_t *fixed);
 
-static uint32_t next = 0, last = 0; /* in the list of keys: the next one, and the end of this tick's */
-static bool more = false; /* the key before may have rows left */
+static uint32_t next = 0, left = 0; /* in the list of keys: the next one, and how many are due */
+static bool more = false; /* the key before has rows left in the population table */
+static uint32_t postponed = 0; /* rows that could not be asked for */
 
 bool synaptogenesis_dynamics_initialise(address_t sdram_sp_address, uint32_t *recording_regions_used) {
     (void) sdram_sp_address;
@@ -19,33 +22,58 @@ bool synaptogenesis_dynamics_initialise(address_t sdram_sp_address, uint32_t *re
     return true;
 }
 
-/* How many rows may be due in this tick: in a break an equal share of all sources', else those of this tick's sources. */
+/* sPyNNaker asks before it updates the neurons, which ask for the sweep themselves when their coefficients are those of the tick. */
 uint32_t synaptogenesis_n_updates(void) {
-    const uint32_t n = eprop_core.learning.n_sweep, ticks = eprop_core.learning.break_ticks;
-    if (eprop_core.in_break) {
-        next = n * (eprop_core.in_break - 1) / ticks;
-        last = n * eprop_core.in_break / ticks;
-    } else {
-        const uint32_t due = eprop_core.tick % EPROP_SWEEP;
-        next = eprop_core.sweep_first[due];
-        last = eprop_core.sweep_first[due + 1];
+    return 0;
+}
+
+/* In a break an equal share of all sources, else those of this tick's. What a tick before has not come to stays due. */
+uint32_t eprop_sweep_due(void) {
+    const uint32_t n = eprop_core.learning.n_sweep, ticks = eprop_core.learning.break_ticks, in_break = eprop_core.in_break;
+    const uint32_t due = eprop_core.tick % EPROP_SWEEP;
+    const uint32_t first = in_break ? n * (in_break - 1) / ticks : eprop_core.sweep_first[due];
+    const uint32_t end = in_break ? n * in_break / ticks : eprop_core.sweep_first[due + 1];
+    const uint state = spin1_int_disable();
+    if (left == 0 || in_break == 1) {
+        next = first;
+        left = 0;
     }
-    more = false;
-    return (last - next) * eprop_core.learning.rows_per_key;
+    left += end - first;
+    spin1_mode_restore(state);
+    return left * eprop_core.learning.rows_per_key;
+}
+
+static void again(uint first, uint second) {
+    (void) first, (void) second;
+    const uint state = spin1_int_disable();
+    const uint32_t n = postponed;
+    postponed = 0;
+    spin1_mode_restore(state);
+    spike_processing_do_rewiring((int) n);
 }
 
 /* The next row: of the same source while it has some, then of the next source that has any on this core. */
 bool synaptogenesis_dynamics_rewire(uint32_t time, spike_t *spike, pop_table_lookup_result_t *result) {
     (void) time;
-    if (more && population_table_get_next_address(spike, result)) {
-        return true;
+    if (more) {
+        const bool found = population_table_get_next_address(spike, result);
+        more = items_to_go > 0;
+        if (found) {
+            return true;
+        }
     }
-    more = false;
-    while (next < last) {
+    if (items_to_go > 0) { /* a spike of before has rows left, which the table would forget: they come first */
+        if (postponed++ == 0) {
+            spin1_schedule_callback(again, 0, 0, 1);
+        }
+        return false;
+    }
+    while (left > 0) {
         *spike = eprop_core.sweep_keys[next];
-        next++;
+        next = next + 1 < eprop_core.learning.n_sweep ? next + 1 : 0;
+        left--;
         if (population_table_get_first_address(*spike, result)) {
-            more = true;
+            more = items_to_go > 0;
             return true;
         }
     }

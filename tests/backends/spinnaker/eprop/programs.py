@@ -37,6 +37,7 @@ DELAY_BITS = 6
 COLOUR_BITS = 4
 """Lower bits of a key that are the tick in which a spike is sent, as sPyNNaker has them (shim/program.c)"""
 COLOURS = (1 << COLOUR_BITS) - 1
+NO_PACKETS = np.zeros((0, 3), np.uint32)
 Ints = npt.NDArray[np.int64]
 
 
@@ -126,6 +127,11 @@ class Core:
         assert self.process.stdin is not None
         self.say([0, time])
         self.process.stdin.flush()
+
+    def packets(self, command: int, packets: npt.NDArray[np.uint32]) -> None:
+        """Give it packets (n, 3); errors only to a core that hears them, as they are routed."""
+        mine = packets if self.population.feedback is not None else packets[packets[:, 1] == 0]
+        self.say([command, len(mine)], mine.view(np.int32))
 
     def hear(self, n: int) -> npt.NDArray[np.uint32]:
         assert self.process.stdout is not None
@@ -255,21 +261,33 @@ class CoreNetwork:
                 if d > 1
             }
         for t in range(begin, begin + n_ticks):
-            for core in self.cores:
+            colour = t & COLOURS
+            keys = [self.keys[name, 1] + int(i) for name, given in sources.items() for i in given[t]]
+            keys += [self.keys[name, d] + int(i) for (name, d), given in late.items() for i in given[t]]
+            given_now = np.array([[coloured(key) | colour, 0, 0] for key in keys], np.uint32).reshape(-1, 3)
+            # a readout may be done before others begin, a source always is: their packets come before the update they are to come after
+            early, rest = given_now[::2], given_now[1::2]
+            readouts = [core for core in self.cores if core.population.name == self.plan.readout]
+            others = [core for core in self.cores if core.population.name != self.plan.readout]
+            for core in readouts:
+                core.packets(5, early)
                 core.tick(t)
-            made = np.concatenate([core.sent() for core in self.cores])
+            of_readouts = np.concatenate([NO_PACKETS, *(core.sent() for core in readouts)])
+            errors, spikes_of_readouts = of_readouts[of_readouts[:, 1] == 1], of_readouts[of_readouts[:, 1] == 0]
+            assert (errors[:, 0] & COLOURS == colour).all()
+            for core in others:
+                core.packets(5, np.concatenate([early, errors]))
+                core.tick(t)
+            made = np.concatenate([spikes_of_readouts, *(core.sent() for core in others)])
             spikes = made[made[:, 1] == 0, 0].astype(np.int64)
             assert ((spikes & COLOURS) == (t & COLOURS)).all()
             for name in self.plan.populations:
                 key = self.keys[name, min(self.delays[name], default=1)]
                 found[name].append(np.sort(spikes[spikes >> 16 == key >> 16] - key >> COLOUR_BITS))
-            colour = t & COLOURS
-            keys = [self.keys[name, 1] + int(i) for name, given in sources.items() for i in given[t]]
-            keys += [self.keys[name, d] + int(i) for (name, d), given in late.items() for i in given[t]]
-            carried = np.concatenate([made, np.array([[coloured(key) | colour, 0, 0] for key in keys], np.uint32).reshape(-1, 3)])
+            carried = np.concatenate([made, rest])
             self.n_packets += int((made[:, 1] == 0).sum())
             for core in self.cores:
-                core.say([1, len(carried)], carried.view(np.int32))
+                core.packets(1, carried)
         return found
 
     def go_on(self) -> None:

@@ -207,11 +207,15 @@ def test_binaries_are_asked_for(built: tuple[Path, Network]) -> None:
 def test_what_is_in_the_extension(built: tuple[Path, Network], tmp_path: Path) -> None:
     """C, a header of numbers and a Makefile for each population of neurons; the headers compile; names of the network are in none."""
     folder = built[0] / "extension"
-    assert {p.name for p in folder.iterdir() if p.is_dir()} == {"eprop_1", "eprop_2", "eprop_3"}
+    assert {p.name for p in folder.iterdir() if p.is_dir()} == {"src", "eprop_1", "eprop_2", "eprop_3"}
     for app in ("eprop_1", "eprop_2", "eprop_3"):
         makefile = (folder / app / "Makefile").read_text()
         assert f"APP = {app}\n" in makefile
-        assert "SYNAPTOGENESIS_DYNAMICS" in makefile
+        named = re.findall(r"^(?:[A-Z_]+) := \$\(EXTENSION\)/(src/\S+)$", makefile, flags=re.MULTILINE)
+        assert len(named) == 7
+        assert all((folder / name).is_file() for name in named)
+        wanted = "NEURON_IMPL_H SYNAPSE_DYNAMICS SYNAPTOGENESIS_DYNAMICS PARTNER_SELECTION FORMATION ELIMINATION TIMING_DEPENDENCE_H"
+        assert all(f"\n{name} := " in makefile for name in [*wanted.split(), "WEIGHT_DEPENDENCE_H", "SYNAPSE_TYPE_H"])
         assert not {"hidden", "relay"} & set((folder / app / f"{app}.h").read_text().split())
     assert (folder / "Makefile").read_text().startswith("APPS = eprop_1 eprop_2 eprop_3\n")
     compiler = shutil.which("gcc")
@@ -223,6 +227,6 @@ def test_what_is_in_the_extension(built: tuple[Path, Network], tmp_path: Path) -
         numbers = f'-DEPROP_NUMBERS="{folder / app / app}.h"'
         flags = re.findall(r"-DEPROP_(?:STATE_BITS|ADAPTIVE)=\d+", (folder / app / "Makefile").read_text())
         assert len(flags) == 2
-        words = [compiler, "-Wall", "-Werror", *flags, numbers, f"-I{folder}", str(source), "-o", str(tmp_path / app)]
+        words = [compiler, "-Wall", "-Werror", *flags, numbers, f"-I{folder / 'src'}", str(source), "-o", str(tmp_path / app)]
         subprocess.run(words, check=True)
         subprocess.run([str(tmp_path / app)], check=True)

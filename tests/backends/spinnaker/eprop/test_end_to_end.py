@@ -206,7 +206,7 @@ def test_programs_compute_what_the_twin_computes(tmp_path: Path, delay: int, lea
             found += [(t, neuron) for neuron in mine if neuron is not None]
             carried = np.concatenate([sent, np.array([(key | t & COLOURS, 0, 0) for key in packets.get(t, [])], np.uint32).reshape(-1, 3)])
             for core in cores:
-                core.say([1, len(carried)], carried.view(np.int32))
+                core.packets(1, carried)
         wanted = {
             (int(clock.tick(t)) + first, n)
             for run in expected

@@ -1,0 +1,1 @@
+/* sPyNNaker's makefiles want headers of parts that these cores have not. */

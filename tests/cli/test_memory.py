@@ -34,8 +34,8 @@ task: {readout: out, data: digits}
 VERBS = {
     "check NET": 16,
     "plan NET --target nest": 31,
-    "plan NET --target loihi2 --allow-approximation": 52,
-    "build NET --target spinnaker --allow-approximation": 55,
+    "plan NET --target loihi2 --allow-approximation": 46,
+    "build NET --target spinnaker --allow-approximation": 59,
     "simulate NET --steps 10": 12,
     "train NET": 57,
     "evaluate NET": 12,

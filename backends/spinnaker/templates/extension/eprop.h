@@ -54,6 +54,15 @@ typedef struct {
 #endif
 } eprop_scales_t;
 
+/* Where the compiler knows a rule's numbers (EPROP_NUMBERS), each unit would have their tables beside its code, in ITCM, which is scarce:
+ * tables are read from the core's copy in DTCM. */
+#ifdef EPROP_NUMBERS
+extern eprop_scales_t eprop_rule;
+#define EPROP_TABLES(K) (&eprop_rule)
+#else
+#define EPROP_TABLES(K) (K)
+#endif
+
 /* Coefficients of a neuron in the block that is under way. */
 typedef struct {
     int32_t a, a_old, b, b_old, c, d, e, psi;
@@ -118,10 +127,10 @@ static inline void eprop_compose_adaptive(
     const int32_t aq = first->aq, m = first->m, lost = first->ae;
     both->m = eprop_rounded_word(eprop_product(m, second->m), k->mix);
     both->aq = eprop_rounded_word(eprop_product(aq, second->m), k->mix)
-            + eprop_rounded_word(eprop_product(second->aq, k->alpha_window[level]), 30);
+            + eprop_rounded_word(eprop_product(second->aq, EPROP_TABLES(k)->alpha_window[level]), 30);
     both->a += eprop_rounded_word(eprop_product(aq, second->ae), k->mix);
     both->e += eprop_rounded_word(eprop_product(aq, second->eq), k->mix);
-    both->ae = eprop_rounded_word(eprop_product(lost, k->kappa_window[level]), k->power)
+    both->ae = eprop_rounded_word(eprop_product(lost, EPROP_TABLES(k)->kappa_window[level]), k->power)
             + eprop_rounded_word(eprop_product(m, second->ae), k->mix);
     both->eq = first->eq + eprop_rounded_word(eprop_product(lost, second->c), k->power)
             + eprop_rounded_word(eprop_product(m, second->eq), k->mix);
@@ -129,7 +138,7 @@ static inline void eprop_compose_adaptive(
     if (k->reg_max) {
         const int32_t less = first->be;
         both->b += eprop_rounded_word(eprop_product(aq, second->be), k->mix);
-        both->be = eprop_rounded_word(eprop_product(less, k->kappa_reg_window[level]), k->power_reg)
+        both->be = eprop_rounded_word(eprop_product(less, EPROP_TABLES(k)->kappa_reg_window[level]), k->power_reg)
                 + eprop_rounded_word(eprop_product(m, second->be), k->mix);
         both->eq += eprop_rounded_word(eprop_product(less, second->d), k->power_reg);
     }
@@ -138,7 +147,7 @@ static inline void eprop_compose_adaptive(
 /* 1 / rest, 30 fraction bits; rest is rho - beta psi. Linear between the table's corners. */
 static inline int32_t eprop_inverse(const eprop_scales_t *k, int32_t rest) {
     const int32_t place = rest - k->decay_least, at = place >> k->piece;
-    const int32_t below = k->inverse[at], rise = k->inverse[at + 1] - below;
+    const int32_t below = EPROP_TABLES(k)->inverse[at], rise = EPROP_TABLES(k)->inverse[at + 1] - below;
     return below + eprop_rounded_word(eprop_product(rise, place & ((1 << k->piece) - 1)), k->piece);
 }
 
@@ -188,7 +197,8 @@ static inline void eprop_fold_adaptive(
 /* The totals of two stretches of 2^level blocks, one after the other. */
 static inline void eprop_compose(
         const eprop_scales_t *k, uint32_t level, const eprop_block_t *first, const eprop_block_t *second, eprop_block_t *both) {
-    const int32_t alpha = k->alpha_window[level], kappa = k->kappa_window[level], kappa_reg = k->kappa_reg_window[level];
+    const int32_t alpha = EPROP_TABLES(k)->alpha_window[level], kappa = EPROP_TABLES(k)->kappa_window[level];
+    const int32_t kappa_reg = EPROP_TABLES(k)->kappa_reg_window[level];
     both->a = eprop_rounded_word(eprop_product(first->a, kappa), k->power) + eprop_rounded_word(eprop_product(second->a, alpha), 30);
     both->c = first->c + eprop_rounded_word(eprop_product(second->c, kappa), k->power);
     both->e = first->e + eprop_rounded_word(eprop_product(first->a, second->c), k->power)
@@ -240,11 +250,11 @@ static inline void eprop_fold_neuron(
 #endif
     }
     const int32_t late = eprop_limited(signal, k->signal_max);
-    own->c += eprop_rounded_word(eprop_product(late, k->kappa_past[i]), k->signal_to_c);
+    own->c += eprop_rounded_word(eprop_product(late, EPROP_TABLES(k)->kappa_past[i]), k->signal_to_c);
     own->e += eprop_rounded_word(eprop_product(late, own->a_old), k->a_to_total);
     if (k->reg_max) {
         const int32_t hold = eprop_limited(reg, k->reg_max);
-        own->d += eprop_rounded_word(eprop_product(hold, k->kappa_reg_past[i]), k->signal_to_d);
+        own->d += eprop_rounded_word(eprop_product(hold, EPROP_TABLES(k)->kappa_reg_past[i]), k->signal_to_d);
         own->e += eprop_rounded_word(eprop_product(hold, own->b_old), k->b_to_total);
 #if EPROP_ADAPTIVE
         own->eq += eprop_rounded_word(eprop_product(hold, own->be_old), k->b_to_total);
@@ -254,7 +264,7 @@ static inline void eprop_fold_neuron(
     own->eq += eprop_rounded_word(eprop_product(late, own->ae_old), k->a_to_total);
 #endif
     const int32_t a = own->a, b = own->b;
-    const int64_t enters = eprop_product(psi, k->alpha[i]);
+    const int64_t enters = eprop_product(psi, EPROP_TABLES(k)->alpha[i]);
     own->a_old = a;
     own->b_old = b;
     own->psi = psi;
@@ -279,7 +289,7 @@ static inline void eprop_fold_readout(
         }
         own->e = 0;
     }
-    own->e += eprop_rounded_word(eprop_product(eprop_limited(error, k->signal_max), k->alpha[i]), k->a_to_total);
+    own->e += eprop_rounded_word(eprop_product(eprop_limited(error, k->signal_max), EPROP_TABLES(k)->alpha[i]), k->a_to_total);
 }
 
 /* The change that a synapse's e, r, q and its source's z stand for, by the coefficients c, d, e, eq of its target or of the target's
@@ -304,7 +314,7 @@ static inline uint32_t eprop_catch_up(
             level--;
         }
         const uint32_t at = eprop_place(level, past);
-        const int32_t z = row->z, kappa = k->kappa_window[level], kappa_reg = k->kappa_reg_window[level];
+        const int32_t z = row->z, kappa = EPROP_TABLES(k)->kappa_window[level], kappa_reg = EPROP_TABLES(k)->kappa_reg_window[level];
         for (uint32_t s = 0; s < row->n; s++) {
             const eprop_block_t *total = &rings[row->target[s]][at];
             const int32_t e = row->e[s], r = k->reg_max ? row->r[s] : 0;
@@ -329,7 +339,7 @@ static inline uint32_t eprop_catch_up(
             saturated += row->q[s] != later_q;
 #endif
         }
-        row->z = eprop_rounded_word(eprop_product(z, k->alpha_window[level]), 30);
+        row->z = eprop_rounded_word(eprop_product(z, EPROP_TABLES(k)->alpha_window[level]), 30);
         past += 1u << level;
     }
     row->block = block;
@@ -343,8 +353,8 @@ static inline uint32_t eprop_spike(
         int32_t *sent) {
     uint32_t saturated = 0;
     const uint32_t n = (tick & (EPROP_WINDOW - 1)) + 1;
-    const int32_t z = row->z, more = eprop_limited((int64_t) z + k->alpha_inverse[n], INT32_MAX);
-    saturated += more != (int64_t) z + k->alpha_inverse[n];
+    const int32_t z = row->z, more = eprop_limited((int64_t) z + EPROP_TABLES(k)->alpha_inverse[n], INT32_MAX);
+    saturated += more != (int64_t) z + EPROP_TABLES(k)->alpha_inverse[n];
     for (uint32_t s = 0; s < row->n; s++) {
         const eprop_neuron_t *own = &neurons[row->target[s]];
         const int32_t e = row->e[s], r = k->reg_max ? row->r[s] : 0;
@@ -356,19 +366,19 @@ static inline uint32_t eprop_spike(
         const int64_t wanted = row->weight[s] - eprop_rounded(EPROP_CHANGE(k, e, r, q, z, own), k->sum_bits);
         const int32_t weight = wanted < low ? low : wanted > high ? high : (int32_t) wanted;
         sent[s] = eprop_rounded_word(weight, EPROP_ACCUMULATOR_BITS);
-        const int64_t later = e - eprop_rounded(eprop_product(undone, k->undo[n]), k->a_to_e);
+        const int64_t later = e - eprop_rounded(eprop_product(undone, EPROP_TABLES(k)->undo[n]), k->a_to_e);
         const int32_t e_now = eprop_limited(later, k->state_most);
         int32_t r_now = 0;
         saturated += e_now != later;
         row->e[s] = (eprop_state_t) e_now;
         if (k->reg_max) {
-            const int64_t later_reg = r - eprop_rounded(eprop_product(undone_reg, k->undo_reg[n]), k->b_to_r);
+            const int64_t later_reg = r - eprop_rounded(eprop_product(undone_reg, EPROP_TABLES(k)->undo_reg[n]), k->b_to_r);
             r_now = eprop_limited(later_reg, k->state_most);
             saturated += r_now != later_reg;
             row->r[s] = (eprop_state_t) r_now;
         }
 #if EPROP_ADAPTIVE
-        const int64_t later_q = q - eprop_rounded(eprop_product(own->x, k->alpha_inverse[n]), k->x_to_q);
+        const int64_t later_q = q - eprop_rounded(eprop_product(own->x, EPROP_TABLES(k)->alpha_inverse[n]), k->x_to_q);
         const int32_t q_now = eprop_limited(later_q, k->state_most);
         saturated += q_now != later_q;
         row->q[s] = (eprop_state_t) q_now;

@@ -12,7 +12,7 @@
 #define EPROP_SCALES (&eprop_fixed_scales)
 #define EPROP_CELLS (&eprop_fixed_cells)
 #else
-#define EPROP_SCALES (&eprop_core.learning.scales)
+#define EPROP_SCALES (&eprop_rule)
 #define EPROP_CELLS (&eprop_cells)
 #endif
 
@@ -21,10 +21,11 @@ typedef struct {
     uint32_t wait, offset;
 } eprop_send_t;
 
-/* The head of the synapse dynamics' region; targets follow: n_targets rows of a number for each readout. A row whose first number is
+extern eprop_scales_t eprop_rule; /* what the synapse dynamics' region begins with */
+
+/* Then follow this, and targets: n_targets rows of a number for each readout. A row whose first number is
  * EPROP_NO_TARGET is outside the learning window. */
 typedef struct {
-    eprop_scales_t scales;
     int32_t low, high; /* bounds of weights, with their fraction bits */
     uint32_t ticks_per_target, n_targets; /* ticks of learning: breaks do not count */
     uint32_t sample_ticks, break_ticks; /* after each sample a break, in which everything but the weights is forgotten; 0: never */

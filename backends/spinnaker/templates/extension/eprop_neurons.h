@@ -38,6 +38,13 @@ typedef struct {
     uint16_t table[EPROP_TABLE + 2]; /* psi; the last entry is padding */
 } eprop_cells_t;
 
+#ifdef EPROP_NUMBERS /* as of EPROP_TABLES */
+extern eprop_cells_t eprop_cells;
+#define EPROP_PSI_TABLE(CELLS) eprop_cells.table
+#else
+#define EPROP_PSI_TABLE(CELLS) (CELLS)->table
+#endif
+
 /* Keys of the readouts' packets; the number of a readout is what the mask leaves, shifted right (sPyNNaker's colour bits stand below it). */
 typedef struct {
     uint32_t key, mask, shift;
@@ -76,7 +83,8 @@ static inline int32_t eprop_psi(const eprop_cells_t *cells, int64_t distance) {
         at = EPROP_NEAR + EPROP_OCTAVE * (octave - 1) + (whole >> (octave + 1));
     }
     at = at < EPROP_TABLE - 1 ? at : EPROP_TABLE - 1;
-    const int32_t below = cells->table[at], rise = cells->table[at + 1] - below;
+    const uint16_t *table = EPROP_PSI_TABLE(cells);
+    const int32_t below = table[at], rise = table[at + 1] - below;
     return below + eprop_rounded_word(eprop_product(rise, place & ((1 << bits) - 1)), (int32_t) bits);
 }
 

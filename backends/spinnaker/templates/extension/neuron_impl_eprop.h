@@ -27,7 +27,7 @@
 
 extern uint32_t time; /* the tick of the machine; sPyNNaker's c_main.c */
 
-static eprop_cells_t eprop_cells;
+eprop_cells_t eprop_cells;
 static uint32_t eprop_n_heard; /* readouts */
 static eprop_cell_t *eprop_cell;
 static eprop_state_of_neuron_t *eprop_state;

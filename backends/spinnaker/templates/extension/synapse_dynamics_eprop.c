@@ -11,6 +11,7 @@
 #define EPROP_LONGEST_ROW 256 /* sPyNNaker's population table */
 
 eprop_core_t eprop_core;
+eprop_scales_t eprop_rule;
 
 static uint32_t n_events, n_ring_saturations;
 static int32_t sent[EPROP_LONGEST_ROW];
@@ -18,6 +19,8 @@ static int32_t sent[EPROP_LONGEST_ROW];
 bool synapse_dynamics_initialise(
         address_t address, uint32_t n_neurons, uint32_t n_synapse_types, uint32_t *ring_buffer_to_input_buffer_left_shifts) {
     (void) n_synapse_types, (void) ring_buffer_to_input_buffer_left_shifts;
+    spin1_memcpy(&eprop_rule, address, sizeof eprop_rule);
+    address += sizeof eprop_rule / sizeof *address;
     spin1_memcpy(&eprop_core.learning, address, sizeof eprop_core.learning);
     eprop_core.targets = (const int32_t *) &address[sizeof eprop_core.learning / sizeof *address];
     eprop_core.sweep_first = (const uint32_t *) &eprop_core.targets[eprop_core.learning.n_targets * n_neurons];

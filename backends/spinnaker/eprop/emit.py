@@ -122,7 +122,9 @@ def extension_files(plan: EpropPlan, names: list[str]) -> Artifacts:
             header = numbers_header(own, softmax=plan.softmax and name == plan.readout)
             files[f"program/extension/{app}/{app}.h"] = header.encode()
             bits, adaptive = (16, False) if own.scales is None else (own.scales.state_bits, own.scales.adaptive)
-            files[f"program/extension/{app}/Makefile"] = _MAKEFILE.format(app=app, bits=bits, adaptive=int(adaptive)).encode()
+            files[f"program/extension/{app}/Makefile"] = _MAKEFILE.format(
+                app=app, bits=bits, adaptive=int(adaptive), neurons="-Os" if adaptive else "-O2"
+            ).encode()
     files["program/extension/Makefile"] = _ALL.format(apps=" ".join(built)).encode()
     files["program/extension/README.md"] = (templates / "extension" / "README.md").read_bytes()
     return files
@@ -149,9 +151,10 @@ TIMING_DEPENDENCE_H := $(PARTNER_SELECTION_H)
 WEIGHT_DEPENDENCE_H := $(PARTNER_SELECTION_H)
 SYNAPSE_TYPE_H := $(PARTNER_SELECTION_H)
 include $(NEURAL_MODELLING_DIRS)/makefiles/neuron/neural_build.mk
-# Behind sPyNNaker's own -Ofast, with which the binary would not fit into ITCM; rows are most of the work
+# Behind sPyNNaker's own -Ofast, with which the binary would not fit into ITCM. Rows are most of the work; neurons that adapt have more code
 CFLAGS += -I$(EXTENSION)/modified_src -DEPROP_STATE_BITS={bits} -DEPROP_ADAPTIVE={adaptive} -DEPROP_NUMBERS='"$(CURDIR)/{app}.h"' -Os
 $(SYNAPSE_DYNAMICS_O): CFLAGS += -O2
+$(BUILD_DIR)neuron/neuron.o: CFLAGS += {neurons}
 $(BUILD_DIR)neuron/neuron.o: $(NEURON_IMPL_H)
 """
 _ALL = """\

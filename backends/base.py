@@ -204,13 +204,17 @@ def accept(approximations: list[Approximation], options: BuildOptions) -> tuple[
     return tuple(approximations)
 
 
-def refuse_engine_only(network: Network, target: str) -> None:
+def refuse_engine_only(network: Network, target: str, *, frozen: bool = False, freeze: str = "") -> None:
     """Raise UnsupportedError NC344 for everything that only the reference engine can learn by: update intervals, learning from reward,
-    feedback through the chain, adaptive feedback, weight decay, learnt kappa, rewiring. Static networks pass."""
+    feedback through the chain, adaptive feedback, weight decay, learnt kappa, rewiring. Static networks pass.
+
+    frozen : nothing will learn, so only what also changes the neurons is refused: update intervals; freeze : the option that does so.
+    """
     used = {p.learning for p in network.synaptic_projections}
     rules = [r for r in network.rules if r.name in used and isinstance(r, EProp)]
-    found = [(f"rule '{rule.name}'", *why) for rule in rules for why in _engine_only(rule)]
-    if rules and network.task is not None and isinstance(network.task.loss, ActorCritic):
+    intervals = any(isinstance(r.update, Interval2020) for r in rules)
+    found = [(f"rule '{rule.name}'", *why) for rule in rules if not frozen or intervals for why in _engine_only(rule)]
+    if rules and not frozen and network.task is not None and isinstance(network.task.loss, ActorCritic):
         found.append(("task", "learning from reward (loss: actor_critic)", "loss: mean_squared_error with targets"))
     if found:
         raise UnsupportedError(
@@ -218,7 +222,7 @@ def refuse_engine_only(network: Network, target: str) -> None:
                 code="NC344",
                 message=f"{where}: target '{target}' has no e-prop with {what}",
                 help=f"nearest thing that works: {instead}; or train here (`neurocompile train`, `simulate`) and build the network with "
-                "the weights it has learnt",
+                f"the weights it has learnt{f' ({freeze})' if freeze and not intervals else ''}",
             )
             for where, what, instead in found
         )

@@ -582,6 +582,13 @@ CODES: dict[str, CodeInfo] = {
         "site (`--to spalloc`), or in EBRAINS' Jupyter service.",
         ExitCode.DOES_NOT_FIT,
     ),
+    "NC532": CodeInfo(
+        "build cannot run on hardware yet",
+        "E-prop on SpiNNaker runs in binaries that you build with SpiNNaker's tools (program/extension/README.md of the build), or the "
+        "build is for a machine that can only be mapped for (SpiNNaker 2). Nothing was sent. "
+        "`validate` and `run.py --virtual` work as they are.",
+        ExitCode.SDK_MISSING,
+    ),
     "NC650": CodeInfo(
         "validation found a difference",
         "The emitted program, run in the target's public emulator, does not do what the twin or the reference engine does. The message has "

@@ -158,7 +158,7 @@ def _rules(lowered: SpinnakerNetwork, projection: str, rule: int | None) -> dict
 _OWN_BINARIES = """
 **Build the binaries first**: populations run on cores of our own (`extension`, C in sPyNNaker's interfaces), which released sPyNNaker has
 not. `extension/README.md` has the steps; `--virtual` needs none. What readouts should do is given with `--target READOUT=FILE`, an npz
-with `target` (steps, n), and `window` (steps,) for the steps that count.
+with `target` (steps, n) and, if not all steps count, `window` (steps,).
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,9 +34,11 @@ SIGMAS = 5.0
 MIN_STEP_US = 100
 """sPyNNaker's shortest time step."""
 DEFAULT_STEPS = 100
-OPTIONS = ("eprop", "rate", "source_rate", "error_limit", "state_bits", "packets")
-CORES = "cores"
-"""The option eprop's value for cores that learn by e-prop (eprop/)"""
+OPTIONS = ("eprop", "rate", "source_rate", "error_limit", "state_bits", "growth", "packets")
+MOST_SHIFT = 15
+"""Largest shift of a ring buffer's 16 bits to an input in s16.15, 32 bits"""
+CORES, STATIC = "cores", "static"
+"""Values of the option eprop: cores that learn by e-prop (eprop/); what learns by it is frozen"""
 
 
 def lower(network: Network, connections: Mapping[str, Connections], machine: Machine, options: BuildOptions) -> SpinnakerNetwork:
@@ -44,7 +47,7 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
     Options (``--set``): ``eprop`` = cores (default: our own cores, eprop/) | r_stdp | static (what stands in for e-prop); ``rate`` and
     ``source_rate``, Hz, assumed firing rates of neurons and of sources without a rate, which set the resolution of weights and the number
     of synapse cores; ``packets`` = limit | free, whether cores are kept within the packets of a step at these rates; for cores,
-    ``error_limit`` and ``state_bits`` (:class:`.eprop.plan.EpropOptions`).
+    ``error_limit``, ``state_bits`` and ``growth`` (:class:`.eprop.plan.EpropOptions`).
 
     Raises
     ------
@@ -53,7 +56,7 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
     """
     chosen = read_options(options.extra)
     mode, rate, source_rate = chosen.eprop, chosen.rate, chosen.source_rate
-    refuse_engine_only(network, "spinnaker")
+    refuse_engine_only(network, "spinnaker", frozen=mode == STATIC, freeze="--set eprop=static")
     findings = Findings()
     step_us = network.dt * 1e6
     if abs(step_us - round(step_us)) > 1e-6 * step_us or step_us < MIN_STEP_US:
@@ -69,7 +72,9 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
         findings.approximate("NC329", f"machine '{machine.name}'", why, "mapping only", "run it on a SpiNNaker 1 machine (spin5)")
     steps = network.task.sample_steps if network.task is not None else DEFAULT_STEPS
     if mode == CORES and learns_by_eprop(network):
-        own = EpropOptions(error_limit=chosen.error_limit, state_bits=chosen.state_bits, rate=rate, source_rate=source_rate)
+        own = EpropOptions(
+            error_limit=chosen.error_limit, state_bits=chosen.state_bits, rate=rate, source_rate=source_rate, growth=chosen.growth
+        )
         return lower_eprop(
             network,
             connections,
@@ -100,6 +105,9 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
         for p in network.populations
     } | {name: np.full(1, source_rate) for name in learning.signals}
     buffers = _ring_buffers(cells, network, connections, learning, rates, options.shards)
+    _check_buffers(buffers, cells, findings)
+    if findings.errors:
+        raise UnsupportedError(findings.errors)
     _check_amplitudes(learning, buffers, findings)
     approximations = accept(findings.approximations, options)
     packets = chosen.packets == "limit"
@@ -132,6 +140,7 @@ class Options:
     source_rate: float = DEFAULT_SOURCE_RATE
     error_limit: float = 4.0
     state_bits: int | None = None
+    growth: float = 2.0
     packets: str = "free"
 
 
@@ -179,6 +188,19 @@ def _check_tables(learning: Learning, dt: float, machine: Machine, findings: Fin
                 f"population '{post}': the decay tables of its learning rule take {size} bytes (2 for each of ln(2048) tau / dt steps), "
                 f"a core has {free:g} left",
                 "use shorter time constants (tau_plus, tau_minus, tau_c, tau_d) or a larger dt",
+            )
+
+
+def _check_buffers(buffers: Mapping[str, RingBuffer], cells: list[Cell], findings: Findings) -> None:
+    """The sum of a step's weights must be an s16.15 number."""
+    for cell in cells:
+        worst = max(buffers[cell.name].expected) if cell.name in buffers else 0.0
+        if not worst < 2.0**MOST_SHIFT:
+            findings.refuse(
+                "NC328",
+                f"population '{cell.name}': weights of a step may add up to {worst:g} on the machine, where its s16.15 numbers hold sums "
+                f"up to {2.0**MOST_SHIFT:g} (a weight of 1 becomes {np.max(cell.weight_scale):g})",
+                "use smaller weights, or lower rates (--set rate=, source_rate=) if these are assumed too high",
             )
 
 
@@ -272,7 +294,8 @@ def _summed_input(
     scaled = np.where(negative, scaled, np.maximum(scaled, reach))
     p = spikes[pre]
     place = negative * n + target
-    sums = [np.bincount(place, of, 2 * n).reshape(2, n) for of in (p * scaled, p * (1.0 - p) * scaled**2, scaled)]
+    with np.errstate(over="ignore", invalid="ignore"):  # too large is refused later (_check_buffers)
+        sums = [np.bincount(place, of, 2 * n).reshape(2, n) for of in (p * scaled, p * (1.0 - p) * scaled**2, scaled)]
     return np.stack(sums), np.array([scaled[~negative].max(initial=0.0), scaled[negative].max(initial=0.0)])
 
 
@@ -287,10 +310,7 @@ def _ring_buffer(sums: FloatArray, top: FloatArray) -> RingBuffer:
 def resolution(expected: float) -> float:
     """Return the smallest weight difference that sPyNNaker stores for an expected summed weight: 2^-(15 - s), where s is the smallest
     whole number >= 0 with 2^s > expected (PopulationVertex.get_ring_buffer_shifts and get_weight_scales)."""
-    shift = 0
-    while 2.0**shift <= expected:
-        shift += 1
-    return float(2.0 ** (shift - 15))
+    return float(2.0 ** (max(math.frexp(expected)[1], 0) - 15))
 
 
 def _summary(

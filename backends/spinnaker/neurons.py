@@ -287,7 +287,8 @@ def _voltage_scale(distance: FloatArray | None, largest_weight: float, r_steps: 
     reference = reference if reference > 0 else largest_weight if largest_weight > 0 else 1.0
     exponent = np.floor(np.log2(8.0 / reference))
     if largest_weight > 0:
-        exponent = min(exponent, np.floor(np.log2(2.0**14 / (max(r_steps, 1.0) * largest_weight))))
+        with np.errstate(divide="ignore", over="ignore"):
+            exponent = min(exponent, np.floor(np.log2(2.0**14 / (max(r_steps, 1.0) * largest_weight))))
     return float(2.0 ** np.clip(exponent, -14, 20))
 
 

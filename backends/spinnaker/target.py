@@ -78,6 +78,10 @@ class SpinnakerTarget:
             "stdp": "approximation (NC340): SpikePairRule pairs without the delay; one rule a population; non-negative weights",
             "r_stdp": "approximation (NC340, NC341): Neuromodulation, unsigned eligibility, additive only, split cores",
             "eprop": "cores of our own, in C: lif, alif, readouts as described; binaries are built by the user with SpiNNaker's tools",
+            "eprop, state_bits=16|32, error_limit=X, growth=N": "--set: bits of an eligibility; errors beyond X are clipped (4); weights "
+            "may grow to N times their largest at the start (2)",
+            "--set rate=HZ, source_rate=HZ, packets=limit": "rates assumed of neurons (30) and of sources without one (250); packets of a "
+            "step as a limit of a core",
             "eprop, --set eprop=r_stdp or static": "approximation (NC325): reward-modulated STDP, or static weights",
             "emulator": "virtual board: maps, executes nothing",
             "runs here": "the integers of its binaries, learning included (--numerics)",

@@ -22,13 +22,12 @@ from neurocompile.cli.deploy_options import destination_options
 from neurocompile.deploy.destination import ConnectionLost, Destination, check_file, file_digest, sums_text
 from neurocompile.deploy.driver import Deployment, Tempo, order_of
 from neurocompile.deploy.registry import KINDS, Kind, Settings
+from neurocompile.deploy.runnable import BINARIES, check_runnable
 from neurocompile.deploy.state import PHASES, RESULTS, STATE, RunFolder, State, locked
 from neurocompile.ir.errors import InputError, NeurocompileError, SdkMissingError
 
 _FILE_OPTIONS = ("--input", "--signal", "--target")
 """Options of program/run.py that name local files, NAME=FILE."""
-_BINARIES = "program/extension/binaries"
-"""Of a build with e-prop cores for SpiNNaker: what its user has compiled, beside the files of the manifest."""
 _SETTLED = ("NC523", "NC526", "NC528")
 """Errors after which nothing need be said about how to go on: they say it, or the job is over."""
 
@@ -182,11 +181,13 @@ def _new_state(build: Path | None, run_args: Sequence[str], kind: Kind, settings
             help=f"neurocompile deploy BUILD --to {kind.name} {kind.example} -o FOLDER -- --steps 100",
         )
     args, inputs = _split_inputs(run_args)
+    files = _program_files(build, kind)
+    check_runnable(files, str(build))
     return State(
         to=kind.name,
         settings=settings.as_json(),
         build=os.path.abspath(build),
-        digest=_digest(_program_files(build, kind)),
+        digest=_digest(files),
         inputs=inputs,
         args=args,
         run=secrets.token_hex(8),
@@ -210,8 +211,8 @@ def _program_files(build: Path, kind: Kind, digest: str | None = None) -> dict[s
     if manifest["target"] != kind.target:
         raise InputError.of("NC160", f"--to {kind.name} runs builds for {kind.target}, not for {manifest['target']}", file=str(build))
     files = {check_file(name, str(build)): build / name for name in sorted(manifest["files"]) if name.startswith("program/")}
-    built = sorted((build / _BINARIES).glob("*.aplx"))
-    files |= {check_file(f"{_BINARIES}/{path.name}", str(build)): path for path in built if path.is_file()}
+    built = sorted((build / BINARIES).glob("*.aplx"))
+    files |= {check_file(f"{BINARIES}/{path.name}", str(build)): path for path in built if path.is_file()}
     if "program/run.py" not in files:
         raise InputError.of("NC703", "it has no program/run.py", file=str(build))
     if digest is not None and _digest(files) != digest:
@@ -225,7 +226,7 @@ def _digest(files: Mapping[str, Path]) -> str:
 
 
 def _split_inputs(run_args: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Return (arguments for the host, name there -> [absolute path, digest]) of RUN_ARGS: files of --input and --signal travel along."""
+    """Return (arguments for the host, name there -> [absolute path, digest]) of RUN_ARGS: files of _FILE_OPTIONS travel along."""
     args: list[str] = []
     inputs: dict[str, list[str]] = {}
     for before, word in zip(["", *run_args], run_args, strict=False):

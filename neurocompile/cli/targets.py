@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+
 import click
 
 from neurocompile.backends.base import Target, load_targets
 from neurocompile.cli.common import Output, common_options, table
 from neurocompile.machine import Machine, machines_of_family
 from neurocompile.pipeline import find_target
+
+_LEAST_WIDTH = 120
+"""Of the tables of machines: names of quantities, which ``--set machine.QUANTITY`` takes, are never cut."""
 
 
 def _machines(target: Target) -> list[Machine]:
@@ -40,6 +45,9 @@ def targets(name: str | None, output: Output) -> None:
         rows = table(f"\n{machine.name} ({machine.family}): {machine.title}", "quantity", "value", "unit", "confidence", "source")
         for column in rows.columns[2:]:
             column.justify = "left"
+        for column in rows.columns[:-1]:
+            column.no_wrap = True
+        rows.width = max(shutil.get_terminal_size().columns, _LEAST_WIDTH)
         for key, q in sorted(machine.quantities.items()):
             rows.add_row(key, f"{q.value:g}", q.unit, q.confidence, q.source)
         texts.append(rows)

@@ -85,6 +85,18 @@ def test_targets(call_json: Any) -> None:
             assert {"value", "unit", "source", "confidence"} <= set(quantity)
 
 
+def test_names_of_quantities_are_never_cut(call: Any, call_json: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--set machine.QUANTITY takes them: whole in a narrow terminal too, and with them every value and unit."""
+    monkeypatch.setenv("COLUMNS", "60")
+    for target in ("spinnaker", "loihi2"):
+        code, out, _ = call("targets", target)
+        assert code == 0
+        words = set(out.split())
+        for machine in call_json("targets", target)["machines"]:
+            assert set(machine["quantities"]) <= words
+            assert {f"{q['value']:g}" for q in machine["quantities"].values()} <= words
+
+
 def test_explain(call: Any, call_json: Any) -> None:
     assert set(call_json("explain")["codes"]) == set(CODES)
     assert call_json("explain", "nc204")["exit_code"] == 3

@@ -9,7 +9,9 @@ import shutil
 import ssl
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -288,12 +290,43 @@ def test_a_program_cannot_say_how_another_ended(cloud: Cloud, send: Deploy, quic
     check_whole(cloud, tmp_path / "out")
 
 
+def change_network(build: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change network.json of a build, and its digest."""
+    document = json.loads((build / "program" / "network.json").read_text())
+    change(document)
+    text = json.dumps(document)
+    (build / "program" / "network.json").write_text(text)
+    manifest = json.loads((build / "manifest.json").read_text())
+    manifest["files"]["program/network.json"] = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    (build / "manifest.json").write_text(json.dumps(manifest))
+
+
+def needs_binary(build: Path, name: str) -> None:
+    """Make a population of a build one of e-prop cores."""
+    change_network(build, lambda document: document["populations"][1].update(eprop={"binary": name}))
+
+
+@pytest.mark.parametrize("why", ["binary", "spinnaker2"])
+@pytest.mark.parametrize("dry", [True, False])
+def test_what_cannot_run_is_not_sent(cloud: Cloud, send: Deploy, quick_spinnaker: Path, tmp_path: Path, why: str, dry: bool) -> None:
+    """A build without its binaries, or for a machine that is mapped for only: said here, not by a job that has waited for a machine."""
+    if why == "binary":
+        needs_binary(quick_spinnaker, "eprop_1")
+    else:
+        change_network(quick_spinnaker, lambda document: document.update(mapping_only="machine 'x' is SpiNNaker 2"))
+    err = check_failure(send(quick_spinnaker, *(["--dry-run"] if dry else []), "-o", tmp_path / "out"), "NC532")
+    assert ("eprop_1.aplx" if why == "binary" else "is SpiNNaker 2") in err
+    assert not (tmp_path / "out").exists()
+    assert cloud.count("submit") == 0
+
+
 def test_what_the_user_compiled_goes_along(command: Deploy, quick_spinnaker: Path, tmp_path: Path) -> None:
     """Binaries of e-prop cores are no files of the build, but of the program; --target names a local file."""
     folder = quick_spinnaker / "program" / "extension" / "binaries"
     folder.mkdir(parents=True)
     (folder / "eprop_1.aplx").write_bytes(b"ARM")
     (folder / "eprop_1.elf").write_bytes(b"not needed")
+    needs_binary(quick_spinnaker, "eprop_1")
     np.savez(tmp_path / "target.npz", target=np.zeros((2, 1)), window=np.ones(2, bool))
     words = [quick_spinnaker, "--to", "spinnaker-cloud", "--collab", "c", "--dry-run", "-o", tmp_path / "out"]
     code, out, err = command(*words, "--", "--target", f"out={tmp_path / 'target.npz'}")

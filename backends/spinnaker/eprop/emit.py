@@ -106,6 +106,7 @@ def population_row(network: Network, plan: EpropPlan, index: int, name: str, arr
         "keep_signs": any(isinstance(rule, EProp) and rule.sign_constraint for rule in kept),
         "rows_per_key": 2 * max((sources.count(pre) for pre in sources), default=1),
         "target_unit": own.target_unit,
+        "target_range": list(plan.target_range(name)),
         "synapses_per_second": int(events_per_second),
     }
 

@@ -181,4 +181,5 @@ def membrane_scale(model: LIF | LeakyReadout, size: int, largest_weight: float) 
         distance = 4.0 * largest_weight
     if distance <= 0.0:
         distance = largest_weight if largest_weight > 0.0 else 1.0
-    return float(2.0 ** np.clip(np.floor(np.log2(8.0 / distance)), -14, 20))
+    with np.errstate(divide="ignore", over="ignore"):
+        return float(2.0 ** np.clip(np.floor(np.log2(8.0 / distance)), -14, 20))

@@ -11,7 +11,7 @@ import numpy as np
 from neurocompile.backends.base import BuildOptions, accept
 from neurocompile.backends.spinnaker.eprop.costs import eprop_problem
 from neurocompile.backends.spinnaker.eprop.late import Copies, delays_sent, source_copies
-from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, plan_eprop
+from neurocompile.backends.spinnaker.eprop.plan import WEIGHT_MOST, EpropOptions, EpropPlan, plan_eprop
 from neurocompile.backends.spinnaker.learning import Learning
 from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
 from neurocompile.backends.spinnaker.neurons import Cell, Findings, shrink
@@ -61,7 +61,7 @@ def lower_eprop(
     """
     plan = plan_eprop(network, connections, eprop, findings, learning=options.learning)
     if findings.errors:
-        raise UnsupportedError([replace(e, help=f"{e.help}; {_INSTEAD}") for e in findings.errors])
+        raise UnsupportedError([e if e.code == "NC320" else replace(e, help=f"{e.help}; {_INSTEAD}") for e in findings.errors])
     approximations = accept(findings.approximations, options)
     copies = source_copies(network, plan, connections)
     cells = tuple(_cell(network, plan, p.name) for p in network.populations)
@@ -71,7 +71,7 @@ def lower_eprop(
         connections=connections,
         problem=eprop_problem(network, connections, plan, copies, eprop, machine, packets=packets),
         approximations=approximations,
-        summary=_summary(plan, cells, copies, connections),
+        summary=_summary(network, plan, cells, copies, connections, eprop),
         cells=cells,
         buffers={name: _buffer(p.shift) for name, p in plan.populations.items()},
         learning=Learning(plastic={}),
@@ -109,7 +109,12 @@ def _cell(network: Network, plan: EpropPlan, name: str) -> Cell:
 
 
 def _summary(
-    plan: EpropPlan, cells: tuple[Cell, ...], copies: tuple[Copies, ...], connections: Mapping[str, Connections]
+    network: Network,
+    plan: EpropPlan,
+    cells: tuple[Cell, ...],
+    copies: tuple[Copies, ...],
+    connections: Mapping[str, Connections],
+    eprop: EpropOptions,
 ) -> dict[str, Any]:
     sent = {name: delays_sent(plan, name) for name in plan.populations}
     late = {name: list(delays) for name, delays in sent.items() if max(delays, default=1) > 1}
@@ -125,10 +130,24 @@ def _summary(
         **({"delays": late} if late else {}),
         "notes": [
             _OWN_CORES,
+            *_reach(network, plan, eprop),
             *(f"'{name}' sends each spike under {len(d)} keys, for plastic delays up to {d[-1]} steps" for name, d in late.items()),
             *(f"'{c.name}': {len(c.neuron)} sources that repeat spikes of '{c.of}' up to {c.wait.max()} steps later" for c in copies),
         ],
     }
+
+
+def _reach(network: Network, plan: EpropPlan, eprop: EpropOptions) -> list[str]:
+    """Say of each population whose weights learn how far they can go, where the rule lets them go farther."""
+    found = []
+    for name, row in plan.summary.items():
+        most, (low, high) = WEIGHT_MOST * row["weight_unit"], network.rule(row["rule"]).weight_bounds
+        if max(-low, high) > most * (1.0 + 1e-9):
+            found.append(
+                f"plastic weights into '{name}' end at {most:.3g} (16 bits), weight_bounds are [{low:g}, {high:g}]: planned for "
+                f"{eprop.growth:g} times the largest at the start, --set growth=N for N times, in coarser units"
+            )
+    return found
 
 
 def _rounding(weight: FloatArray, unit: float) -> dict[str, Any]:

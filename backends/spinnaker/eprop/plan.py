@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ from neurocompile.backends.spinnaker.eprop.formats import (
     DECAY_BITS,
     ERROR_MOST,
     ONE,
+    WORD,
     Factor,
     Ints,
     Neurons,
@@ -32,20 +34,22 @@ from neurocompile.ir.realise import Connections, realise_feedback
 
 WEIGHT_MOST = 32767
 """A weight is sent as 16 bits, its sign by the receptor; its accumulator keeps it signed"""
-GROWTH = 2.0
-"""Ring buffers are planned for weights that have grown by as much"""
+MOST_SHIFT = 15
+"""Largest shift of a ring buffer's 16 bits to an input in s16.15, 32 bits"""
 SIGMAS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpropOptions:
     """error_limit : errors beyond are clipped, membrane units; state_bits : 16 or 32 of an eligibility, None: 32 for neurons that adapt, 16
-    for others; rates : Hz, assumed for the ring buffers, neurons and sources."""
+    for others; rates : Hz, assumed for the ring buffers, neurons and sources; growth : how many times their largest at the start weights
+    that learn may become, which sets their unit."""
 
     error_limit: float = 4.0
     state_bits: int | None = None
     rate: float = 30.0
     source_rate: float = 250.0
+    growth: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,6 +103,10 @@ class EpropPlan:
         """Whether any weight changes."""
         return any(p.learns for p in self.projections)
 
+    def target_range(self, name: str) -> tuple[int, int]:
+        """Return the least and largest integer of a readout's targets: probabilities with softmax, else what 32 bits hold."""
+        return (0, ERROR_MOST) if self.softmax and name == self.readout else (-WORD, WORD)
+
 
 def plan_eprop(
     network: Network, connections: Mapping[str, Connections], options: EpropOptions, findings: Findings, *, learning: bool
@@ -128,7 +136,9 @@ class _Planner:
                     planned = self._population(population)
                 except ValueError as error:
                     self.findings.refuse(
-                        "NC328", f"population '{population.name}': {error}", "change the parameters of the neurons or of the rule"
+                        "NC328",
+                        f"population '{population.name}': {error}",
+                        "change the parameters of the neurons or of the rule",
                     )
                     continue
                 populations[population.name] = planned
@@ -310,8 +320,11 @@ class _Planner:
         return found
 
     def _shift(self, population: Population, into: list[Projection], scale: float, grows: bool) -> int:
-        """Plan for the summed weight of a step, mean + 5 sigma of independent spikes, and for each weight in 16 bits."""
-        n, growth = population.size, GROWTH if grows else 1.0
+        """Plan for the summed weight of a step, mean + 5 sigma of independent spikes, and for each weight in 16 bits.
+
+        Raises ValueError where 32 bits do not hold that sum in s16.15.
+        """
+        n, growth = population.size, self.options.growth if grows else 1.0
         mean, variance, total, top = np.zeros((2, n)), np.zeros((2, n)), np.zeros((2, n)), 0.0
         for p in into:
             synapses, source = self.connections[p.name], self.network.population(p.pre)
@@ -320,18 +333,26 @@ class _Planner:
                 own = expand(source.model.rate, source.size)
                 rates = np.where(own > 0.0, own, self.options.source_rate)
             chance = np.minimum(rates * self.network.dt, 1.0)[synapses.pre]
-            weight = np.asarray(synapses.weight, np.float64) * growth
+            with np.errstate(over="ignore"):
+                weight = np.asarray(synapses.weight, np.float64) * growth
             top = max(top, float(np.abs(weight).max(initial=0.0)))
             for receptor, mask in enumerate((weight >= 0, weight < 0)):
                 w, at = np.abs(weight[mask]), synapses.post[mask]
                 mean[receptor] += np.bincount(at, chance[mask] * w, n)
-                variance[receptor] += np.bincount(at, chance[mask] * (1.0 - chance[mask]) * w * w, n)
-                total[receptor] += np.bincount(at, w, n)
-        expected = np.maximum(np.minimum(mean + SIGMAS * np.sqrt(variance), total).max(initial=0.0), top)
-        shift = 0
-        while expected * scale * ONE > 2.0**shift * (2 * WEIGHT_MOST) or top * scale * ONE > 2.0**shift * WEIGHT_MOST:
-            shift += 1
-        return shift
+                with np.errstate(over="ignore"):
+                    variance[receptor] += np.bincount(at, chance[mask] * (1.0 - chance[mask]) * w * w, n)
+                    total[receptor] += np.bincount(at, w, n)
+        expected = float(np.maximum(np.minimum(mean + SIGMAS * np.sqrt(variance), total).max(initial=0.0), top))
+        if grows and top == 0.0:  # nothing to go by: weights may become what makes a neuron spike, or the unit of a readout
+            expected = top = _distance(population)
+        needed = scale * ONE * max(expected / (2 * WEIGHT_MOST), top / WEIGHT_MOST)
+        if not needed <= 2.0**MOST_SHIFT:
+            raise ValueError(
+                f"the input of a step may come to {expected:g} (weights up to {top:g}"
+                f"{f', {growth:g} times those at the start' if grows else ''}), on the machine s16.15 ends at {2.0**16 / scale:g}: bring "
+                "weights and threshold closer together"
+            )
+        return max(math.ceil(math.log2(needed)), 0) if needed > 0.0 else 0
 
     def _cells(self, neurons: Neurons, shift: int, rule: EProp | None, scales: Scales | None, signal: Factor) -> Cells:
         hold, rate_target, rate_decay = Factor(0, 1), 0, 0
@@ -397,6 +418,14 @@ class _Planner:
         return PlannedProjection(
             name=projection.name, pre=projection.pre, post=projection.post, learns=learns, rows=rows, weight=weight[rows.order]
         )
+
+
+def _distance(population: Population) -> float:
+    """Return how far the threshold is from rest, the largest of a population's; 1 for readouts."""
+    model, n = population.model, population.size
+    if not isinstance(model, LIF):
+        return 1.0
+    return float(np.abs(expand(model.v_threshold, n) - expand(model.v_leak, n)).max()) or 1.0
 
 
 def _least_interval(population: Population, dt: float) -> float:

@@ -100,7 +100,8 @@ class EpropCores:
         if signal is None:
             self._window = np.zeros(0, np.bool_)
         else:
-            self._target = np.rint(signal.target[:n_steps] * self._own.target_unit).astype(np.int64)
+            scaled = np.clip(signal.target[:n_steps] * self._own.target_unit, *self.plan.target_range(self._own.name))
+            self._target = np.rint(scaled).astype(np.int64)
             self._window = np.asarray(signal.window[:n_steps])
         if not self._learning:
             for s in self._synapses:

@@ -299,7 +299,9 @@ def _with_shifts(scales: Scales) -> Scales:
     wrong = {name: shift for name, shift in shifts.items() if not 1 <= shift <= 62}
     if wrong:
         name, shift = next(iter(wrong.items()))
-        raise ValueError(f"a shift of {shift} bits ({name}) leaves no number format: the learning rate is too far from the weight unit")
+        raise ValueError(
+            f"a shift of {shift} bits ({name}) leaves no number format: the learning rate is too far from the weight unit (--set growth=)"
+        )
     return scales
 
 
@@ -312,7 +314,10 @@ def silent_scales() -> Scales:
 
 def _too_much(signal: float, moved: float, unit: float) -> ValueError:
     moved *= 2.0**-ACCUMULATOR_BITS
-    return ValueError(f"a learning signal of {signal:g} moves a weight by {moved:.3g} units of {unit:g}: too much for 32 bits")
+    return ValueError(
+        f"a learning signal of {signal:g} moves a weight by {moved:.3g} units of {unit:g}: too much for 32 bits (a smaller learning rate, "
+        "or coarser weights: --set growth=)"
+    )
 
 
 def _room(largest: float, bits: int) -> int:

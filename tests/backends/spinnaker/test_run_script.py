@@ -348,6 +348,7 @@ def test_bad_spike_files(script: ModuleType, tmp_path: Path, capsys: pytest.Capt
         (["--steps", "many"], "invalid int value", 2),
         (["--steps"], "expected one argument", 2),
         (["--nonsense"], "unrecognized arguments", 2),
+        (["--inp", "in=x.npz"], "unrecognized arguments", 2),  # deploy sends files of options that it knows, by their whole names
         (["--input", "hid=x.npz"], "POP one of: in, rew", 3),
         (["--input", "in"], "expected POP=FILE", 3),
         (["--out", "nowhere/results.npz"], "its folder must exist", 3),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -348,7 +349,7 @@ def test_bad_spike_files(script: ModuleType, tmp_path: Path, capsys: pytest.Capt
         (["--steps", "many"], "invalid int value", 2),
         (["--steps"], "expected one argument", 2),
         (["--nonsense"], "unrecognized arguments", 2),
-        (["--inp", "in=x.npz"], "unrecognized arguments", 2),  # deploy sends files of options that it knows, by their whole names
+        (["--inp=in=x.npz"], "unrecognized arguments", 2),  # deploy sends files of options that it knows, by their whole names
         (["--input", "hid=x.npz"], "POP one of: in, rew", 3),
         (["--input", "in"], "expected POP=FILE", 3),
         (["--out", "nowhere/results.npz"], "its folder must exist", 3),
@@ -365,6 +366,32 @@ def test_bad_arguments(tmp_path: Path, script: ModuleType, arguments: list[str],
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupts_leave_nothing(tmp_path: Path, script: ModuleType, sent: signal.Signals, status: int) -> None:
+    """Ended while sPyNNaker works: the exit status of shells, no traceback, no results, no temporary folder."""
+    temporary, out = tmp_path / "temporary", tmp_path / "out"
+    temporary.mkdir()
+    out.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-B", str(script.HERE / "run.py"), "--virtual", "--out", str(out / "results.npz")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - a background job may have it ignored
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("virtual board")
+    assert len(list(temporary.iterdir())) == 1
+    process.send_signal(sent)
+    printed, said = process.communicate(timeout=300)
+    assert process.returncode == status
+    assert printed == ""
+    assert "Traceback" not in said
+    assert list(temporary.iterdir()) == []
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["network.json", "network.npz"])

@@ -17,7 +17,7 @@ from neurocompile.backends.spinnaker.learning import Learning, lower_learning, r
 from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
 from neurocompile.backends.spinnaker.neurons import Cell, Findings, lower_population, summary_row
 from neurocompile.backends.spinnaker.rounding import Rounding, rounding, rounding_row
-from neurocompile.ir import Network, Projection, SpikeSource
+from neurocompile.ir import ActorCritic, Network, Projection, SpikeSource
 from neurocompile.ir._types import FloatArray, Int32Array
 from neurocompile.ir.errors import InputError, UnsupportedError, did_you_mean
 from neurocompile.ir.neurons import expand
@@ -56,7 +56,9 @@ def lower(network: Network, connections: Mapping[str, Connections], machine: Mac
     """
     chosen = read_options(options.extra)
     mode, rate, source_rate = chosen.eprop, chosen.rate, chosen.source_rate
-    refuse_engine_only(network, "spinnaker", frozen=mode == STATIC, freeze="--set eprop=static")
+    # what is measured of a policy are its actions' rewards, and cores draw no actions
+    measured = not options.learning and network.task is not None and isinstance(network.task.loss, ActorCritic)
+    refuse_engine_only(network, "spinnaker", frozen=mode == STATIC and not measured, freeze="--set eprop=static")
     findings = Findings()
     step_us = network.dt * 1e6
     if abs(step_us - round(step_us)) > 1e-6 * step_us or step_us < MIN_STEP_US:

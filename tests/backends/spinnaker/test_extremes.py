@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from neurocompile.backends.base import BuildOptions
 from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
 from neurocompile.backends.spinnaker.target import TARGET
-from neurocompile.ir import LIF, EProp, Explicit, GradientDescent, Loss, Network, Reset
+from neurocompile.ir import LIF, ActorCritic, EProp, Explicit, GradientDescent, LeakyReadout, Loss, Network, Population, Reset, Task
 from neurocompile.ir.errors import InputError, UnsupportedError
 from neurocompile.ir.realise import realise_all
 from neurocompile.ir.signals import Signal, Spikes
@@ -139,6 +139,16 @@ def test_static_is_what_the_help_of_refusals_promises() -> None:
     assert made.learning.plastic == {}
     with pytest.raises(UnsupportedError, match="NC325"):
         TARGET.lower(decaying, realise_all(decaying), None, BuildOptions(extra={"eprop": "static"}))
+
+
+def test_a_policy_is_built_but_not_measured() -> None:
+    """eprop=static builds what has learnt from reward; evaluate would have no actions to measure, so it says so instead of a loss of 0."""
+    network = learner(5)
+    critic = Population(name="critic", size=1, model=LeakyReadout(tau_mem=0.02))
+    policy = replace(network, populations=(*network.populations, critic), task=Task(readout="out", loss=ActorCritic(critic="critic")))
+    assert lowered(policy, eprop="static").learning.plastic == {}
+    with pytest.raises(UnsupportedError, match="NC344"):
+        TARGET.lower(policy, realise_all(policy), None, BuildOptions(extra={"eprop": "static"}, allow_approximation=True, learning=False))
 
 
 def test_targets_as_simulate_takes_them(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from neurocompile.ir import ActorCritic, AdaptiveFeedback, ChainFeedback, EProp, Interval2020, Network
 from neurocompile.ir._types import FloatArray
 from neurocompile.ir.errors import Diagnostic, SdkMissingError, UnsupportedError
@@ -72,11 +75,16 @@ class TargetNetwork:
     summary: MappingABC[str, Any] = field(default_factory=dict)
     changes_per_step: MappingABC[str, float] = field(default_factory=dict)
 
-    def core_seconds(self, spikes: FloatArray) -> tuple[FloatArray, str] | None:  # noqa: ARG002 - of targets that count their own code
-        """Return the seconds of its core's step that each neuron takes, (neurons,), updates and its synapses' events together, and the key
-        of the machine file's constant that stands for the others; None where the machine file states time of events and neurons.
+    def core_seconds(
+        self,
+        spikes: FloatArray,  # noqa: ARG002 - of targets that count their own code
+        part: npt.NDArray[np.integer[Any]],  # noqa: ARG002
+        n_parts: int,  # noqa: ARG002
+    ) -> tuple[FloatArray, str] | None:
+        """Return the seconds of a step of each part's core, (n_parts,): updates, synapses' events and what sources take for themselves, and
+        the key of the machine file's constant that stands for the others; None where the machine file states time of events and neurons.
 
-        spikes : spikes of each neuron in a step, (neurons,), those that the target added included.
+        spikes, part : spikes of each neuron in a step, and its part, (neurons,), those that the target added included.
         """
         return None
 

@@ -4,7 +4,7 @@
 #include "eprop_neurons.h"
 #include "scales.h" /* SCALES, CELLS, CELL */
 
-enum { FOLD, SPIKE, CATCH_UP, UPDATE, HEAR };
+enum { FOLD, CATCH_UP, UPDATE, HEAR };
 
 static const eprop_scales_t scales = SCALES;
 static const eprop_cells_t cells = CELLS;
@@ -15,7 +15,7 @@ static int16_t feedback[NEURONS * READOUTS];
 static int32_t psi_of, reg_of;
 static eprop_neuron_t neurons[NEURONS];
 static eprop_block_t rings[NEURONS][EPROP_RING];
-static int32_t weight[SYNAPSES], sent[SYNAPSES];
+static int32_t weight[SYNAPSES];
 static eprop_state_t e[SYNAPSES], r[SYNAPSES], q[SYNAPSES];
 static uint16_t target[SYNAPSES];
 
@@ -35,10 +35,6 @@ static void __attribute__((noinline)) fold(uint32_t tick) {
     for (uint32_t j = 0; j < NEURONS; j++) {
         eprop_fold_neuron(k, tick, 1000 + j, 50000 - 7 * j, 300, own->adapt_decay, own->adapt_step, &neurons[j], rings[j]);
     }
-}
-
-static void __attribute__((noinline)) spike(uint32_t tick, eprop_row_t *row) {
-    eprop_spike(known(), tick, row, neurons, -(1 << 29), 1 << 29, sent);
 }
 
 static void __attribute__((noinline)) catch_up(uint32_t tick, eprop_row_t *row) {
@@ -83,8 +79,6 @@ void _start(void) {
     for (uint32_t i = 0; i < RUNS; i++) {
         if (PART == FOLD) {
             fold(tick++);
-        } else if (PART == SPIKE) {
-            spike(tick - 1, &row);
         } else if (PART == UPDATE) {
             update();
         } else if (PART == HEAR) {

@@ -4,8 +4,9 @@ python benchmarks/spinnaker_eprop.py [--neurons 64] [--synapses 64] [--state-bit
 
 Needs arm-none-eabi-gcc and qemu-arm (Debian: gcc-arm-none-eabi, qemu-user). Every instruction that is executed is logged and looked up
 in the listing. Cycles are a bound from above by the instruction timings of the ARM9E-S Technical Reference Manual (DDI 0165B, chapter 8):
-every load and multiplication with its interlock, every taken branch with its refill; memory without wait states (ITCM and DTCM). No DMA
-and no packets. Also prints the extension's code and data (arm-none-eabi-size). Prints JSON.
+every load and multiplication with its interlock, every taken branch with its refill; memory without wait states (ITCM and DTCM). What
+sPyNNaker does for a packet and a row comes from the machine file (spinnaker_rows.py counts it). Also prints the extension's code and data
+(arm-none-eabi-size). Prints JSON.
 """
 
 from __future__ import annotations
@@ -28,16 +29,35 @@ import numpy as np
 from neurocompile.backends.spinnaker.eprop.cycles import stretches_per_second
 from neurocompile.backends.spinnaker.eprop.formats import Neurons, adapting, lower_neurons
 from neurocompile.backends.spinnaker.eprop.ranges import Rule
+from neurocompile.backends.spinnaker.eprop.rows import SWEEP
 from neurocompile.backends.spinnaker.eprop.scales import Scales, choose_scales
 from neurocompile.ir import ALIF, LIF, Reset, Surrogate, SurrogateKind
+from neurocompile.ir._types import FloatArray
+from neurocompile.machine import load_machine
 
 CLOCK_PER_STEP = 200_000
 """Cycles of a step of 1 ms at 200 MHz"""
 REAL_TIME = 0.7
-"""Part of a step that neurons and synapses may take; the rest is for packets and DMA"""
+"""Part of a step that neurons, synapses, rows and packets may take; the rest is for what is not counted: recording, the timer's interrupt
+and callbacks, packets that find no row, contention for SDRAM and links"""
+PACKET_INTERRUPT = 68
+"""Cycles of a packet's interrupt, with a handler that puts it into a buffer (spinnaker_rows.py: waiting packet)"""
+SHIM = Path(__file__).parents[1] / "tests" / "backends" / "spinnaker" / "eprop" / "shim"
+"""The tests' stand-ins for sPyNNaker's headers"""
 FLAGS = ["-mcpu=arm968e-s", "-marm", "-std=c11", "-O2", "-ffreestanding", "-nostdlib", "-static", "-Wall", "-Wextra", "-Werror"]
-PARTS = {"fold": 0, "spike": 1, "catch_up": 2, "update": 3, "hear": 4}
-RUNS = {"fold": 128, "spike": 4, "catch_up": 4, "update": 64, "hear": 10}
+ROW_FLAGS = [
+    "-fhosted",
+    "-fno-tree-loop-distribute-patterns",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-Wl,--gc-sections",
+    "-Wno-unused-function",
+    "-Wno-type-limits",
+]
+PARTS = {"fold": 0, "catch_up": 1, "update": 2, "hear": 3}
+ROW_PARTS = {"row": 4, "sweep": 5, "held_tick": 6, "held_spike": 7}
+"""Of spinnaker_eprop_rows.c: the extension's functions as sPyNNaker calls them"""
+RUNS = {"fold": 128, "catch_up": 4, "update": 64, "hear": 10, "row": 4, "sweep": 4, "held_tick": 8, "held_spike": 8}
 """Repetitions; folds over four blocks, with the composition of their totals"""
 READOUTS = 10
 SCALE = 16.0
@@ -56,22 +76,29 @@ def build(
     tables = ["{" + ", ".join(map(str, table.tolist())) + "}" for table in scales.tables().values()]
     values = ", ".join([*tables, *map(str, scales.constants().values())])
     (folder / "scales.h").write_text(f"#define SCALES {{{values}}}\n{neuron_numbers(scales, cells)}")
+    (folder / "numbers.h").write_text("static const eprop_scales_t eprop_fixed_scales = SCALES;\n")
     program = folder / f"{part}-{runs}"
+    of_rows = part in ROW_PARTS
     named = {
-        "PART": PARTS[part],
+        "PART": ROW_PARTS[part] if of_rows else PARTS[part],
         "RUNS": runs,
         "NEURONS": neurons,
         "SYNAPSES": synapses,
         "EPROP_STATE_BITS": state_bits,
         "EPROP_ADAPTIVE": int(adaptive),
         "READOUTS": READOUTS,
+        "WAIT": 1,
     }
-    source = Path(__file__).with_suffix(".c")
+    own = Path(__file__)
+    source = own.with_name("spinnaker_eprop_rows.c") if of_rows else own.with_suffix(".c")
+    numbers = [] if generic or not of_rows else ['-DEPROP_NUMBERS="numbers.h"']
     with resources.as_file(resources.files("neurocompile.backends.spinnaker") / "templates" / "extension") as include:
         words = [
             "arm-none-eabi-gcc",
             *FLAGS,
             *(["-DGENERIC"] if generic else []),
+            *([*ROW_FLAGS, f"-I{SHIM}"] if of_rows else []),
+            *numbers,
             *(f"-D{k}={v}" for k, v in named.items()),
             f"-I{include}",
             f"-I{folder}",
@@ -113,7 +140,6 @@ def neuron_numbers(scales: Scales, neurons: Neurons) -> str:
 
 def sizes(*, state_bits: int, adaptive: bool) -> dict[str, int]:
     """Return bytes of code (with constants) and of data of the extension alone, with the tests' stand-ins for sPyNNaker's headers."""
-    shim = Path(__file__).parents[1] / "tests" / "backends" / "spinnaker" / "eprop" / "shim"
     found = {"text": 0, "data": 0, "bss": 0}
     with (
         tempfile.TemporaryDirectory() as name,
@@ -132,7 +158,7 @@ def sizes(*, state_bits: int, adaptive: bool) -> dict[str, int]:
                 "-c",
                 f"-DEPROP_STATE_BITS={state_bits}",
                 f"-DEPROP_ADAPTIVE={int(adaptive)}",
-                f"-I{shim}",
+                f"-I{SHIM}",
                 f"-I{include}",
                 str(source),
             ]
@@ -152,7 +178,7 @@ def executed(program: Path) -> tuple[collections.Counter[str], int]:
     subprocess.run(["qemu-arm", "-singlestep", "-d", "exec,nochain", "-D", str(log), str(program)], check=True)
     counts: collections.Counter[str] = collections.Counter()
     cycles, previous = 0, 0
-    for line in log.open():
+    for line in log.read_text().splitlines():
         place = re.match(r"Trace \d+: \S+ \[[0-9a-f]+/([0-9a-f]+)/", line)
         if place is None:
             continue
@@ -186,26 +212,61 @@ def cost(name: str, operands: str) -> int:
 
 
 def measure(*, neurons: int, synapses: int, state_bits: int, reg: float, adaptive: bool, generic: bool) -> dict[str, Any]:
-    """Return instructions and cycles of each part, per neuron or synapse."""
-    found: dict[str, Any] = {}
+    """Return instructions and cycles of each part: of a neuron and step fold, update and hear (of each readout); of a synapse spike and
+    catch_up (a stretch); beside its synapses, of a row row (its spike), sweep and stretch; of a core error_packet; of a neuron, tick and
+    key that waits held; of a spike and key send (and keep until then)."""
+    options: dict[str, Any] = {"neurons": neurons, "synapses": synapses, "state_bits": state_bits, "reg": reg}
+    options |= {"adaptive": adaptive, "generic": generic}
+    one = {
+        "fold": counted("fold", options) / neurons,
+        "update": counted("update", options) / neurons,
+        "sweep": counted("sweep", options | {"synapses": 1}),
+    }
+    one["spike"], one["row"] = line("row", "synapses", (1, synapses), options)
+    one["catch_up"], one["stretch"] = line("catch_up", "synapses", (1, synapses), options)
+    one["hear"], one["error_packet"] = line("hear", "neurons", (neurons // 2, neurons), options)
+    waits = counted("held_tick", options)
+    one["held"], one["send"] = waits / neurons, (counted("held_spike", options) - waits) / neurons
+    return {part: {"instructions": float(found[0]), "cycles": float(found[1])} for part, found in one.items()}
+
+
+def counted(part: str, options: dict[str, Any]) -> FloatArray:
+    """Return instructions and cycles of one repetition of a part, (2,)."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        options: dict[str, Any] = {"neurons": neurons, "synapses": synapses, "state_bits": state_bits, "reg": reg}
-        options |= {"adaptive": adaptive, "generic": generic}
-        for part in PARTS:
-            none, more = (executed(build(folder, part, runs, **options)) for runs in (1, 1 + RUNS[part]))
-            each = RUNS[part] * (synapses if part in ("spike", "catch_up") else neurons)
-            found[part] = {"instructions": (more[0].total() - none[0].total()) / each, "cycles": (more[1] - none[1]) / each}
-    return found
+        none, more = (executed(build(Path(name), part, runs, **options)) for runs in (1, 1 + RUNS[part]))
+    return np.array([more[0].total() - none[0].total(), more[1] - none[1]]) / RUNS[part]
 
 
-def neurons_per_core(cycles: dict[str, float], *, rate: float, inputs: int) -> int:
-    """Return how many neurons fit a step: update, fold and what is heard of ten readouts each; for each synapse its spikes and the
-    blocks between two touches."""
-    stretches = float(stretches_per_second(np.array([rate]), 1e-3)[0])
-    synapse = rate * cycles["spike"] + stretches * cycles["catch_up"]
-    step = cycles["fold"] + cycles["update"] + READOUTS * cycles["hear"]
-    return int(REAL_TIME * CLOCK_PER_STEP * 1000 / (1000 * step + inputs * synapse))
+def line(part: str, count: str, between: tuple[int, int], options: dict[str, Any]) -> tuple[FloatArray, FloatArray]:
+    """Return what one more of ``count`` takes, and what the part takes without any: slope and intercept."""
+    few, many = (counted(part, options | {count: n}) for n in between)
+    slope = (many - few) / (between[1] - between[0])
+    return slope, few - between[0] * slope
+
+
+def neurons_per_core(cycles: dict[str, float], around: dict[str, float], *, rate: float, inputs: int, sources: int | None) -> int:
+    """Return how many neurons fit a core in real time, with ten readouts: each is updated, sends its spikes under one key and has
+    ``inputs`` synapses, whose sources all spike at ``rate``.
+
+    around : cycles of sPyNNaker's code: packet, row, transfer (a neuron's input from the ring buffers). sources : that neurons draw their
+    inputs from at random, so that a core hears almost all of them; None: all neurons have the same inputs (dense), one row each.
+    """
+    hz = np.array([rate])
+    stretches = float(stretches_per_second(hz, 1e-3)[0])
+    neuron = 1000 * (around["transfer"] + cycles["fold"] + cycles["update"] + READOUTS * cycles["hear"]) + rate * cycles["send"]
+    neuron += inputs * (rate * cycles["spike"] + stretches * cycles["catch_up"])
+    source = rate * (around["packet"] + around["row"] + cycles["row"])
+    source += (around["row"] + cycles["sweep"]) * 1000 / SWEEP + stretches * cycles["stretch"]
+    left = REAL_TIME * CLOCK_PER_STEP * 1000 - READOUTS * 1000 * (PACKET_INTERRUPT + cycles["error_packet"])
+
+    def taken(n: int) -> float:
+        heard = inputs if sources is None else sources * (1 - (1 - inputs / sources) ** n)
+        return n * neuron + heard * source
+
+    n = 0
+    while taken(n + 1) <= left:
+        n += 1
+    return n
 
 
 def main() -> int:
@@ -219,6 +280,8 @@ def main() -> int:
     if missing:
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)
         return 5
+    machine = load_machine("spin5")
+    around = {part: machine.value(f"core.{part}_cycles") for part in ("packet", "row", "transfer")}
     result: dict[str, Any] = {
         "neurons": given.neurons,
         "synapses": given.synapses,
@@ -234,10 +297,16 @@ def main() -> int:
     ):
         options: dict[str, Any] = {"neurons": given.neurons, "synapses": given.synapses, "state_bits": given.state_bits}
         found = measure(**options, reg=reg, adaptive=adaptive, generic=given.generic)
-        cycles = {part: found[part]["cycles"] for part in PARTS}
+        cycles = {part: counts["cycles"] for part, counts in found.items()}
         found["neurons_per_core"] = {
-            f"{rate} Hz": {str(inputs): neurons_per_core(cycles, rate=rate, inputs=inputs) for inputs in (100, 250, 500, 1000)}
-            for rate in (1, 5, 10, 20, 50)
+            kind: {
+                f"{rate} Hz": {
+                    str(inputs): neurons_per_core(cycles, around, rate=rate, inputs=inputs, sources=sources)
+                    for inputs in (100, 250, 500, 1000)
+                }
+                for rate in (1, 5, 10, 20, 50)
+            }
+            for kind, sources in (("dense", None), ("random_from_2000", 2000))
         }
         result["rules"][name] = found
     print(json.dumps(result, indent=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from neurocompile.backends.base import TargetNetwork
 from neurocompile.backends.spinnaker.eprop.cycles import cycles_per_second
 from neurocompile.backends.spinnaker.eprop.late import Copies
+from neurocompile.backends.spinnaker.eprop.load import shared_cycles
+from neurocompile.backends.spinnaker.eprop.numbering import senders
 from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
 from neurocompile.backends.spinnaker.learning import Learning
 from neurocompile.backends.spinnaker.neurons import Cell
@@ -49,13 +52,15 @@ class SpinnakerNetwork(TargetNetwork):
     eprop: EpropPlan | None = None
     copies: tuple[Copies, ...] = ()
 
-    def core_seconds(self, spikes: FloatArray) -> tuple[FloatArray, str] | None:
+    def core_seconds(self, spikes: FloatArray, part: npt.NDArray[np.integer[Any]], n_parts: int) -> tuple[FloatArray, str] | None:
         """See :meth:`neurocompile.backends.base.TargetNetwork.core_seconds`: cycles are known of e-prop cores."""
         if self.eprop is None or self.problem is None:
             return None
         dt, offsets = self.network.dt, self.network.offsets
-        rates = {p.name: spikes[offsets[p.name] : offsets[p.name] + p.size] / dt for p in self.network.populations}
-        seconds = np.zeros(self.problem.n_neurons)
-        for name, cycles in cycles_per_second(self.eprop, self.connections, rates, dt, self.machine).items():
-            seconds[offsets[name] : offsets[name] + len(cycles)] = cycles * dt / self.machine.value("core.clock")
-        return seconds, "core.eprop_spike_cycles"
+        rate = np.asarray(spikes, np.float64) / dt
+        heard, first = senders(self.network, self.connections, self.eprop, self.copies)
+        cycles = shared_cycles(self.eprop, heard, part, n_parts, first, rate, dt, self.machine)
+        rates = {p.name: rate[offsets[p.name] : offsets[p.name] + p.size] for p in self.network.populations}
+        for name, taken in cycles_per_second(self.eprop, self.connections, rates, dt, self.machine).items():
+            cycles += np.bincount(part[first[name]], taken, n_parts)
+        return cycles * dt / self.machine.value("core.clock"), "core.eprop_spike_cycles"

@@ -36,7 +36,7 @@ def step_cost(compiled: Compiled) -> dict[str, Any] | None:
     if mapping is None or machine is None or problem is None:
         return None
     events = _events(compiled, problem.rates, problem.n_neurons)
-    own = compiled.lowered.core_seconds(problem.rates)
+    own = compiled.lowered.core_seconds(problem.rates, mapping.partition.part, mapping.partition.n_parts)
     energy, time = _energy(compiled, mapping, machine, *events), _time(mapping, machine, own, *events)
     return {
         "dt": compiled.network.dt,
@@ -104,7 +104,7 @@ def _time(
         cores = [_core_events(machine, of_static, of_plastic, of_changes), _term(machine, _BESIDE[1], n_neurons, "cost.neuron_time")]
     else:
         seconds, key = own
-        cores = [_own_code(machine, of_static + of_plastic, np.bincount(part, seconds, n_parts)[inside] / share[inside], key)]
+        cores = [_own_code(machine, of_static + of_plastic, seconds[inside] / share[inside], key)]
     link = "link.packets_per_second" if machine.has("link.packets_per_second") else "link.spikes_per_second"
     load = mapping.traffic["link_load"]
     assert isinstance(load, dict)

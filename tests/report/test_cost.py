@@ -117,7 +117,8 @@ def test_spinnaker_counts_chips_and_cores_for_the_time_of_a_step(tmp_path: Path)
 
 
 def test_own_cores_count_the_cycles_of_their_code(tmp_path: Path) -> None:
-    """The busiest core, synapse by synapse: an update and what follows it a neuron, events at the rates of their sources."""
+    """The busiest core, synapse by synapse: an update and what follows it a neuron, events at the rates of their sources, and once a core
+    and source its packets and rows."""
     made = compiled(tmp_path, "spinnaker", overrides={"core.neurons": 20.0})
     found = step_cost(made)
     assert found is not None
@@ -126,17 +127,40 @@ def test_own_cores_count_the_cycles_of_their_code(tmp_path: Path) -> None:
     value, part = made.machine.value, made.mapping.partition.part.tolist()
     cycles: dict[int, float] = defaultdict(float)
     offsets, learning = made.network.offsets, {p.post for p in made.network.synaptic_projections if p.learning}
+    sending, hearing = {p.pre for p in made.network.synaptic_projections}, set()
     for p in made.network.populations:
         for neuron in range(p.size if p.name != "in" else 0):
             heard = 3 * value("core.eprop_error_cycles") if p.name in learning and p.name != "out" else 0.0
             fold = value("core.eprop_fold_cycles") if p.name in learning else 0.0
-            cycles[part[offsets[p.name] + neuron]] += value("core.eprop_update_cycles") + fold + heard
+            update = value("core.eprop_update_cycles") + value("core.transfer_cycles")
+            sent = RATES[p.name] * value("core.eprop_send_cycles") if p.name in sending else 0.0
+            cycles[part[offsets[p.name] + neuron]] += update + fold + heard + sent
+            if fold and heard:
+                hearing.add(part[offsets[p.name] + neuron])
+    packets, rows = set(), set()
     for p in made.network.synaptic_projections:
-        for post in made.connections[p.name].post.tolist():
-            spike = value("core.eprop_spike_cycles") if p.learning else value("core.clock") / value("core.synaptic_events_per_second")
+        synapses = made.connections[p.name]
+        for pre, post, weight in zip(synapses.pre.tolist(), synapses.post.tolist(), synapses.weight.tolist(), strict=True):
+            core = part[post + offsets[p.post]]
+            packets.add((core, p.pre, pre))
+            rows.add((core, p.name, pre, None if p.learning else weight < 0))
+            spike = value("core.eprop_spike_cycles") if p.learning else value("core.static_synapse_cycles")
             stretches = float(stretches_per_second(np.array([RATES[p.pre] * 1e3]), 1e-3)[0]) * 1e-3 if p.learning else 0.0
             taken = RATES[p.pre] * spike + stretches * value("core.eprop_catch_up_cycles")
-            cycles[part[post + offsets[p.post]]] += taken
+            cycles[core] += taken
+    for core, source, _ in packets:
+        cycles[core] += RATES[source] * value("core.packet_cycles")
+    for core, name, _, _ in rows:
+        p = next(q for q in made.network.synaptic_projections if q.name == name)
+        if p.learning is None:
+            cycles[core] += RATES[p.pre] * value("core.static_row_cycles")
+            continue
+        cycles[core] += RATES[p.pre] * (value("core.row_cycles") + value("core.eprop_row_cycles"))
+        cycles[core] += (value("core.row_cycles") + value("core.eprop_sweep_cycles")) / 224
+        stretches = float(stretches_per_second(np.array([RATES[p.pre] * 1e3]), 1e-3)[0]) * 1e-3
+        cycles[core] += stretches * value("core.eprop_stretch_cycles")
+    for core in hearing:
+        cycles[core] += 3 * value("core.eprop_error_packet_cycles")
     (row,) = (t for t in found["time"]["terms"] if t["name"] == "events and updates of the busiest core")
     assert row["value"] == pytest.approx(max(cycles.values()) / value("core.clock"), rel=1e-9)
     assert (row["constant"], row["confidence"]) == ("core.eprop_spike_cycles", "measured")

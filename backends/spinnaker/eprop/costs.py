@@ -7,14 +7,15 @@ benchmarks/spinnaker_eprop.py counts them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from neurocompile.backends.spinnaker.costs import packets_of_a_step
-from neurocompile.backends.spinnaker.eprop.cycles import cycles_per_second
-from neurocompile.backends.spinnaker.eprop.late import Copies, groups, late_senders, longest_wait, ring_slots
+from neurocompile.backends.spinnaker.eprop.cycles import cycles_per_second, error_cycles_per_second
+from neurocompile.backends.spinnaker.eprop.late import Copies, groups, longest_wait, ring_slots
+from neurocompile.backends.spinnaker.eprop.load import Heard, heard_synapses, mean_source_cycles
+from neurocompile.backends.spinnaker.eprop.numbering import number
 from neurocompile.backends.spinnaker.eprop.plan import EpropOptions, EpropPlan, PlannedPopulation
 from neurocompile.backends.spinnaker.eprop.scales import PIECES
 from neurocompile.ir import Network, SpikeSource
@@ -59,53 +60,6 @@ def synapse_bytes(population: PlannedPopulation) -> int:
     return 4 + states * population.scales.state_bits // 8 + 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Numbered:
-    """The mapper's neurons. sizes, offset : of populations by name; repeating : populations that repeat the spikes of others; per neuron:
-    population; label : the population whose core it is on; source : of spikes; sends_only : stands for keys; repeats : whose spikes, or -1;
-    together : what shares a part, -1: free."""
-
-    sizes: dict[str, int]
-    offset: dict[str, int]
-    repeating: tuple[Copies, ...]
-    population: npt.NDArray[np.int32]
-    label: npt.NDArray[np.int32]
-    source: npt.NDArray[np.bool_]
-    sends_only: npt.NDArray[np.bool_]
-    repeats: npt.NDArray[np.int32]
-    together: npt.NDArray[np.int32]
-
-
-def _number(network: Network, connections: Mapping[str, Connections], plan: EpropPlan, copies: Sequence[Copies]) -> _Numbered:
-    names = [p.name for p in network.populations] + [c.name for c in copies]
-    senders = late_senders(plan.populations, [(p.pre, connections[p.name]) for p in plan.projections if p.learns], names)
-    repeating = (*copies, *senders)
-    sizes = {p.name: p.size for p in network.populations} | {c.name: len(c.neuron) for c in repeating}
-    every, host = list(sizes), {c.name: c.of for c in senders}
-    offset = dict(zip(every, np.cumsum([0, *list(sizes.values())[:-1]]).tolist(), strict=True))
-    population = np.repeat(np.arange(len(every), dtype=np.int32), list(sizes.values()))
-    sends_only = np.array([name in host for name in every])[population]
-    repeats = np.full(len(population), -1, np.int32)
-    for c in repeating:
-        repeats[offset[c.name] : offset[c.name] + len(c.neuron)] = offset[c.of] + c.neuron
-    together = np.where(sends_only, repeats, -1).astype(np.int32)
-    together[repeats[sends_only]] = repeats[sends_only]
-    for name in (k for k, own in plan.populations.items() if own.neurons.readout):
-        # targets lie in a core's memory as rows of all readouts, a softmax needs all membranes, and listeners one range of keys
-        together[offset[name] : offset[name] + sizes[name]] = offset[name]
-    return _Numbered(
-        sizes=sizes,
-        offset=offset,
-        repeating=repeating,
-        population=population,
-        label=np.array([every.index(host.get(name, name)) for name in every], np.int32)[population],
-        source=np.array([name not in plan.populations for name in every])[population] & ~sends_only,
-        sends_only=sends_only,
-        repeats=repeats,
-        together=together,
-    )
-
-
 def eprop_problem(
     network: Network,
     connections: Mapping[str, Connections],
@@ -122,7 +76,7 @@ def eprop_problem(
 
     Raises DoesNotFitError NC401 where one neuron does not fit a core.
     """
-    all_of = _number(network, connections, plan, copies)
+    all_of = number(network, connections, plan, copies)
     sizes, offset, n, population = all_of.sizes, all_of.offset, len(all_of.population), all_of.population
     rates = np.concatenate(
         [_rates(network, p.name, options) for p in network.populations]
@@ -155,7 +109,8 @@ def eprop_problem(
     free = free_bytes(machine, adaptive=adaptive)
     _check_one(plan, memory, free, offset)
     indptr, indices = distinct_targets(n, pairs)
-    share = np.minimum(cycles / (machine.value("core.clock") * machine.value("core.eprop_share")), 1.0)
+    heard = heard_synapses(plan, connections, all_of.repeating, offset)
+    share, of_source = _shares(plan, heard, cycles, rates, indices, network.dt, machine)
     row_limit = _row_limit(sizes, connections, plan, machine)
     confidence = machine.quantity("core.eprop_fold_cycles").confidence
     return MappingProblem(
@@ -169,7 +124,14 @@ def eprop_problem(
             _count("neurons", "core.neurons", ~all_of.source & ~all_of.sends_only, machine),
             *([_count("spike sources", "core.neurons_source", all_of.source, machine)] if all_of.source.any() else []),
             Resource(name="local memory (estimate)", unit="byte", limit=free, per_neuron=memory, confidence="guess"),
-            Resource(name="cycles of a step", unit="share of a core", limit=1.0, per_neuron=share, confidence=confidence),
+            Resource(
+                name="cycles of a step",
+                unit="share of a core",
+                limit=1.0,
+                per_neuron=share,
+                per_axon_in=of_source,
+                confidence=confidence,
+            ),
             Resource(name="synaptic rows", unit="share of a core", limit=1.0, per_neuron=row_limit[population], confidence="published"),
             Resource(
                 name="delay slots",
@@ -195,6 +157,26 @@ def eprop_problem(
         together=all_of.together if (all_of.together >= 0).any() else None,
         repeats=all_of.repeats if all_of.repeating else None,
     )
+
+
+def _shares(
+    plan: EpropPlan,
+    heard: Sequence[Heard],
+    cycles: FloatArray,
+    rates: FloatArray,
+    indices: npt.NDArray[np.int32],
+    dt: float,
+    machine: Machine,
+) -> tuple[FloatArray, float]:
+    """Return what each neuron takes of its core's cycles, (n,), and what a source does that reaches it, each as the mean source.
+
+    The readout's packets come off what there is. A neuron that is more than a core can do in real time gets a core of its own.
+    """
+    errors = max((error_cycles_per_second(made, dt, machine) for made in plan.populations.values()), default=0.0)
+    budget = max(machine.value("core.clock") * machine.value("core.eprop_share") - errors, 1.0)
+    sources = np.bincount(indices, minlength=len(cycles))
+    of_source = min(mean_source_cycles(plan, heard, rates, dt, machine) / budget, 0.999 / max(float(sources.max(initial=0)), 1.0))
+    return np.minimum(cycles / budget, 1.0 - 1e-9 - sources * of_source), of_source
 
 
 def free_bytes(machine: Machine, *, adaptive: bool) -> float:

@@ -1,4 +1,9 @@
-"""Cycles of cores that learn by e-prop, from counts that are in the machine file (benchmarks/spinnaker_eprop.py measures them)."""
+"""Cycles of cores that learn by e-prop, from counts that are in the machine file: benchmarks/spinnaker_eprop.py measures those of our C,
+benchmarks/spinnaker_rows.py those of sPyNNaker's code around it.
+
+A neuron brings its updates and the events of its synapses to its core; a source brings a packet for each of its spikes, and rows of
+synapses, however many of the core's neurons they reach.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from neurocompile.backends.spinnaker.eprop.plan import EpropPlan
+from neurocompile.backends.spinnaker.eprop.late import delays_sent
+from neurocompile.backends.spinnaker.eprop.plan import EpropPlan, PlannedPopulation
 from neurocompile.backends.spinnaker.eprop.ranges import LEVELS, WINDOW
-from neurocompile.backends.spinnaker.eprop.rows import BLOCKS
+from neurocompile.backends.spinnaker.eprop.rows import BLOCKS, SWEEP
 from neurocompile.backends.spinnaker.eprop.scales import Scales
 from neurocompile.ir._types import FloatArray
 from neurocompile.ir.realise import Connections
@@ -16,7 +22,8 @@ from neurocompile.machine import Machine
 
 
 def cycles_of(machine: Machine, part: str, scales: Scales | None) -> float:
-    """Return the cycles of a part (fold: a neuron and step; spike, catch_up: a synapse) by what the scales have states for."""
+    """Return the cycles of a part (fold: a neuron and step; spike, catch_up: a synapse; row, stretch: a row's spike, and its catch-up of a
+    stretch) by what the scales have states for."""
     suffix = "" if scales is None else "_adaptive" * scales.adaptive + "_reg" * (scales.reg_max > 0)
     return machine.value(f"core.eprop_{part}_cycles{suffix}")
 
@@ -56,7 +63,7 @@ def cycles_per_second(
     plan: EpropPlan, connections: Mapping[str, Connections], rates: Mapping[str, FloatArray], dt: float, machine: Machine
 ) -> dict[str, FloatArray]:
     """Return the cycles that each neuron takes of its core in a second, by population of neurons: its update, what it hears of the
-    readout, and its synapses' events.
+    readout, its spikes' packets, and its synapses' events, without their rows (:func:`source_cycles`).
 
     rates : spikes a second (Hz) of each neuron of a population, sources included.
     """
@@ -65,7 +72,11 @@ def cycles_per_second(
         suffix = "_reg" if made.scales is not None and made.scales.reg_max else ""
         fold = cycles_of(machine, "fold", made.scales) if made.scales is not None else 0.0
         heard = len(made.feedback) * machine.value("core.eprop_error_cycles") if made.feedback is not None else 0.0
-        found[name] = np.full(made.size, (machine.value(f"core.eprop_update_cycles{suffix}") + fold + heard) / dt)
+        sent = delays_sent(plan, name)
+        held = sum(delay > 1 for delay in sent) * machine.value("core.eprop_held_cycles")
+        update = machine.value("core.transfer_cycles") + machine.value(f"core.eprop_update_cycles{suffix}")
+        each_step = (update + fold + heard + held) / dt
+        found[name] = each_step + len(sent) * machine.value("core.eprop_send_cycles") * np.asarray(rates[name], np.float64)
     for p in plan.projections:
         synapses, post = connections[p.name], plan.populations[p.post]
         hz = rates[p.pre]
@@ -73,6 +84,29 @@ def cycles_per_second(
             spike, catch_up = cycles_of(machine, "spike", post.scales), cycles_of(machine, "catch_up", post.scales)
             each = hz * spike + stretches_per_second(hz, dt) * catch_up
         else:
-            each = hz * machine.value("core.clock") / machine.value("core.synaptic_events_per_second")
+            each = hz * machine.value("core.static_synapse_cycles")
         found[p.post] += np.bincount(synapses.post, each[synapses.pre], post.size)
     return found
+
+
+def source_cycles(
+    machine: Machine, rate: FloatArray, rows: FloatArray, static_rows: FloatArray, dt: float, scales: Scales | None
+) -> FloatArray:
+    """Return the cycles that sources take in a second of a core that has rows of theirs, whatever is in the rows: packets, the fetching of
+    rows and their writing back, the sweep, and what each row's catching up takes beside its synapses.
+
+    rate (n,) : Hz; rows, static_rows (n,) : of each source on the core, plastic and static; scales : of the core's population.
+    """
+    hz = np.asarray(rate, np.float64)
+    found: FloatArray = hz * (machine.value("core.packet_cycles") + static_rows * machine.value("core.static_row_cycles"))
+    if scales is not None:
+        fetched = machine.value("core.row_cycles")
+        swept = (fetched + machine.value("core.eprop_sweep_cycles")) / (SWEEP * dt)
+        stretches = stretches_per_second(hz, dt) * cycles_of(machine, "stretch", scales)
+        found = found + rows * (hz * (fetched + cycles_of(machine, "row", scales)) + swept + stretches)
+    return found
+
+
+def error_cycles_per_second(made: PlannedPopulation, dt: float, machine: Machine) -> float:
+    """Return the cycles that the packets of the readout take in a second of a core of a population, beside what each neuron hears."""
+    return len(made.feedback) * machine.value("core.eprop_error_packet_cycles") / dt if made.feedback is not None else 0.0

@@ -68,10 +68,15 @@ def network_row(plan: EpropPlan, machine: Machine, populations: Sequence[Mapping
     for row in populations:
         own = plan.populations.get(row["name"])
         if own is not None and own.scales is not None:
-            synapses = sum(len(p.weight) for p in plan.projections if p.post == row["name"] and p.learns)
+            into = [p for p in plan.projections if p.post == row["name"] and p.learns]
+            synapses = sum(len(p.weight) for p in into)
             share = min(int(row["neurons_per_core"] or row["size"]) / row["size"], 1.0)
             cycles = cycles_of(machine, "catch_up", own.scales)
-            ticks = max(ticks, 2.0 * cycles * synapses * share / budget)
+            # at most: a core has some of each row; its synapses are caught up with, and set to rest, in as much time again
+            swept = machine.value("core.row_cycles") + machine.value("core.eprop_sweep_cycles")
+            fetched = swept + cycles_of(machine, "stretch", own.scales)
+            rows = sum(min(len(p.rows.delay), len(p.weight) * share) for p in into)
+            ticks = max(ticks, (2.0 * cycles * synapses * share + rows * fetched) / budget)
     return {"readout": plan.readout, "break_ticks": math.ceil(ticks) + 1}
 
 

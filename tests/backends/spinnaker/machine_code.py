@@ -20,11 +20,16 @@ SECTIONS {
   .itcm 0x0 : { *(.itcm) }
   .dtcm 0x400000 : { *(.dtcm) }
   .text 0x10000000 : { *(.text) }
+  .vic 0x1f000000 (NOLOAD) : { *(.vic) }
+  .comms 0x20000000 (NOLOAD) : { *(.comms) }
   .arena 0x30000000 (NOLOAD) : { *(.arena) }
+  .dma 0x40000000 (NOLOAD) : { *(.dma) }
   /DISCARD/ : { *(.ARM.attributes) }
 }
 """
 _IMAGES = '.section .itcm,"awx",%progbits\n.incbin "itcm.bin"\n.section .dtcm,"aw",%progbits\n.incbin "dtcm.bin"\n'
+_DEVICES = "".join(f'.section .{name},"aw",%nobits\n.space 512\n' for name in ("vic", "comms", "dma"))
+"""Registers of the interrupt, communications and DMA controllers, as memory: nothing happens there"""
 
 
 def binary(name: str) -> Path | None:
@@ -37,9 +42,10 @@ def binary(name: str) -> Path | None:
 
 
 class Machine:
-    """A core with a binary in its memories. sha256 : of the binary whose addresses the caller knows."""
+    """A core with a binary in its memories. sha256 : of the binary whose addresses the caller knows; log : where each executed instruction
+    is logged, None: not at all."""
 
-    def __init__(self, path: Path, folder: Path, sha256: str) -> None:
+    def __init__(self, path: Path, folder: Path, sha256: str, log: Path | None = None) -> None:
         data = path.read_bytes()
         assert hashlib.sha256(data).hexdigest() == sha256, f"{path.name} is another build: its addresses are not known"
         images, place = {}, 0
@@ -53,12 +59,17 @@ class Machine:
         (folder / "itcm.bin").write_bytes(images[0])
         (folder / "dtcm.bin").write_bytes(images[0x400000].ljust(0x10000, b"\0"))
         (folder / "link.ld").write_text(_LINK)
-        (folder / "images.s").write_text(_IMAGES)
+        (folder / "images.s").write_text(_IMAGES + _DEVICES)
         driver = Path(__file__).with_name("machine_driver.s")
         subprocess.run(["arm-none-eabi-as", str(driver), "images.s", "-o", "core.o"], cwd=folder, check=True)
         subprocess.run(["arm-none-eabi-ld", "-T", "link.ld", "core.o", "-o", "core.elf"], cwd=folder, check=True)
-        self._core = subprocess.Popen(["qemu-arm", str(folder / "core.elf")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        logged = [] if log is None else ["-singlestep", "-d", "exec,nochain", "-D", str(log)]
+        self._core = subprocess.Popen(["qemu-arm", *logged, str(folder / "core.elf")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._free = ARENA
+
+    def end(self) -> None:
+        """Let the program end, so that its log is complete."""
+        self._core.communicate(timeout=60)
 
     def close(self) -> None:
         self._core.kill()

@@ -8,6 +8,10 @@ enum { FOLD, CATCH_UP, UPDATE, HEAR };
 
 static const eprop_scales_t scales = SCALES;
 static const eprop_cells_t cells = CELLS;
+#ifdef EPROP_NUMBERS /* tables are read from the core's own memory */
+eprop_scales_t eprop_rule = SCALES;
+eprop_cells_t eprop_cells = CELLS;
+#endif
 static const eprop_cell_t cell = CELL;
 static eprop_state_of_neuron_t states[NEURONS];
 static int32_t heard[NEURONS], arrived[NEURONS], signals[NEURONS];

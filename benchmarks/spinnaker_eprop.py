@@ -59,6 +59,8 @@ ROW_PARTS = {"row": 4, "sweep": 5, "held_tick": 6, "held_spike": 7}
 """Of spinnaker_eprop_rows.c: the extension's functions as sPyNNaker calls them"""
 RUNS = {"fold": 128, "catch_up": 4, "update": 64, "hear": 10, "row": 4, "sweep": 4, "held_tick": 8, "held_spike": 8}
 """Repetitions; folds over four blocks, with the composition of their totals"""
+SMALL = ("fold", "update", "hear", "held_tick", "held_spike")
+"""What a build compiles for size: all but rows"""
 READOUTS = 10
 SCALE = 16.0
 """S of the neurons whose cycles are counted"""
@@ -91,7 +93,7 @@ def build(
     }
     own = Path(__file__)
     source = own.with_name("spinnaker_eprop_rows.c") if of_rows else own.with_suffix(".c")
-    numbers = [] if generic or not of_rows else ['-DEPROP_NUMBERS="numbers.h"']
+    numbers = [] if generic else ['-DEPROP_NUMBERS="numbers.h"']
     with resources.as_file(resources.files("neurocompile.backends.spinnaker") / "templates" / "extension") as include:
         words = [
             "arm-none-eabi-gcc",
@@ -99,6 +101,7 @@ def build(
             *(["-DGENERIC"] if generic else []),
             *([*ROW_FLAGS, f"-I{SHIM}"] if of_rows else []),
             *numbers,
+            *(["-Os"] if part in SMALL else []),
             *(f"-D{k}={v}" for k, v in named.items()),
             f"-I{include}",
             f"-I{folder}",

@@ -23,6 +23,26 @@ static uint32_t row[3 + 3 + 1 + 4 * SYNAPSES + SYNAPSES + 1];
 static eprop_send_t sends[1] = {{.wait = WAIT, .offset = 1024}};
 static uint32_t spiked[WAIT * ((NEURONS + 31) / 32)];
 
+uint16_t items_to_go;
+
+uint __attribute__((noinline)) spin1_int_disable(void) {
+    __asm__ volatile("" : : : "memory");
+    return 0;
+}
+
+void __attribute__((noinline)) spin1_mode_restore(uint state) {
+    __asm__ volatile("" : : "r"(state) : "memory");
+}
+
+uint spin1_schedule_callback(callback_t called, uint first_argument, uint second_argument, uint priority) {
+    (void) called, (void) first_argument, (void) second_argument, (void) priority;
+    return 1;
+}
+
+bool spike_processing_do_rewiring(int number_of_rewires) {
+    return number_of_rewires > 0;
+}
+
 /* As sPyNNaker's: wait until the controller takes a packet, then its flags and its key. */
 void __attribute__((noinline)) send_spike_mc(uint32_t key) {
     while (controller[0] & 1) {
@@ -51,6 +71,10 @@ bool __attribute__((noinline)) population_table_get_next_address(spike_t *spike,
 static void __attribute__((noinline)) begin(void) {
     synapse_row_fixed_part_t *fixed;
     const uint32_t words = 3 + SYNAPSES * (4 + (EPROP_ADAPTIVE + (EPROP_SCALES->reg_max > 0) + 1) * sizeof(eprop_state_t)) / 4;
+    static const eprop_scales_t scales = SCALES;
+    for (uint32_t i = 0; i < sizeof scales / sizeof(uint32_t); i++) {
+        ((volatile uint32_t *) &eprop_rule)[i] = ((const uint32_t *) &scales)[i];
+    }
     eprop_core.neurons = neurons;
     eprop_core.rings = rings;
     eprop_core.sweep_first = first;
@@ -59,10 +83,11 @@ static void __attribute__((noinline)) begin(void) {
     eprop_core.learning.low = -(1 << 29);
     eprop_core.learning.high = 1 << 29;
     eprop_core.learning.rows_per_key = 1;
+    eprop_core.learning.n_sweep = EPROP_SWEEP + 2;
     eprop_core.learning.n_sends = 1;
     row[0] = words;
     row[2] = eprop_core.tick >> EPROP_WINDOW_BITS;
-    fixed = synapse_row_fixed_region(row);
+    fixed = synapse_row_fixed_region((synaptic_row_t) row);
     fixed->n_plastic = SYNAPSES;
     for (uint32_t s = 0; s < SYNAPSES; s++) {
         ((uint16_t *) synapse_row_plastic_controls(fixed))[s] = (uint16_t) (s % NEURONS);
@@ -79,18 +104,15 @@ void _start(void) {
     bool write_back;
     spike_t spike;
     pop_table_lookup_result_t result;
-#ifdef GENERIC
-    eprop_core.learning.scales = (eprop_scales_t) SCALES;
-#endif
     begin();
-    synaptogenesis_n_updates();
+    eprop_sweep_due();
     for (uint32_t i = 0; i < RUNS; i++) {
         if (PART == ROW) {
             synapse_dynamics_process_plastic_synapses(
-                    synapse_row_plastic_region(row), synapse_row_fixed_region(row), ring_buffers, i, 0, &write_back);
+                    synapse_row_plastic_region((synaptic_row_t) row), synapse_row_fixed_region((synaptic_row_t) row), ring_buffers, i, 0, &write_back);
         } else if (PART == SWEEP) {
             synaptogenesis_dynamics_rewire(i, &spike, &result);
-            synaptogenesis_row_restructure(i, row);
+            synaptogenesis_row_restructure(i, (synaptic_row_t) row);
         } else {
             eprop_held_send();
             if (PART == HELD_SPIKE) {

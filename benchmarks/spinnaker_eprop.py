@@ -60,7 +60,7 @@ ROW_PARTS = {"row": 4, "sweep": 5, "held_tick": 6, "held_spike": 7}
 RUNS = {"fold": 128, "catch_up": 4, "update": 64, "hear": 10, "row": 4, "sweep": 4, "held_tick": 8, "held_spike": 8}
 """Repetitions; folds over four blocks, with the composition of their totals"""
 SMALL = ("fold", "update", "hear", "held_tick", "held_spike")
-"""What a build compiles for size: all but rows"""
+"""What a build compiles for size where neurons adapt"""
 READOUTS = 10
 SCALE = 16.0
 """S of the neurons whose cycles are counted"""
@@ -101,7 +101,7 @@ def build(
             *(["-DGENERIC"] if generic else []),
             *([*ROW_FLAGS, f"-I{SHIM}"] if of_rows else []),
             *numbers,
-            *(["-Os"] if part in SMALL else []),
+            *(["-Os"] if adaptive and part in SMALL else []),
             *(f"-D{k}={v}" for k, v in named.items()),
             f"-I{include}",
             f"-I{folder}",

@@ -59,7 +59,7 @@ ROW_PARTS = {"row": 4, "sweep": 5, "held_tick": 6, "held_spike": 7}
 """Of spinnaker_eprop_rows.c: the extension's functions as sPyNNaker calls them"""
 RUNS = {"fold": 128, "catch_up": 4, "update": 64, "hear": 10, "row": 4, "sweep": 4, "held_tick": 8, "held_spike": 8}
 """Repetitions; folds over four blocks, with the composition of their totals"""
-SMALL = ("fold", "update", "hear", "held_tick", "held_spike")
+SMALL = ("fold", "update", "hear")
 """What a build compiles for size where neurons adapt"""
 READOUTS = 10
 SCALE = 16.0

@@ -214,12 +214,13 @@ def _check_one(plan: EpropPlan, memory: FloatArray, free: float, offset: Mapping
 
 
 def _row_limit(names: Iterable[str], connections: Mapping[str, Connections], plan: EpropPlan, machine: Machine) -> FloatArray:
-    """Return, for each population, the share of a row of ``core.row_synapses`` words that a neuron takes in the worst case."""
+    """Return, for each population, the share of a row of ``core.row_synapses`` words, less one, that a neuron takes in the worst case: a
+    row of all of them has a word more than sPyNNaker's buffers for rows. One word of a plastic row's head is for half words left over."""
     most = dict.fromkeys(names, 0.0)
     for p in plan.projections:
         post, synapses = plan.populations[p.post], connections[p.name]
         words = synapse_bytes(post) / 4.0 if p.learns else 1.0
-        head = ROW_HEAD_BYTES / 4.0 + 1.0 if p.learns else 0.0
+        head = ROW_HEAD_BYTES / 4.0 + 1.0 if p.learns else 1.0
         key = synapses.pre.astype(np.int64) * 256 + synapses.delay
         longest = int(np.unique(key, return_counts=True)[1].max(initial=0))
         if longest * words > machine.value("core.row_synapses") - head:

@@ -21,6 +21,7 @@ options = CompileOptions(
     machine={"loihi2": "hala-point", "spinnaker": "spin5", "nest": None}[sys.argv[1]],
     allow_approximation=True,
     effort="high",
+    extra={"rate": "5"} if sys.argv[1] == "spinnaker" else {},
 )
 
 def status(key):

@@ -69,12 +69,11 @@ def cycles_per_second(
     """
     found = {}
     for name, made in plan.populations.items():
-        suffix = "_reg" if made.scales is not None and made.scales.reg_max else ""
         fold = cycles_of(machine, "fold", made.scales) if made.scales is not None else 0.0
         heard = len(made.feedback) * machine.value("core.eprop_error_cycles") if made.feedback is not None else 0.0
         sent = delays_sent(plan, name)
         held = sum(delay > 1 for delay in sent) * machine.value("core.eprop_held_cycles")
-        update = machine.value("core.transfer_cycles") + machine.value(f"core.eprop_update_cycles{suffix}")
+        update = machine.value("core.transfer_cycles") + cycles_of(machine, "update", made.scales)
         each_step = (update + fold + heard + held) / dt
         found[name] = each_step + len(sent) * machine.value("core.eprop_send_cycles") * np.asarray(rates[name], np.float64)
     for p in plan.projections:

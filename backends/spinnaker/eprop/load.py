@@ -11,55 +11,57 @@ import numpy.typing as npt
 
 from neurocompile.backends.spinnaker.eprop.cycles import error_cycles_per_second, source_cycles
 from neurocompile.backends.spinnaker.eprop.formats import Ints
-from neurocompile.backends.spinnaker.eprop.late import Copies, groups
+from neurocompile.backends.spinnaker.eprop.late import Copies
 from neurocompile.backends.spinnaker.eprop.plan import EpropPlan, PlannedProjection
-from neurocompile.ir._types import FloatArray
+from neurocompile.ir._types import FloatArray, Int32Array
 from neurocompile.ir.realise import Connections
 from neurocompile.machine import Machine
+
+_BLOCK = 4_000_000  # synapses looked at together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Heard:
-    """Synapses of a projection by who sends their packets. post : the population; learns; sender, target (m,) : numbers of the mapper;
-    row (m,) : the synapse's row, of the projection."""
+    """Synapses of a projection by who sends their packets. post : the population; learns; target (m,) : local numbers; base : what makes
+    them the mapper's; row (m,) : rows; sender (rows,) : the mapper's number of who sends each row's packets."""
 
     post: str
     learns: bool
+    target: Int32Array
+    base: int
+    row: Int32Array
     sender: Ints
-    target: Ints
-    row: Ints
 
 
 def heard_synapses(
     plan: EpropPlan, connections: Mapping[str, Connections], repeating: Sequence[Copies], offset: Mapping[str, int]
 ) -> list[Heard]:
-    """Return all synapses. repeating : populations that repeat spikes; offset : of populations in the mapper's numbering."""
+    """Return all synapses. repeating : populations that repeat spikes; offset : of populations in the mapper's numbering.
+
+    Plastic rows are of one source and delay (and sign, where signs are kept), static ones of a source and receptor, with all delays.
+    """
     found = []
     for p in plan.projections:
-        synapses = connections[p.name]
-        row = _rows(p, synapses)
-        for group in groups(p.pre, synapses, repeating, learns=p.learns):
-            found.append(
-                Heard(
-                    post=p.post,
-                    learns=p.learns,
-                    sender=group.pre.astype(np.int64) + offset[group.by],
-                    target=synapses.post[group.synapses].astype(np.int64) + offset[p.post],
-                    row=row[group.synapses],
-                )
-            )
+        if p.learns:
+            target, row = p.rows.target, np.repeat(np.arange(len(p.rows.delay), dtype=np.int32), np.diff(p.rows.begin))
+            sender = _senders(p, repeating, offset)
+        else:
+            synapses = connections[p.name]
+            target, row = synapses.post, 2 * synapses.pre + (synapses.weight < 0)
+            sender = offset[p.pre] + np.arange(2 * (len(p.rows.first) - 1)) // 2
+        found.append(Heard(post=p.post, learns=p.learns, target=target, base=offset[p.post], row=row, sender=sender))
     return found
 
 
-def _rows(p: PlannedProjection, synapses: Connections) -> Ints:
-    """Return the row of each synapse: plastic ones are of one source and delay (and sign, where signs are kept), static ones of a source
-    and receptor, with all delays."""
-    if not p.learns:
-        found: Ints = 2 * synapses.pre.astype(np.int64) + (synapses.weight < 0)
-        return found
-    row = np.zeros(len(synapses.pre), np.int64)
-    row[p.rows.order] = np.repeat(np.arange(len(p.rows.delay)), np.diff(p.rows.begin))
-    return row
+def _senders(p: PlannedProjection, repeating: Sequence[Copies], offset: Mapping[str, int]) -> Ints:
+    source = np.repeat(np.arange(len(p.rows.first) - 1), np.diff(p.rows.first))
+    sender: Ints = source + offset[p.pre]
+    own = next((c for c in repeating if c.of == p.pre), None)
+    for delay in np.unique(p.rows.delay).tolist() if own is not None else []:
+        if delay > 1 and own is not None:
+            late = p.rows.delay == delay
+            sender[late] = own.numbers(source[late], delay - 1) + offset[own.name]
+    return sender
 
 
 def mean_source_cycles(plan: EpropPlan, heard: Sequence[Heard], rate: FloatArray, dt: float, machine: Machine) -> float:
@@ -99,23 +101,24 @@ def shared_cycles(
 
 def _count(heard: Sequence[Heard], part: npt.NDArray[np.integer[Any]] | None) -> tuple[Ints, FloatArray, FloatArray]:
     """Return distinct (part, sender), (n, 2), and how many plastic and static rows of the sender are there. part None: all are one."""
-    rows = []
+    width = max((int(h.sender.max(initial=0)) for h in heard), default=0) + 1
+    codes, learns = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
     for h in heard:
-        place = np.zeros(len(h.target), np.int64) if part is None else part[h.target].astype(np.int64)
-        order = np.lexsort([h.row, h.sender, place])
-        triples = np.stack([place[order], h.sender[order], h.row[order]], axis=1)
-        new = np.ones(len(order), np.bool_)
-        new[1:] = (triples[1:] != triples[:-1]).any(axis=1)
-        distinct = triples[new]
-        rows.append(np.concatenate([distinct[:, :2], np.full((len(distinct), 1), h.learns, np.int64)], axis=1))
-    if not rows:
-        return np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0)
-    every = np.concatenate(rows)
-    pairs, inverse = np.unique(every[:, :2], axis=0, return_inverse=True)
-    of, learns = inverse.ravel(), every[:, 2]
-    plastic: FloatArray = np.asarray(np.bincount(of, learns, len(pairs)), np.float64)
-    static: FloatArray = np.asarray(np.bincount(of, 1 - learns, len(pairs)), np.float64)
-    return pairs, plastic, static
+        rows = len(h.sender)
+        seen = [np.zeros(0, np.int64)]
+        for a in range(0, len(h.row), _BLOCK):
+            row = h.row[a : a + _BLOCK]
+            place = np.int64(0) if part is None else part[h.base + h.target[a : a + _BLOCK]].astype(np.int64)
+            seen.append(np.unique(place * rows + row))
+        distinct = np.unique(np.concatenate(seen))
+        codes.append(distinct // max(rows, 1) * width + h.sender[distinct % max(rows, 1)])
+        learns.append(np.full(len(distinct), h.learns))
+    plastic = np.concatenate(learns)
+    found, of = np.unique(np.concatenate(codes), return_inverse=True)
+    pairs: Ints = np.stack(np.divmod(found, width), axis=1)
+    own: FloatArray = np.asarray(np.bincount(of[plastic], minlength=len(found)), np.float64)
+    static: FloatArray = np.asarray(np.bincount(of[~plastic], minlength=len(found)), np.float64)
+    return pairs, own, static
 
 
 __all__ = ["Heard", "heard_synapses", "mean_source_cycles", "shared_cycles"]

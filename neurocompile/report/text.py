@@ -141,5 +141,7 @@ def _cost(cost: Mapping[str, Any] | None) -> list[str]:
         unknown = f"; not known and not in it: {', '.join(found['unknown'])}" if found["unknown"] else ""
         beside = f" for {si(cost['dt'], 's')}" if what == "time" else ""
         known = any(t["value"] is not None for t in found["terms"])
-        lines.append(f"{what} of a step: {si(found['value'] if known else None, unit)}{beside} (constants: {found['confidence']}){unknown}")
+        all_spike = "" if cost["rates_known"] else "when every neuron spikes; "
+        value = si(found["value"] if known else None, unit)
+        lines.append(f"{what} of a step: {value}{beside} ({all_spike}constants: {found['confidence']}){unknown}")
     return lines

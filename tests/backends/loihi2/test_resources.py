@@ -128,7 +128,8 @@ def test_how_sure_a_number_is_shows_everywhere(learner):
     for name, confidence in by_name.items():
         if len(name.split()) == 1 and name in rows:
             assert confidence in rows[name]
-    assert "(constants: guess)" in text
+    assert ("when every neuron spikes" in text) == (not report["cost"]["rates_known"])
+    assert "constants: guess)" in text
     page = render_html(report)
     for word in ("override", "guess", "published", "changes of plastic synapses", "sparse_bits".replace("_", " ")):
         assert word in page

@@ -15,6 +15,7 @@ import numpy as np
 from neurocompile.ir import Network
 from neurocompile.ir.connectivity import FixedInDegree, FixedOutDegree
 from neurocompile.ir.errors import DoesNotFitError, InputError, NeurocompileError
+from neurocompile.ir.hints import together_labels
 from neurocompile.ir.realise import Connections, realise
 from neurocompile.machine import Machine, machines_of_family
 from neurocompile.mapping import MapOptions, map_network
@@ -156,7 +157,12 @@ def _of_neuron(short: Shortfall, attempt: Attempt) -> tuple[str, list[str]]:
         guess = int((short.available - (short.needed - share[worst])) / each) if each > 0 else 0
         proposals += _degree(attempt, (worst,), tuple(share), guess, fits, outgoing=short.outgoing)
     if len(short.neurons) > 1:
-        proposals += _pieces(short.neurons, problem)
+        pieces = _pieces(short.neurons, problem)
+        most = -(-len(short.neurons) // pieces) if pieces else 0
+        if pieces and _wanted(network, short.neurons):
+            proposals.append(f"split the group that must stay together into {pieces} pieces of at most {most} neurons")
+        elif pieces and (problem.population[short.neurons] == population).all():  # the target's own wish
+            proposals.append(f"population '{name}' must lie on one core of this target: {most} neurons of it fit")
     proposals += _larger(attempt, lambda p, _machine: fits(p))
     return because, proposals
 
@@ -189,16 +195,22 @@ def _alone(problem: MappingProblem, name: str, neurons: Int32Array) -> float:
     return float(resource.per_neuron[neurons].sum() + resource.per_axon_in * sources + resource.per_axon_out * sending)
 
 
-def _pieces(neurons: Int32Array, problem: MappingProblem) -> list[str]:
-    """In how many equal pieces neurons that stay together would fit."""
+def _wanted(network: Network, neurons: Int32Array) -> bool:
+    """Whether the description says that neurons stay together."""
+    labels = together_labels(network)
+    return labels is not None and bool((neurons < len(labels)).all() and (labels[neurons] >= 0).all())
+
+
+def _pieces(neurons: Int32Array, problem: MappingProblem) -> int:
+    """In how many equal pieces neurons that stay together would fit; 0: in none."""
     assert problem.together is not None
     for k in range(2, min(len(neurons), 64) + 1):
         labels = problem.together.copy()
         labels[neurons] = int(problem.together.max()) + 1 + np.arange(len(neurons)) * k // len(neurons)
         found = _failure(replace(problem, together=labels))
         if found is None or found.shortfall.neurons is None or not np.isin(found.shortfall.neurons, neurons).any():
-            return [f"split the group that must stay together into {k} pieces of at most {-(-len(neurons) // k)} neurons"]
-    return []
+            return k
+    return 0
 
 
 # --- cores, chips, tables ----------------------------------------------------------------------------------------------------------

@@ -219,6 +219,24 @@ def test_a_group_too_big_for_a_core_fits_in_the_pieces_that_are_proposed(tmp_pat
         compile_network(network_from_text(grouped(pieces - 1), "net.yaml", tmp_path), options)
 
 
+def test_a_readout_too_big_for_its_core_fits_with_the_neurons_that_are_proposed(tmp_path: Path) -> None:
+    """It is the target that keeps them on one core: there is no group in the description that could be split."""
+    text = (
+        NET.format(size=40, seed=1, first=2, second=2, read=20)
+        .replace("size: 5,", "size: {out},")
+        .replace("weight: 0.1, delay: 1 ms", "weight: 0.1")
+    )
+    text = text.replace("connect: {fixed_indegree: 20}", "connect: {fixed_indegree: 20}, learning: eprop")
+    text += "learning: {eprop: {rule: eprop, feedback: {random: {normal: [0, 1]}}}}\ntask: {readout: out, sample: 100 ms}\n"
+    options = CompileOptions(target="spinnaker", partition="sequential")
+    with pytest.raises(DoesNotFitError) as error:
+        compile_network(network_from_text(text.replace("{out}", "400"), "net.yaml", tmp_path), options)
+    help_text = str(error.value.diagnostics[0].help)
+    assert "group" not in help_text
+    (most,) = re.findall(r"population 'out' must lie on one core of this target: (\d+) neurons of it fit", help_text)
+    compile_network(network_from_text(text.replace("{out}", most), "net.yaml", tmp_path), options)
+
+
 def test_a_larger_machine_is_named_where_the_neuron_fits(tmp_path: Path, root: Path) -> None:
     own = (root / "hw_configs" / "oheo-gulch.yaml").read_text()
     own = re.sub(r"name: oheo-gulch", "name: own", own, count=1)

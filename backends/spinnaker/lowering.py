@@ -12,7 +12,7 @@ import numpy as np
 from neurocompile.backends.base import BuildOptions, accept, refuse_engine_only
 from neurocompile.backends.spinnaker import costs
 from neurocompile.backends.spinnaker.eprop.lower import learns_by_eprop, lower_eprop
-from neurocompile.backends.spinnaker.eprop.plan import EpropOptions
+from neurocompile.backends.spinnaker.eprop.plan import MOST_SHIFT, EpropOptions
 from neurocompile.backends.spinnaker.learning import Learning, lower_learning, rule_rows
 from neurocompile.backends.spinnaker.lowered import RingBuffer, SpinnakerNetwork
 from neurocompile.backends.spinnaker.neurons import Cell, Findings, lower_population, summary_row
@@ -35,8 +35,6 @@ MIN_STEP_US = 100
 """sPyNNaker's shortest time step."""
 DEFAULT_STEPS = 100
 OPTIONS = ("eprop", "rate", "source_rate", "error_limit", "state_bits", "growth", "packets")
-MOST_SHIFT = 15
-"""Largest shift of a ring buffer's 16 bits to an input in s16.15, 32 bits"""
 CORES, STATIC = "cores", "static"
 """Values of the option eprop: cores that learn by e-prop (eprop/); what learns by it is frozen"""
 

@@ -182,7 +182,8 @@ def _new_state(build: Path | None, run_args: Sequence[str], kind: Kind, settings
         )
     args, inputs = _split_inputs(run_args)
     files = _program_files(build, kind)
-    check_runnable(files, str(build))
+    if kind.target == "spinnaker":
+        check_runnable(files, str(build))
     return State(
         to=kind.name,
         settings=settings.as_json(),

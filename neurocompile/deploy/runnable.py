@@ -14,15 +14,15 @@ BINARIES = "program/extension/binaries"
 
 
 def check_runnable(files: Mapping[str, Path], where: str) -> None:
-    """SdkMissingError NC532 if the program would end at once on any machine: without binaries that it needs, or as it is for a machine
-    that can only be mapped for. files : path in the build -> file; where : the build, for the message."""
-    try:
-        document: dict[str, Any] = json.loads(files["program/network.json"].read_bytes())
-        reason, populations = document.get("mapping_only"), [p["eprop"]["binary"] for p in document["populations"] if "eprop" in p]
-    except (KeyError, OSError, ValueError, TypeError, AttributeError):
-        return  # another target's program, which has no such entries
+    """Raise SdkMissingError NC532 if a SpiNNaker program would end at once on any machine: without binaries that it needs, or as it is
+    for a machine that can only be mapped for.
+
+    files : path in the build -> file, whose digests were checked; where : the build, for the message.
+    """
+    document: dict[str, Any] = json.loads(files["program/network.json"].read_bytes())
+    reason, populations = document.get("mapping_only"), [p["eprop"]["binary"] for p in document.get("populations", []) if "eprop" in p]
     if reason:
-        raise SdkMissingError.of("NC532", f"{reason}", file=where, help="build for --machine spin5, or look at the mapping: validate")
+        raise SdkMissingError.of("NC532", str(reason), file=where, help="build for --machine spin5, or look at the mapping: validate")
     missing = [name for name in (f"{binary}.aplx" for binary in populations) if f"{BINARIES}/{name}" not in files]
     if missing:
         raise SdkMissingError.of(

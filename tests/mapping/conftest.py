@@ -307,6 +307,26 @@ def problem() -> ProblemFactory:
 
 
 @pytest.fixture(scope="session")
+def one_population() -> ProblemFactory:
+    """Factory of problems of one population by the targets of each neuron, and the resources of a core."""
+
+    def make(rows: list[np.ndarray[Any, np.dtype[np.int64]]], *resources: Resource) -> MappingProblem:
+        n = len(rows)
+        return MappingProblem(
+            n_neurons=n,
+            population=np.zeros(n, np.int32),
+            population_names=("p",),
+            external=np.zeros(n, bool),
+            indptr=np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64),
+            indices=np.concatenate(rows).astype(np.int32),
+            resources=resources,
+            core_width=np.ones(1, np.int32),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def machine() -> MachineFactory:
     """Factory of small machines (see ``make_machine``)."""
     return make_machine

@@ -176,23 +176,14 @@ def test_same_seed_same_parts(problem: Factory, algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "graph", "hypergraph"])
-def test_planted_communities_are_found(algorithm: str) -> None:
+def test_planted_communities_are_found(one_population: Factory, algorithm: str) -> None:
     """16 communities of 20 with 90 % of the synapses inside, in random order: the planted parts are the optimum and are found."""
     rng = np.random.default_rng(4)
     n, size = 320, 20
     community = rng.permutation(np.arange(n) // size)
     near = [rng.choice(np.flatnonzero(community == community[s]), 9, replace=False) for s in range(n)]
     rows = [np.unique(np.append(near[s], rng.integers(0, n))) for s in range(n)]
-    network = MappingProblem(
-        n_neurons=n,
-        population=np.zeros(n, np.int32),
-        population_names=("p",),
-        external=np.zeros(n, bool),
-        indptr=np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64),
-        indices=np.concatenate(rows).astype(np.int32),
-        resources=(Resource(name="neurons", unit="neuron", limit=20.0, per_neuron=np.ones(n)),),
-        core_width=np.ones(1, np.int32),
-    )
+    network = one_population(rows, Resource(name="neurons", unit="neuron", limit=20.0, per_neuron=np.ones(n)))
     found = partition(network, algorithm=algorithm)
     assert found.n_parts == 16
     assert len(set(zip(found.part.tolist(), community.tolist(), strict=True))) == 16

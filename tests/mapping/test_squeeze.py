@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -76,7 +78,7 @@ def test_numbers_of_parts_are_halved_between_failure_and_success(monkeypatch: py
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_squeezing_finds_room_that_sharing_out_does_not(seed: int) -> None:
+def test_squeezing_finds_room_that_sharing_out_does_not(one_population: Callable[..., MappingProblem], seed: int) -> None:
     """Ten communities of 20 fill ten cores of 21 neurons and hardly more sources than the fullest needs. Parts made by exchanging
     15 pairs and taking 20 neurons out cannot be shared out as they are; squeezed, they are ten again."""
     rng = np.random.default_rng(seed)
@@ -85,18 +87,10 @@ def test_squeezing_finds_room_that_sharing_out_does_not(seed: int) -> None:
     rows = [np.unique(np.append(rng.choice(20, 8, replace=False) + 20 * c, rng.integers(0, n))) for c in community.tolist()]
     planted_in = [len({s for s in range(n) if (community[rows[s]] == c).any()}) for c in range(10)]
     none = np.zeros(n)
-    network = MappingProblem(
-        n_neurons=n,
-        population=np.zeros(n, np.int32),
-        population_names=("p",),
-        external=np.zeros(n, bool),
-        indptr=np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64),
-        indices=np.concatenate(rows).astype(np.int32),
-        resources=(
-            Resource(name="neurons", unit="neuron", limit=21.0, per_neuron=none + 1),
-            Resource(name="axons_in", unit="axon", limit=max(planted_in) + 2.0, per_neuron=none, per_axon_in=1.0),
-        ),
-        core_width=np.ones(1, np.int32),
+    network = one_population(
+        rows,
+        Resource(name="neurons", unit="neuron", limit=21.0, per_neuron=none + 1),
+        Resource(name="axons_in", unit="axon", limit=max(planted_in) + 2.0, per_neuron=none, per_axon_in=1.0),
     )
     units = prepare(network)
     part = community.astype(np.int32)

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neurocompile.backends.base import BuildOptions
 from neurocompile.backends.spinnaker.eprop.cycles import cycles_per_second, error_cycles_per_second
 from neurocompile.backends.spinnaker.lowered import SpinnakerNetwork
+from neurocompile.backends.spinnaker.target import TARGET
+from neurocompile.ir.realise import realise_all
 from neurocompile.mapping import MapOptions, map_network
 from neurocompile.mapping.verify import verify_mapping
 from tests.backends.spinnaker.eprop.networks import learner, lowered
@@ -178,3 +181,12 @@ def test_a_neuron_that_is_too_much_gets_a_core_of_its_own() -> None:
     assert (alone <= 1.0).all()
     assert alone.max() > 0.99
     verify_mapping(problem, map_network(problem, made.machine, MapOptions(seed=0, effort="fast")), made.machine)
+
+
+def test_rows_are_a_word_shorter_than_the_longest() -> None:
+    """sPyNNaker's buffers for rows hold 255 words beside the head: so many static synapses of one source, a word each, lie on a core."""
+    network = learner(1, n_in=4, n=300, density=1.0)
+    made = TARGET.lower(network, realise_all(network), None, BuildOptions(learning=False))
+    assert made.problem is not None
+    rows = next(r for r in made.problem.resources if r.name == "synaptic rows")
+    assert 1.0 / rows.per_neuron[made.problem.population == 1].max() == pytest.approx(255.0)
